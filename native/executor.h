@@ -1,0 +1,31 @@
+// The executor: runs a program over arrays. C++ callers (the jit call path) use `execute` directly.
+#pragma once
+#include <Python.h>
+
+#include <cstddef>
+
+namespace velax {
+
+struct ArrayImpl;
+struct AvalInfo;
+struct Executable;  // a Python object (heap type `velax._native.Executable`)
+
+extern PyTypeObject* executable_type;
+
+inline bool is_executable(PyObject* o) { return Py_TYPE(o) == executable_type; }
+size_t num_inputs(const Executable* e);
+size_t num_outputs(const Executable* e);
+// The avals that inputs must have, and those that outputs get; `num_inputs` and `num_outputs` of them.
+AvalInfo* const* input_avals(const Executable* e);
+AvalInfo* const* output_avals(const Executable* e);
+
+// Runs `e` over `n` arrays and writes `num_outputs(e)` new references (ArrayImpl) to `outputs`.
+// Call with the GIL; it is released inside for programs whose estimated work makes that pay, and for loops.
+// The caller keeps the inputs alive. Inputs are checked against the avals by pointer, then by dtype and shape (weak
+// types need not agree). Returns false with a Python exception set; then no output was written. Inputs that are donated
+// and aliased by an output are deleted, whether or not their memory could be reused (they stay valid after errors that
+// are found before the program starts).
+// Outputs are committed if any input is. Re-entrant, and thread-safe.
+bool execute(Executable* e, ArrayImpl* const* inputs, size_t n, PyObject** outputs);
+
+}  // namespace velax
