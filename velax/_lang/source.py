@@ -1,0 +1,112 @@
+"""Source locations: where in the user's program an equation, an error or a kernel comes from.
+
+A location is ``(code object, instruction index)`` of the innermost frame outside Velax, plus the name stack: two pointers to take, resolved
+to a file and a line only when printed. Frames are never held, so tracing keeps nothing alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from types import CodeType
+
+__all__ = ["SourceInfo", "current", "name_scope", "new_source_info", "register_exclusion", "summarize", "user_frame"]
+
+_excluded: list[str] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep]
+_is_user_code: dict[CodeType, bool] = {}
+
+
+def register_exclusion(path: str) -> None:
+    """Count the frames of code under ``path`` as internal: locations and tracebacks skip them."""
+    _excluded.append(os.path.dirname(path) + os.sep if os.path.isfile(path) else path)
+    _is_user_code.clear()
+
+
+def is_user_code(code: CodeType) -> bool:
+    known = _is_user_code.get(code)
+    if known is None:
+        name = code.co_filename
+        known = _is_user_code[code] = not name.startswith("<frozen") and not any(name.startswith(p) for p in _excluded)
+    return known
+
+
+class SourceInfo:
+    """A location; ``str()`` gives ``file:line:column (function)``."""
+
+    __slots__ = ("code", "instruction", "name_stack")
+
+    def __init__(self, code: CodeType | None, instruction: int, name_stack: str = ""):
+        self.code, self.instruction, self.name_stack = code, instruction, name_stack
+
+    def replace(self, *, name_stack: str) -> SourceInfo:
+        return SourceInfo(self.code, self.instruction, name_stack)
+
+    @property
+    def line(self) -> int | None:
+        if self.code is None:
+            return None
+        for index, position in enumerate(self.code.co_positions()):
+            if index == self.instruction // 2:
+                return position[0]
+        return self.code.co_firstlineno
+
+    def __str__(self):
+        if self.code is None:
+            return "unknown"
+        return f"{self.code.co_filename}:{self.line} ({self.code.co_qualname})"
+
+
+_scopes = threading.local()
+_unknown = SourceInfo(None, 0)
+
+
+def name_stack() -> str:
+    return getattr(_scopes, "stack", "")
+
+
+@contextlib.contextmanager
+def name_scope(name: str):
+    """Prefix the name stack of the equations traced inside (`velax.named_scope`)."""
+    old = name_stack()
+    _scopes.stack = f"{old}/{name}" if old else name
+    try:
+        yield
+    finally:
+        _scopes.stack = old
+
+
+def user_frame():
+    """The innermost frame outside Velax, or None."""
+    frame = sys._getframe(1)
+    known = _is_user_code
+    while frame is not None:
+        code = frame.f_code
+        user = known.get(code)
+        if user or (user is None and is_user_code(code)):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def current() -> SourceInfo:
+    """The location of the user's line that is running now."""
+    frame = user_frame()
+    if frame is None:
+        return _unknown
+    return SourceInfo(frame.f_code, frame.f_lasti, getattr(_scopes, "stack", ""))
+
+
+def new_source_info() -> SourceInfo:
+    return SourceInfo(None, 0, name_stack())
+
+
+def summarize(info: SourceInfo | None, num_frames: int = 1) -> str:
+    return str(info) if info is not None else "unknown"
+
+
+def line_of(fun) -> str:
+    """``file:line`` of a function's definition, for messages."""
+    code = getattr(getattr(fun, "__wrapped__", fun), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "<unknown>"

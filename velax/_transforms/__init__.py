@@ -1,0 +1,1 @@
+"""Transformations: the interpreters behind jit, grad, vmap and their kin."""
