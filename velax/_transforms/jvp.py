@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.primitive import Primitive
-from velax._lang.trace import Trace, TraceTag, Tracer, current_trace, get_aval, set_current_trace
+from velax._lang.trace import Trace, Tracer, TraceTag, current_trace, get_aval, set_current_trace
 from velax._transforms.evaluate import jaxpr_as_fun
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import SymbolicZero, Zero, instantiate_zeros

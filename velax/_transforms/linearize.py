@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 
 from velax._lang.jaxpr import ClosedJaxpr, DebugInfo, Var
 from velax._lang.primitive import Primitive
-from velax._lang.trace import Trace, TraceTag, Tracer, current_trace, get_aval, set_current_trace
+from velax._lang.trace import Trace, Tracer, TraceTag, current_trace, get_aval, set_current_trace
 from velax._transforms.evaluate import jaxpr_as_fun
 from velax._transforms.jvp import call_custom_jvp, missing_rule, unzip_pairs
 from velax._transforms.staging import DynamicJaxprTrace, DynamicJaxprTracer, trace_to_jaxpr
 from velax._transforms.zero import Zero, instantiate_zeros
 
-__all__ = ["LinearizeTrace", "LinearizeTracer", "LinearJaxpr", "linearize_flat", "linearize_jaxpr"]
+__all__ = ["LinearJaxpr", "LinearizeTrace", "LinearizeTracer", "linearize_flat", "linearize_jaxpr"]
 
 
 class LinearizeTracer(Tracer):

@@ -1,0 +1,137 @@
+"""From a user's call to flat values and back: signatures, argument numbers and names, flattening, debug information."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+
+from velax._lang.jaxpr import DebugInfo
+from velax._lang.source import line_of
+from velax._lang.trace import get_aval
+from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+
+__all__ = [
+    "argnames_of", "argnums_partial", "check_callable", "debug_info_of", "flatten_call", "flatten_fun", "function_name", "normalize_argnums",
+    "resolve_kwargs", "signature_of",
+]  # fmt: skip
+
+
+def function_name(fun: Callable) -> str:
+    return getattr(fun, "__name__", None) or type(fun).__name__
+
+
+def check_callable(fun, what: str) -> None:
+    """TypeError unless ``fun`` can be transformed."""
+    if not callable(fun):
+        raise TypeError(f"Expected a callable value, got {fun}: {what} transforms a function; pass the function itself, not its result.")
+    if inspect.isgeneratorfunction(fun):
+        raise TypeError(f"Expected a function, got a generator function: {fun}. Collect the values in a list and return it.")
+
+
+def signature_of(fun: Callable) -> inspect.Signature | None:
+    try:
+        return inspect.signature(fun)
+    except (ValueError, TypeError):
+        return None
+
+
+def argnames_of(fun: Callable, args: Sequence, kwargs: dict) -> tuple[str, ...]:
+    """A path like ``params['w']`` for each leaf of a call's arguments, named as in the signature."""
+    signature = signature_of(fun)
+    names: list[str] = []
+    if signature is not None:
+        positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        variadic = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL), "args")
+        roots = [positional[i].name if i < len(positional) else f"{variadic}[{i - len(positional)}]" for i in range(len(args))]
+    else:
+        roots = [f"args[{i}]" for i in range(len(args))]
+    for root, value in [*zip(roots, args, strict=True), *kwargs.items()]:
+        names.extend(root + keystr(path) for path, _ in tree_flatten_with_path(value)[0])
+    return tuple(names)
+
+
+def debug_info_of(traced_for: str, fun: Callable, args: Sequence = (), kwargs: dict | None = None) -> DebugInfo:
+    """Whose function is traced, for messages; naming leaves costs a flatten with paths, paid once a trace."""
+    names = argnames_of(fun, args, kwargs or {}) if args or kwargs else None
+    return DebugInfo(traced_for, f"{function_name(fun)} at {line_of(fun)}", names, None)
+
+
+def flatten_call(fun: Callable, in_tree) -> tuple[Callable[..., list], list]:
+    """``fun(*args, **kwargs)`` as a function of the leaves of ``(args, kwargs)``; the list receives the result's tree when it runs."""
+    out_tree: list = []
+
+    def flat(*leaves):
+        args, kwargs = tree_unflatten(in_tree, leaves)
+        leaves_out, tree = tree_flatten(fun(*args, **kwargs))
+        out_tree[:] = [tree]
+        return leaves_out
+
+    return flat, out_tree
+
+
+def flatten_fun(fun: Callable, in_tree) -> tuple[Callable[..., list], list]:
+    """As `flatten_call` for positional arguments only."""
+    out_tree: list = []
+
+    def flat(*leaves):
+        leaves_out, tree = tree_flatten(fun(*tree_unflatten(in_tree, leaves)))
+        out_tree[:] = [tree]
+        return leaves_out
+
+    return flat, out_tree
+
+
+def check_results(outs, what: str, fun: Callable) -> None:
+    """TypeError naming the first result that is no value of the language."""
+    for i, x in enumerate(outs):
+        try:
+            get_aval(x)
+        except TypeError:
+            raise TypeError(
+                f"{what}: {function_name(fun)} returned a value of type {type(x)} at output component {i}, which is not a valid JAX type: {x!r}. "
+                "Return arrays, numbers and containers of them."
+            ) from None
+
+
+def normalize_argnums(argnums, n_args: int, what: str) -> tuple[int, ...]:
+    """Argument numbers as non-negative ones, checked against the number of positional arguments."""
+    nums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for i in nums:
+        if not isinstance(i, int):
+            raise TypeError(f"{what}: argnums must be an int or a tuple of ints, got {argnums!r}")
+        if not -n_args <= i < n_args:
+            raise ValueError(f"{what}: argnums {i} is out of range: the function was called with {n_args} positional arguments")
+    nums = tuple(i % n_args for i in nums)
+    if len(set(nums)) != len(nums):
+        raise ValueError(f"{what}: argnums {argnums!r} names an argument twice")
+    return nums
+
+
+def argnums_partial(fun: Callable, argnums: Sequence[int], args: Sequence) -> tuple[Callable, list]:
+    """``fun`` of the arguments ``argnums`` alone, the others fixed."""
+
+    @functools.wraps(fun, updated=())
+    def partial(*chosen, **kwargs):
+        full = list(args)
+        for i, x in zip(argnums, chosen, strict=True):
+            full[i] = x
+        return fun(*full, **kwargs)
+
+    return partial, [args[i] for i in argnums]
+
+
+def resolve_kwargs(fun: Callable, args: Sequence, kwargs: dict) -> tuple:
+    """Keyword arguments as positional ones, defaults applied."""
+    if isinstance(fun, functools.partial):
+        fun, args, kwargs = fun.func, (*fun.args, *args), {**fun.keywords, **kwargs}
+    signature = signature_of(fun)
+    if signature is None:
+        if kwargs:
+            raise TypeError(f"keyword arguments of {function_name(fun)} cannot be resolved to positions: it has no signature")
+        return tuple(args)
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    if bound.kwargs:
+        raise TypeError(f"keyword arguments {', '.join(bound.kwargs)} could not be resolved to positions")
+    return bound.args

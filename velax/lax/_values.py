@@ -1,0 +1,89 @@
+"""Operands: from what users pass to values a primitive takes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from velax._lang import dtypes
+from velax._lang.array import ArrayImpl
+from velax._lang.trace import Tracer, get_aval
+from velax._transforms.zero import ops
+
+__all__ = ["core_args", "full_like", "is_complex"]
+
+_SCALARS = (bool, int, float, complex)
+
+
+def core_args(name: str, *args, same_dtype: bool = True) -> list:
+    """The operands of a `velax.lax` function, as arrays, tracers, NumPy values or Python scalars of one dtype.
+
+    A Python scalar next to an array takes the array's dtype if its kind allows it (an int may become a float, not the reverse).
+
+    Raises:
+      TypeError: for what is no array, naming the function and the position.
+    """
+    out = []
+    target = None
+    has_scalar = False
+    for i, x in enumerate(args):
+        if isinstance(x, (ArrayImpl, Tracer)):
+            if target is None:
+                target = x.dtype
+        elif type(x) in _SCALARS:
+            has_scalar = True
+        elif isinstance(x, (np.ndarray, np.generic)):
+            if target is None:
+                target = dtypes.canonicalize_dtype(x.dtype)
+        elif hasattr(x, "__jax_array__"):
+            x = x.__jax_array__()
+            target = get_aval(x).dtype if target is None else target
+        else:
+            try:
+                get_aval(x)
+            except TypeError:
+                raise TypeError(
+                    f"Error interpreting argument to {name} as a JAX value. The problematic value is of type {type(x)} "
+                    f"and was passed to {name} at position {i}."
+                ) from None
+        out.append(x)
+    if has_scalar and target is not None and same_dtype and len(args) > 1:
+        out = [_scalar_as(x, target) if type(x) in _SCALARS else x for x in out]
+    elif has_scalar and target is None and same_dtype and len(args) > 1:
+        wide = builtin_max((type(x) for x in out), key=_SCALARS.index)
+        out = [wide(x) for x in out]
+    return out
+
+
+builtin_max = max
+
+
+def _scalar_as(x, dtype):
+    """A Python scalar as a NumPy scalar of an array operand's dtype, where that loses nothing of its kind; else unchanged."""
+    if not isinstance(dtype, np.dtype):
+        return x
+    kind = type(x)
+    if kind is bool:
+        fits = dtype == np.bool_
+    elif kind is int:
+        fits = dtypes.issubdtype(dtype, np.number)
+    elif kind is float:
+        fits = dtypes.is_inexact(dtype)
+    else:
+        fits = dtypes.is_complex(dtype)
+    if not fits:
+        return x
+    if kind is int and dtypes.is_integer(dtype):
+        info = dtypes.iinfo(dtype)
+        if not info.min <= x <= info.max:
+            raise OverflowError(f"Python int {x} too large to convert to {dtype.name}")
+    return dtype.type(x)
+
+
+def full_like(x, value):
+    """``value`` with the type of ``x``, as a rank-0 operand where elementwise operations broadcast it."""
+    dtype = get_aval(x).dtype
+    return dtype.type(value) if isinstance(dtype, np.dtype) else ops.full(get_aval(x), value)
+
+
+def is_complex(x) -> bool:
+    return dtypes.is_complex(get_aval(x).dtype)
