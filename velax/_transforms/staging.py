@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
 from velax import _native
 from velax._lang import source
 from velax._lang.avals import AbstractValue, ShapedArray

@@ -6,7 +6,15 @@ from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax._transforms.zero import UndefinedPrimal, Zero, ops
 from velax.lax._rules import (
-    ARITH, FLOAT, INEXACT, ORDERED, broadcast_node, elementwise, jvp_from, unbroadcast, zero_derivative,
+    ARITH,
+    FLOAT,
+    INEXACT,
+    ORDERED,
+    broadcast_node,
+    elementwise,
+    jvp_from,
+    unbroadcast,
+    zero_derivative,
 )  # fmt: skip
 from velax.lax._values import core_args, full_like, is_complex
 
@@ -321,7 +329,7 @@ def integer_pow(x, y: int):
     if y == 1:
         return x
     if y < 0 and dtypes.is_integer(get_aval(x).dtype):
-        raise TypeError("Integers cannot be raised to negative powers, got integer_pow({}, {})".format(get_aval(x).str_short(), y))
+        raise TypeError(f"Integers cannot be raised to negative powers, got integer_pow({get_aval(x).str_short()}, {y})")
     return integer_pow_p.bind(x, y=y)
 
 

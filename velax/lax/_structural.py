@@ -13,8 +13,8 @@ from velax._lang import dtypes
 from velax._lang.avals import ShapedArray, shaped_array
 from velax._lang.primitive import define
 from velax._lang.trace import Tracer, get_aval
-from velax._transforms.batching import broadcast_batcher, matchaxis, vectorized_batcher
-from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents, instantiate_zeros, ops
+from velax._transforms.batching import matchaxis
+from velax._transforms.zero import UndefinedPrimal, Zero, instantiate_zeros, ops
 from velax.lax._rules import broadcast_node, shape_error
 from velax.lax._values import core_args
 

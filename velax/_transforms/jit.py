@@ -1,0 +1,348 @@
+"""``jit``: compiled functions.
+
+The native call path (`_native.JitFunction`) serves calls whose signature it has seen. This module makes such functions, traces on a miss, and takes the calls
+the native path does not: under a transformation, with jit disabled, or on arguments it does not know.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from velax import _native
+from velax._lang.config import config
+from velax._lang.jaxpr import ClosedJaxpr
+from velax._lang.trace import Tracer, get_aval, shaped_abstractify
+from velax._transforms.arguments import check_callable, debug_info_of, function_name, signature_of
+from velax._transforms.batching import axis_names
+from velax._transforms.calls import bind_jit
+from velax._transforms.staging import trace_to_jaxpr
+from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+
+__all__ = ["TracedCall", "infer_params", "jit", "set_compiler", "trace_call"]
+
+_compiler: Callable[..., Any] | None = None
+
+
+def set_compiler(compiler: Callable[..., Any]) -> None:
+    """Registered by the back end: ``compiler(closed_jaxpr, donated, name, in_tree, out_tree) -> JitEntry``."""
+    global _compiler
+    _compiler = compiler
+
+
+class _Static:
+    """The place of a static argument in a flattened call: no leaf, compared by value."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value):
+        self.value = value
+
+    def __eq__(self, other):
+        return type(other) is _Static and type(self.value) is type(other.value) and self.value == other.value
+
+    def __hash__(self):
+        return hash(self.value)
+
+
+class TracedCall:
+    """A call as the compiler sees it.
+
+    Attributes:
+      jaxpr: the function of the flat dynamic arguments.
+      in_tree: tree of the dynamic ``(args, kwargs)``.
+      out_tree: tree of the result.
+      donated: a flag for each flat argument.
+      leaves: the flat dynamic arguments.
+      name: of the function.
+    """
+
+    __slots__ = ("debug_info", "donated", "in_avals", "in_tree", "jaxpr", "leaves", "name", "out_tree")
+
+    def __init__(self, jaxpr, in_tree, out_tree, donated, leaves, name, in_avals):
+        self.jaxpr, self.in_tree, self.out_tree, self.donated, self.leaves, self.name = jaxpr, in_tree, out_tree, donated, leaves, name
+        self.in_avals = in_avals
+
+
+def jit(
+    fun: Callable | None = None, /, *, in_shardings=None, out_shardings=None, static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Sequence[str] | None = None, donate_argnums: int | Sequence[int] | None = None,
+    donate_argnames: str | Sequence[str] | None = None, keep_unused: bool = False, device=None, backend: str | None = None,
+    inline: bool = False, compiler_options: dict | None = None,
+):  # fmt: skip
+    """Compile a function.
+
+    The function is traced once for each combination of argument structure, shapes, dtypes and static values, compiled to machine code, and run from
+    there on without Python.
+
+    Args:
+      fun: a function of pytrees of arrays without side effects; without it a decorator is returned.
+      in_shardings, out_shardings, device, backend: placement; None, as there is one CPU device.
+      static_argnums: positions of arguments that are constants of the program: hashable, each value compiled for itself.
+      static_argnames: the same by name.
+      donate_argnums: positions of arguments whose memory the results may reuse; they are deleted by the call.
+      donate_argnames: the same by name.
+      keep_unused: whether arguments that the program does not read stay inputs of it.
+      inline: whether an enclosing traced function gets the operations rather than a call.
+      compiler_options: options of the compiler by name.
+
+    Returns:
+      The compiled function, with ``lower``, ``trace``, ``eval_shape`` and ``clear_cache``.
+
+    Raises:
+      TypeError: if ``fun`` is no function; when called, for arguments or results that are not arrays.
+
+    Example:
+      >>> import velax, velax.numpy as jnp
+      >>> @velax.jit
+      ... def selu(x, alpha=1.67, scale=1.05):
+      ...     return scale * jnp.where(x > 0, x, alpha * jnp.exp(x) - alpha)
+      >>> selu(jnp.arange(3.0)).shape
+      (3,)
+    """
+    options = dict(
+        in_shardings=in_shardings, out_shardings=out_shardings, static_argnums=static_argnums, static_argnames=static_argnames,
+        donate_argnums=donate_argnums, donate_argnames=donate_argnames, keep_unused=keep_unused, device=device, backend=backend,
+        inline=inline, compiler_options=compiler_options,
+    )  # fmt: skip
+    if fun is None:
+        return functools.partial(_make_jit, **options)
+    return _make_jit(fun, **options)
+
+
+def _as_tuple(value) -> tuple:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, (int, str)) else tuple(value)
+
+
+def _make_jit(fun, *, static_argnums, static_argnames, donate_argnums, donate_argnames, inline, keep_unused, **placement):
+    check_callable(fun, "jit")
+    for name in ("in_shardings", "out_shardings", "device"):
+        _check_placement(name, placement[name])
+    signature = signature_of(fun)
+    statics, static_names = _resolve(signature, _as_tuple(static_argnums), _as_tuple(static_argnames), "static", fun)
+    donated, donated_names = _resolve(signature, _as_tuple(donate_argnums), _as_tuple(donate_argnames), "donate", fun)
+    both = set(statics) & set(donated)
+    if both:
+        raise ValueError(f"static_argnums and donate_argnums cannot intersect, got {static_argnums=} and {donate_argnums=}")
+    f = _native.JitFunction(fun, _miss, _slow, statics, static_names, donated, donated_names)
+    f._inline, f._keep_unused = inline, keep_unused
+    return f
+
+
+def _check_placement(name, value) -> None:
+    from velax._lang.devices import is_default_placement
+
+    if value is not None and not is_default_placement(value):
+        raise NotImplementedError(f"jit: {name}={value!r} asks for more than the one CPU device; partitioned execution is not available yet")
+
+
+def _resolve(signature, nums: tuple, names: tuple, kind: str, fun) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Positions and names, each completed from the other by the signature, and checked against it."""
+    for i in nums:
+        if not isinstance(i, int):
+            raise TypeError(f"{kind}_argnums must be an int or a sequence of ints, got {i!r}")
+    for n in names:
+        if not isinstance(n, str):
+            raise TypeError(f"{kind}_argnames must be a str or a sequence of strs, got {n!r}")
+    if signature is None:
+        return nums, names
+    parameters = list(signature.parameters.values())
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    keywords = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    known = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for i in nums:
+        if not variadic and not -len(positional) <= i < len(positional):
+            raise ValueError(
+                f"jitted function has {kind}_argnums={nums} but only accepts {len(positional)} positional arguments ({function_name(fun)})."
+            )
+    for n in names:
+        if n not in known and not keywords:
+            raise ValueError(f"jitted function has invalid argnames {{{n!r}}} in {kind}_argnames. Function {function_name(fun)} has these args: {[p.name for p in parameters]}")
+    all_nums, all_names = dict.fromkeys(nums), dict.fromkeys(names)
+    for i in nums:
+        if -len(positional) <= i < len(positional) and not (i < 0 and variadic):
+            by_keyword = next(p for p in parameters if p.name == positional[i]).kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+            if by_keyword:
+                all_names[positional[i]] = None
+    for n in names:
+        if n in positional:
+            all_nums[positional.index(n)] = None
+    return tuple(all_nums), tuple(all_names)
+
+
+def _split_static(self, args, kwargs):
+    """``(args, kwargs)`` with `_Static` in place of static arguments, checked for hashability."""
+    nums, names = self._static_argnums, self._static_argnames
+    if not nums and not names:
+        return args, kwargs
+    args = list(args)
+    for i in nums:
+        if -len(args) <= i < len(args):
+            args[i] = _checked_static(self, i, args[i])
+    kwargs = {k: _checked_static(self, k, v) if k in names else v for k, v in kwargs.items()}
+    return tuple(args), kwargs
+
+
+def _checked_static(self, which, value):
+    try:
+        hash(value)
+    except TypeError as e:
+        raise ValueError(
+            f"Non-hashable static arguments are used in a jit function: {self._name} was called with an argument of type {type(value)} for the static "
+            f"argument {which!r}, which must be hashable: {e}"
+        ) from None
+    return _Static(value)
+
+
+def _flatten_dynamic(args, kwargs):
+    """Leaves and tree of a call whose static arguments are `_Static`: these go into the tree's key."""
+    statics: list = []
+
+    def hide(x):
+        if type(x) is _Static:
+            statics.append(x)
+            return None
+        return x
+
+    if any(type(x) is _Static for x in args) or any(type(x) is _Static for x in kwargs.values()):
+        positions = tuple(i for i, x in enumerate(args) if type(x) is _Static)
+        keys = tuple(k for k, x in kwargs.items() if type(x) is _Static)
+        args = tuple(hide(x) for x in args)
+        kwargs = {k: hide(v) for k, v in kwargs.items()}
+        leaves, tree = tree_flatten((args, kwargs))
+        return leaves, tree, (positions, keys, tuple(statics))
+    leaves, tree = tree_flatten((args, kwargs))
+    return leaves, tree, ((), (), ())
+
+
+def _restore(args, kwargs, statics):
+    positions, keys, values = statics
+    if not values:
+        return args, kwargs
+    values = iter(values)
+    args = list(args)
+    for i in positions:
+        args[i] = next(values).value
+    kwargs = dict(kwargs)
+    for k in keys:
+        kwargs[k] = next(values).value
+    return args, kwargs
+
+
+def infer_params(self, args, kwargs, *, abstract: bool = False) -> TracedCall:
+    """Trace a call of a `JitFunction`; traces are kept for each structure, types, statics, configuration and named axes."""
+    fun = self._fun
+    split_args, split_kwargs = _split_static(self, args, kwargs)
+    leaves, in_tree, statics = _flatten_dynamic(split_args, split_kwargs)
+    try:
+        in_avals = tuple(map(shaped_abstractify if abstract else get_aval, leaves))
+    except TypeError:
+        _raise_bad_argument(self, split_args, split_kwargs)
+        raise
+    key = (in_tree, in_avals, statics, _native.config_key(), axis_names())
+    cache = self.__dict__.setdefault("_traces", {})
+    found = cache.get(key)
+    if found is None:
+        out_tree: list = []
+
+        def flat(*leaves):
+            call_args, call_kwargs = tree_unflatten(in_tree, leaves)
+            result = fun(*(pair := _restore(call_args, call_kwargs, statics))[0], **pair[1])
+            outs, tree = tree_flatten(result)
+            out_tree[:] = [tree]
+            _check_outputs(self, outs, result)
+            return outs
+
+        closed = trace_to_jaxpr(flat, in_avals, debug_info_of("jit", fun, args, kwargs))
+        found = (closed, out_tree[0])
+        if not any(isinstance(c, Tracer) for c in closed.consts):
+            cache[key] = found
+            if len(cache) > 4096:
+                cache.pop(next(iter(cache)))
+    closed, out_tree = found
+    donated = _donated_flags(self, split_args, split_kwargs)
+    return TracedCall(closed, in_tree, out_tree, donated, leaves, self._name, in_avals)
+
+
+def _donated_flags(self, args, kwargs) -> tuple[bool, ...]:
+    nums, names = self._donate_argnums, self._donate_argnames
+    if not nums and not names:
+        return ()
+    nums = {i % len(args) if args else i for i in nums}
+    flags: list[bool] = []
+    for i, x in enumerate(args):
+        flags += [i in nums] * (0 if type(x) is _Static else len(tree_flatten(x)[0]))
+    for k in sorted(kwargs):
+        flags += [k in names] * (0 if type(kwargs[k]) is _Static else len(tree_flatten(kwargs[k])[0]))
+    return tuple(flags)
+
+
+def _check_outputs(self, outs, result) -> None:
+    for i, x in enumerate(outs):
+        try:
+            get_aval(x)
+        except TypeError:
+            path = keystr(tree_flatten_with_path(result)[0][i][0])
+            raise TypeError(
+                f"function {self._name} traced for jit returned a value of type {type(x)} at output component {path or i}, which is not a valid JAX type: {x!r}. "
+                "Return arrays, numbers and containers of them."
+            ) from None
+
+
+def _raise_bad_argument(self, args, kwargs):
+    signature = signature_of(self._fun)
+    names = list(signature.parameters) if signature is not None else []
+    for root, value in [*((names[i] if i < len(names) else f"args[{i}]", x) for i, x in enumerate(args)), *kwargs.items()]:
+        if type(value) is _Static:
+            continue
+        for path, leaf in tree_flatten_with_path(value)[0]:
+            try:
+                shaped_abstractify(leaf)
+            except TypeError:
+                raise TypeError(
+                    f"Error interpreting argument to {self._fun} as an abstract array. The problematic value is of type {type(leaf)} and was passed to "
+                    f"the function at path {root}{keystr(path)}. This typically means that a jit-wrapped function was called with a non-array argument, and "
+                    "this argument was not marked as static using the static_argnums or static_argnames parameters of jit."
+                ) from None
+
+
+def _miss(self, args, kwargs):
+    traced = infer_params(self, args, kwargs)
+    return _compiler(traced, keep_unused=self._keep_unused)
+
+
+def _slow(self, args, kwargs):
+    if config.jax_disable_jit:
+        return self._fun(*args, **kwargs)
+    traced = infer_params(self, args, kwargs)
+    donated = traced.donated or None
+    outs = bind_jit(traced.jaxpr, traced.leaves, name=self._name, donated_invars=donated, inline=self._inline, keep_unused=self._keep_unused)
+    return tree_unflatten(traced.out_tree, outs)
+
+
+def trace_call(fun: Callable, args, kwargs=None, traced_for: str = "jit") -> tuple[ClosedJaxpr, Any, Any]:
+    """Trace ``fun(*args, **kwargs)`` by the types of its arguments: ``(closed jaxpr, in_tree, out_tree)``."""
+    kwargs = kwargs or {}
+    leaves, in_tree = tree_flatten((args, kwargs))
+    out_tree: list = []
+
+    def flat(*leaves):
+        call_args, call_kwargs = tree_unflatten(in_tree, leaves)
+        outs, tree = tree_flatten(fun(*call_args, **call_kwargs))
+        out_tree[:] = [tree]
+        return outs
+
+    closed = trace_to_jaxpr(flat, [shaped_abstractify(x) for x in leaves], debug_info_of(traced_for, fun, args, kwargs))
+    return closed, in_tree, out_tree[0]
+
+
+def warn_unusable_donation(avals) -> None:
+    """The warning for donated arguments no result can reuse."""
+    names = ", ".join(a.str_short() for a in avals)
+    warnings.warn(f"Some donated buffers were not usable: {names}. No result of the same shape and dtype can take their memory.", stacklevel=4)

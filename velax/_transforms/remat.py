@@ -1,0 +1,294 @@
+"""``checkpoint`` (rematerialisation): recompute intermediate values in the backward pass instead of keeping them.
+
+The call is one ``checkpoint`` equation. Its linearization keeps only its inputs, and what the policy allows to be saved; the linear part recomputes the rest, behind an
+optimization barrier so that the recomputation is not merged with the forward pass.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, JaxprEqn, Var
+from velax._lang.primitive import define
+from velax._lang.trace import get_aval
+from velax._transforms.arguments import check_callable, debug_info_of, flatten_call, normalize_argnums
+from velax._transforms.batching import batch_jaxpr, matchaxis
+from velax._transforms.calls import dce_closed, inline_calls
+from velax._transforms.evaluate import dce_jaxpr, eval_jaxpr
+from velax._transforms.jvp import jvp_jaxpr
+from velax._transforms.linearize import linearize_jaxpr
+from velax._transforms.staging import trace_to_jaxpr
+from velax._transforms.transpose import transpose_jaxpr
+from velax._transforms.zero import UndefinedPrimal, Zero
+from velax.tree_util import tree_flatten, tree_unflatten
+
+__all__ = ["checkpoint", "checkpoint_name", "checkpoint_p", "checkpoint_policies", "name_p"]
+
+
+def checkpoint(
+    fun: Callable | None = None, *, prevent_cse: bool | Sequence[bool] = True, policy: Callable[..., bool] | None = None,
+    static_argnums: int | tuple[int, ...] = (), concrete: bool = False,
+) -> Callable:  # fmt: skip
+    """Make a function recompute its intermediate values when differentiated in reverse mode, to save memory.
+
+    Args:
+      fun: the function.
+      prevent_cse: whether the compiler must not merge the recomputation with the forward pass.
+      policy: ``policy(primitive, *avals, **params) -> bool`` says which values to save; see `checkpoint_policies`. None saves only the inputs.
+      static_argnums: arguments that are Python constants.
+
+    Returns:
+      A function with the same values and derivatives.
+
+    Example:
+      >>> import velax, velax.numpy as jnp
+      >>> f = velax.checkpoint(lambda x: jnp.sin(jnp.sin(x)))
+      >>> bool(velax.grad(f)(1.0) == velax.grad(lambda x: jnp.sin(jnp.sin(x)))(1.0))
+      True
+    """
+    if fun is None:
+        return functools.partial(checkpoint, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)
+    check_callable(fun, "checkpoint")
+    if concrete:
+        raise NotImplementedError("checkpoint: the option `concrete` was removed; use static_argnums for arguments whose values Python needs")
+
+    @functools.wraps(fun, updated=())
+    def checkpointed(*args, **kwargs):
+        call, dynamic = fun, args
+        if static_argnums != ():
+            nums = normalize_argnums(static_argnums, len(args), "checkpoint")
+            free = [i for i in range(len(args)) if i not in nums]
+            dynamic = tuple(args[i] for i in free)
+
+            def call(*xs, **kw):
+                full = list(args)
+                for i, x in zip(free, xs, strict=True):
+                    full[i] = x
+                return fun(*full, **kw)
+
+        leaves, in_tree = tree_flatten((dynamic, kwargs))
+        flat, out_tree = flatten_call(call, in_tree)
+        closed = trace_to_jaxpr(flat, [get_aval(x) for x in leaves], debug_info_of("checkpoint / remat", fun, args, kwargs))
+        consts, jaxpr = closed.consts, closed.jaxpr
+        jaxpr = jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars])
+        outs = checkpoint_p.bind(*consts, *leaves, jaxpr=jaxpr, prevent_cse=bool(prevent_cse), differentiated=False, policy=policy)
+        return tree_unflatten(out_tree[0], outs)
+
+    return checkpointed
+
+
+# -- the primitive --------------------------------------------------------------------------------------------------------
+
+_closed_of: dict[int, tuple[Jaxpr, ClosedJaxpr]] = {}
+
+
+def _closed(jaxpr: Jaxpr) -> ClosedJaxpr:
+    """The closed form of an equation's jaxpr, one object for each, as derived jaxprs are memoised on it."""
+    found = _closed_of.get(id(jaxpr))
+    if found is None or found[0] is not jaxpr:
+        found = _closed_of[id(jaxpr)] = (jaxpr, ClosedJaxpr(jaxpr, []))
+        if len(_closed_of) > 1024:
+            _closed_of.pop(next(iter(_closed_of)))
+    return found[1]
+
+
+def _jvp(primals, tangents, *, jaxpr, prevent_cse, differentiated, policy):
+    nonzeros = [type(t) is not Zero for t in tangents]
+    derived, out_nonzeros = jvp_jaxpr(_closed(jaxpr), nonzeros, False)
+    outs = _bind(derived, [*primals, *(t for t in tangents if type(t) is not Zero)], prevent_cse, differentiated, policy)
+    n = len(jaxpr.outvars)
+    given = iter(outs[n:])
+    return outs[:n], [next(given) if nz else Zero(v.aval.to_tangent_aval()) for nz, v in zip(out_nonzeros, jaxpr.outvars, strict=True)]
+
+
+def _bind(closed: ClosedJaxpr, args, prevent_cse, differentiated, policy):
+    """Bind a derived jaxpr, its constants as arguments."""
+    jaxpr = closed.jaxpr
+    if jaxpr.constvars:
+        args = [*closed.consts, *args]
+        jaxpr = jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars])
+    return checkpoint_p.bind(*args, jaxpr=jaxpr, prevent_cse=prevent_cse, differentiated=differentiated, policy=policy)
+
+
+def _linearize(nonzeros, *primals, jaxpr, prevent_cse, differentiated, policy):
+    split = linearize_jaxpr(_closed(jaxpr), nonzeros)
+    forward, recompute = _split_saved(split, policy)
+    results = eval_jaxpr(forward, split.primal.consts, *primals)
+    saved = results[split.n_outs :]
+    n_args = len(primals)
+
+    def linear(*tangents):
+        # recompute the residuals from inputs and saved values, then apply the linear part: one equation, differentiated=True
+        n_res = len(split.forwarded)
+
+        def body(*args):
+            ins, rest, ts = args[:n_args], args[n_args : n_args + len(saved)], args[n_args + len(saved) :]
+            computed = eval_jaxpr(recompute, split.primal.consts, *ins, *rest)
+            residuals = split.residuals(ins, [*[None] * split.n_outs, *computed])
+            assert len(residuals) == n_res
+            return eval_jaxpr(split.tangent.jaxpr, split.tangent.consts, *residuals, *ts)
+
+        args = [*primals, *saved, *tangents]
+        closed = trace_to_jaxpr(body, [get_aval(x) for x in args])
+        return _bind(closed, args, prevent_cse, True, policy)
+
+    return results[: split.n_outs], split.out_nonzeros, linear
+
+
+def _split_saved(split, policy) -> tuple[Jaxpr, Jaxpr]:
+    """The forward jaxpr ``ins -> (outs, saved)`` and the recomputing one ``(ins, saved) -> residuals``."""
+    jaxpr = split.primal.jaxpr
+    outs, residuals = jaxpr.outvars[: split.n_outs], jaxpr.outvars[split.n_outs :]
+    saved: list[Var] = []
+    if policy is not None:
+        jaxpr = inline_calls(jaxpr)
+        outs, residuals = jaxpr.outvars[: split.n_outs], jaxpr.outvars[split.n_outs :]
+        allowed: list[Var] = []
+        for eqn in jaxpr.eqns:
+            if policy(eqn.primitive, *(x.aval for x in eqn.invars), **eqn.params):
+                allowed += eqn.outvars
+        allowed_set = set(allowed)
+        # only the saved values that the recomputation would read
+        trial = _without(jaxpr, allowed_set)
+        needed = {x for e in trial for x in e.invars if isinstance(x, Var)} | {x for x in residuals if isinstance(x, Var)}
+        saved = [v for v in allowed if v in needed]
+    forward, _ = dce_jaxpr(jaxpr.replace(outvars=[*outs, *saved]), [True] * (len(outs) + len(saved)), instantiate=True)
+    body = _without(jaxpr, set(saved))
+    recompute = jaxpr.replace(invars=[*jaxpr.invars, *saved], outvars=residuals, eqns=body)
+    recompute, _ = dce_jaxpr(recompute, [True] * len(residuals), instantiate=True)
+    return forward, recompute
+
+
+def _without(jaxpr: Jaxpr, known: set[Var]) -> list[JaxprEqn]:
+    """The equations that do not only compute known values."""
+    return [e for e in jaxpr.eqns if not e.outvars or not all(v in known for v in e.outvars)]
+
+
+def _transpose(cts, *args, jaxpr, prevent_cse, differentiated, policy):
+    linear = [type(x) is UndefinedPrimal for x in args]
+    derived, zero_out = transpose_jaxpr(_closed(jaxpr), linear, [type(ct) is Zero for ct in cts])
+    operands = [*(x for x in args if type(x) is not UndefinedPrimal), *(ct for ct in cts if type(ct) is not Zero)]
+    given = iter(_bind(derived, operands, prevent_cse, differentiated, policy))
+    zero = iter(zero_out)
+    return [(Zero(x.aval.to_tangent_aval()) if next(zero) else next(given)) if type(x) is UndefinedPrimal else None for x in args]
+
+
+def _batch(axis_data, args, dims, *, jaxpr, prevent_cse, differentiated, policy):
+    derived, out_batched = batch_jaxpr(_closed(jaxpr), axis_data, [d is not None for d in dims])
+    args = [matchaxis(axis_data.size, d, 0, x) if d is not None else x for x, d in zip(args, dims, strict=True)]
+    outs = _bind(derived, args, prevent_cse, differentiated, policy)
+    return outs, [0 if b else None for b in out_batched]
+
+
+def _dce(used_outputs, eqn):
+    smaller, used_inputs = dce_closed(_closed(eqn.params["jaxpr"]), used_outputs)
+    if not any(used_outputs) and not smaller.effects:
+        return [False] * len(eqn.invars), None
+    invars = [x for x, u in zip(eqn.invars, used_inputs, strict=True) if u]
+    outvars = [v for v, u in zip(eqn.outvars, used_outputs, strict=True) if u]
+    return used_inputs, eqn.replace(invars=invars, outvars=outvars, params=dict(eqn.params, jaxpr=smaller.jaxpr))
+
+
+def _lower(ctx, *args, jaxpr, prevent_cse, differentiated, **_):
+    if differentiated and prevent_cse:
+        args = ctx.builder.barrier(args)
+    return ctx.inline(ClosedJaxpr(jaxpr, []), args)
+
+
+checkpoint_p = define(
+    "remat2",
+    abstract_eval=lambda *avals, jaxpr, **_: (jaxpr.out_avals, jaxpr.effects),
+    effectful=True,
+    lower=_lower,
+    impl=lambda *args, jaxpr, **_: eval_jaxpr(jaxpr, (), *args),
+    jvp=_jvp,
+    linearize=_linearize,
+    transpose=_transpose,
+    batch=None,
+    batch_axis=_batch,
+    dce=_dce,
+    multiple_results=True,
+    irrelevant_params=("policy",),
+)
+
+
+# -- names and policies ---------------------------------------------------------------------------------------------------
+
+name_p = define(
+    "name",
+    abstract_eval=lambda x, *, name: x,
+    lower=lambda ctx, x, *, name: x,
+    jvp=lambda primals, tangents, *, name: (name_p.bind(*primals, name=name), tangents[0]),
+    transpose=lambda ct, x, *, name: [ct],
+    batch=lambda args, dims, *, name: (name_p.bind(*args, name=name), dims[0]),
+    elementwise=True,
+    linear_in=(0,),
+    irrelevant_params=("name",),
+)
+
+
+def checkpoint_name(x: Any, name: str):
+    """Name the arrays of a pytree, for policies that save by name."""
+    leaves, tree = tree_flatten(x)
+    return tree_unflatten(tree, [name_p.bind(leaf, name=name) for leaf in leaves])
+
+
+_DOTS = ("dot_general", "conv_general_dilated")
+
+
+class checkpoint_policies:
+    """Which intermediate values `checkpoint` saves."""
+
+    @staticmethod
+    def everything_saveable(prim, *_, **__) -> bool:
+        """Save all."""
+        return True
+
+    @staticmethod
+    def nothing_saveable(prim, *_, **__) -> bool:
+        """Save none: recompute all."""
+        return False
+
+    @staticmethod
+    def dots_saveable(prim, *_, **__) -> bool:
+        """Save the results of contractions."""
+        return prim.name in _DOTS
+
+    checkpoint_dots = dots_saveable
+
+    @staticmethod
+    def dots_with_no_batch_dims_saveable(prim, *_, **params) -> bool:
+        """Save the results of contractions without batch dimensions."""
+        if prim.name != "dot_general":
+            return False
+        (_, _), (lhs_batch, rhs_batch) = params["dimension_numbers"]
+        return not lhs_batch and not rhs_batch
+
+    checkpoint_dots_with_no_batch_dims = dots_with_no_batch_dims_saveable
+
+    @staticmethod
+    def save_anything_except_these_names(*names_not_to_save) -> Callable[..., bool]:
+        """Save every value but those named so with `checkpoint_name`."""
+        hidden = frozenset(names_not_to_save)
+        return lambda prim, *_, **params: not (prim is name_p and params["name"] in hidden)
+
+    @staticmethod
+    def save_any_names_but_these(*names_not_to_save) -> Callable[..., bool]:
+        """Save the values with names but these."""
+        hidden = frozenset(names_not_to_save)
+        return lambda prim, *_, **params: prim is name_p and params["name"] not in hidden
+
+    @staticmethod
+    def save_only_these_names(*names_which_can_be_saved) -> Callable[..., bool]:
+        """Save the values with these names."""
+        shown = frozenset(names_which_can_be_saved)
+        return lambda prim, *_, **params: prim is name_p and params["name"] in shown
+
+    @staticmethod
+    def save_from_both_policies(policy_1, policy_2) -> Callable[..., bool]:
+        """Save what either policy saves."""
+        return lambda prim, *args, **params: policy_1(prim, *args, **params) or policy_2(prim, *args, **params)
+
+

@@ -1,0 +1,154 @@
+"""``vmap``: map a function over axes of its arguments."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from velax._lang.trace import get_aval
+from velax._transforms.arguments import check_callable, check_results, flatten_call, function_name
+from velax._transforms.batching import AxisData, batch_flat, matchaxis
+from velax.tree_util import broadcast_prefix, keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+
+__all__ = ["vmap"]
+
+_is_none = lambda x: x is None
+
+
+def vmap(
+    fun: Callable, in_axes: int | Any | None = 0, out_axes: Any = 0, axis_name=None, axis_size: int | None = None, spmd_axis_name=None,
+    sum_match: bool = False,
+) -> Callable:  # fmt: skip
+    """Vectorize a function: the loop over examples becomes operations on whole arrays.
+
+    Args:
+      fun: a function of one example.
+      in_axes: for each positional argument the axis to map over, or None for the same value in every example; an int for all, or a tree prefix of the
+        arguments. Keyword arguments are mapped over axis 0.
+      out_axes: where the mapped axis goes in the results; None for a result that is the same in every example.
+      axis_name: a name of the mapped axis for collectives such as `lax.psum`.
+      axis_size: the size of the axis, if no argument is mapped.
+      spmd_axis_name: a mesh axis that the mapped axis is partitioned over.
+
+    Returns:
+      The function of a batch.
+
+    Raises:
+      ValueError: when called, if the axes do not fit the arguments or their sizes differ.
+
+    Example:
+      >>> import velax, velax.numpy as jnp
+      >>> velax.vmap(jnp.dot, in_axes=(0, None))(jnp.ones((3, 2)), jnp.ones(2)).shape
+      (3,)
+    """
+    check_callable(fun, "vmap")
+    if isinstance(in_axes, list):
+        in_axes = tuple(in_axes)
+    if not (in_axes is None or type(in_axes) in (int, tuple) or hasattr(in_axes, "__index__")):
+        raise TypeError(f"vmap in_axes must be an int, None, or a tuple of entries corresponding to the positional arguments passed to the function, but got {in_axes}.")
+    for axis in tree_flatten(in_axes)[0]:
+        if not isinstance(axis, int):
+            raise TypeError(f"vmap in_axes must be an int, None, or (nested) container with those types as leaves, but got {in_axes}.")
+    for axis in tree_flatten(out_axes)[0]:
+        if not isinstance(axis, int):
+            raise TypeError(f"vmap out_axes must be an int, None, or (nested) container with those types as leaves, but got {out_axes}.")
+
+    @functools.wraps(fun, updated=())
+    def vmap_f(*args, **kwargs):
+        if isinstance(in_axes, tuple) and len(in_axes) != len(args):
+            raise ValueError(
+                "vmap in_axes must be an int, None, or a tuple of entries corresponding to the positional arguments passed to the function, "
+                f"but got {len(in_axes)=}, {len(args)=}"
+            )
+        leaves, in_tree = tree_flatten((args, kwargs))
+        axes = _flatten_axes("vmap in_axes", (args, kwargs), (in_axes, 0))
+        axes = [_canonical(axis, x, i, args, kwargs) for i, (axis, x) in enumerate(zip(axes, leaves, strict=True))]
+        size = _axis_size(fun, axes, leaves, args, kwargs, axis_size)
+        flat, out_tree = flatten_call(fun, in_tree)
+
+        def checked(*values):
+            outs = flat(*values)
+            check_results(outs, "vmap", fun)
+            return outs
+
+        axis_data = AxisData(axis_name, size, spmd_axis_name)
+        outs, dims = batch_flat(checked, axis_data, leaves, axes)
+        result_axes = _flatten_out_axes(out_tree[0], out_axes)
+        placed = []
+        for i, (x, d, axis) in enumerate(zip(outs, dims, result_axes, strict=True)):
+            if axis is None:
+                if d is not None:
+                    path = _out_path(out_tree[0], i)
+                    raise ValueError(
+                        f"vmap has mapped output{path} but out_axes is None: the result differs from example to example. Give it an axis in out_axes, "
+                        f"or reduce over the axis (e.g. with lax.psum)."
+                    )
+                placed.append(x)
+                continue
+            ndim = get_aval(x).ndim + (d is None)
+            if not -ndim <= axis < ndim:
+                raise ValueError(f"vmap out_axes: axis {axis} is out of bounds for an output with {ndim} dimensions (the mapped axis included){_out_path(out_tree[0], i)}")
+            placed.append(matchaxis(size, d, axis % ndim, x))
+        return tree_unflatten(out_tree[0], placed)
+
+    return vmap_f
+
+
+def _flatten_axes(name, tree, axes) -> list:
+    try:
+        return broadcast_prefix(axes, tree, is_leaf=_is_none)
+    except ValueError as e:
+        raise ValueError(f"{name} specification must be a tree prefix of the corresponding value, got specification {axes[0]} for value tree {tree_flatten(tree[0])[1]}.\n{e}") from None
+
+
+def _flatten_out_axes(out_tree, out_axes) -> list:
+    dummy = tree_unflatten(out_tree, [0] * out_tree.num_leaves)
+    try:
+        return broadcast_prefix(out_axes, dummy, is_leaf=_is_none)
+    except ValueError as e:
+        raise ValueError(f"vmap out_axes specification must be a tree prefix of the corresponding value, got specification {out_axes} for value tree {out_tree}.\n{e}") from None
+
+
+def _out_path(out_tree, i) -> str:
+    dummy = tree_unflatten(out_tree, list(range(out_tree.num_leaves)))
+    path = keystr(tree_flatten_with_path(dummy)[0][i][0])
+    return f" at {path}" if path else ""
+
+
+def _canonical(axis, x, i, args, kwargs):
+    if axis is None:
+        return None
+    try:
+        ndim = get_aval(x).ndim
+    except TypeError:
+        raise TypeError(f"Output from vmap: argument {_argument_path(i, args, kwargs)} of type {type(x)} is not a valid JAX type; pass in_axes=None only for arrays too, or close over the value") from None
+    if not -ndim <= axis < ndim:
+        raise ValueError(
+            f"vmap was requested to map its argument along axis {axis}, which implies that its rank should be at least {axis + 1 if axis >= 0 else -axis}, "
+            f"but is only {ndim} (its shape is {get_aval(x).shape}); the argument is {_argument_path(i, args, kwargs)}"
+        )
+    return axis % ndim
+
+
+def _argument_path(i, args, kwargs) -> str:
+    path = tree_flatten_with_path((args, kwargs))[0][i][0]
+    return ("args" if path[0].idx == 0 else "kwargs") + keystr(path[1:])
+
+
+def _axis_size(fun, axes, leaves, args, kwargs, given) -> int:
+    sizes = [(get_aval(x).shape[d], i) for i, (x, d) in enumerate(zip(leaves, axes, strict=True)) if d is not None]
+    if given is not None:
+        sizes = [(given, -1), *sizes]
+    if not sizes:
+        if axes:
+            raise ValueError("vmap must have at least one non-None value in in_axes")
+        raise ValueError(f"vmap wrapped function must be passed at least one argument containing an array, got empty *args={args} and **kwargs={kwargs}")
+    size = sizes[0][0]
+    if all(n == size for n, _ in sizes):
+        return size
+    lines = []
+    for n, i in sizes:
+        where = "axis_size" if i < 0 else f"axis {axes[i]} of argument {_argument_path(i, args, kwargs)} of type {get_aval(leaves[i]).str_short(short_dtypes=True)}"
+        lines.append(f"  * {where} had size {n}" if i >= 0 else f"  * axis_size was {n}")
+    raise ValueError("vmap got inconsistent sizes for array axes to be mapped:\n" + "\n".join(lines) + f"\n(function {function_name(fun)}; mapped axes must all have one size)")

@@ -1,0 +1,227 @@
+"""Comparison, bit operations, rounding and clamping."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from velax._lang.avals import shaped_array
+from velax._lang.primitive import define
+from velax._lang.trace import get_aval
+from velax._transforms.batching import matchaxis
+from velax._transforms.zero import Zero, instantiate_zeros, ops
+from velax.lax._rules import (
+    ANY,
+    BITS,
+    FLOAT,
+    INT,
+    broadcast_node,
+    elementwise,
+    zero_derivative,
+)
+from velax.lax._values import core_args
+
+__all__ = [
+    "RoundingMethod", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "clamp", "clamp_p", "clz", "eq", "floor", "ge", "gt",
+    "is_finite", "le", "lt", "ne", "nextafter", "population_count", "round", "shift_left", "shift_right_arithmetic", "shift_right_logical",
+]  # fmt: skip
+
+
+# -- comparison -----------------------------------------------------------------------------------------------------------
+
+
+def _comparison(name):
+    return elementwise(name, ANY, jvp=zero_derivative, lower=name, result=lambda dtype: np.dtype(bool))
+
+
+eq_p, ne_p = _comparison("eq"), _comparison("ne")
+lt_p, le_p, gt_p, ge_p = (_comparison(n) for n in ("lt", "le", "gt", "ge"))
+
+
+def eq(x, y):
+    """Elementwise ``x == y``, a boolean array; operands as in `add`. NaN equals nothing."""
+    return eq_p.bind(*core_args("eq", x, y))
+
+
+def ne(x, y):
+    """Elementwise ``x != y``; operands as in `add`. NaN differs from everything."""
+    return ne_p.bind(*core_args("ne", x, y))
+
+
+def lt(x, y):
+    """Elementwise ``x < y``; operands as in `add`."""
+    return lt_p.bind(*core_args("lt", x, y))
+
+
+def le(x, y):
+    """Elementwise ``x <= y``; operands as in `add`."""
+    return le_p.bind(*core_args("le", x, y))
+
+
+def gt(x, y):
+    """Elementwise ``x > y``; operands as in `add`."""
+    return gt_p.bind(*core_args("gt", x, y))
+
+
+def ge(x, y):
+    """Elementwise ``x >= y``; operands as in `add`."""
+    return ge_p.bind(*core_args("ge", x, y))
+
+
+is_finite_p = elementwise("is_finite", FLOAT, jvp=zero_derivative, lower="is_finite", result=lambda dtype: np.dtype(bool))
+
+
+def is_finite(x):
+    """Elementwise whether a float is neither infinite nor NaN."""
+    return is_finite_p.bind(*core_args("is_finite", x))
+
+
+# -- bits -----------------------------------------------------------------------------------------------------------------
+
+not_p = elementwise("not", BITS, jvp=zero_derivative, lower="not")
+and_p, or_p, xor_p = (elementwise(n, BITS, jvp=zero_derivative, lower=n) for n in ("and", "or", "xor"))
+population_count_p = elementwise("population_count", INT, jvp=zero_derivative, lower="popcount")
+clz_p = elementwise("clz", INT, jvp=zero_derivative, lower="clz")
+shift_left_p = elementwise("shift_left", INT, jvp=zero_derivative, lower="shl")
+shift_right_arithmetic_p = elementwise("shift_right_arithmetic", INT, jvp=zero_derivative, lower="shra")
+shift_right_logical_p = elementwise("shift_right_logical", INT, jvp=zero_derivative, lower="shrl")
+
+
+def bitwise_not(x):
+    """Elementwise complement of integers or booleans."""
+    return not_p.bind(*core_args("bitwise_not", x))
+
+
+def bitwise_and(x, y):
+    """Elementwise AND of integers or booleans; operands as in `add`."""
+    return and_p.bind(*core_args("bitwise_and", x, y))
+
+
+def bitwise_or(x, y):
+    """Elementwise OR of integers or booleans; operands as in `add`."""
+    return or_p.bind(*core_args("bitwise_or", x, y))
+
+
+def bitwise_xor(x, y):
+    """Elementwise exclusive OR of integers or booleans; operands as in `add`."""
+    return xor_p.bind(*core_args("bitwise_xor", x, y))
+
+
+def population_count(x):
+    """Elementwise number of set bits of integers."""
+    return population_count_p.bind(*core_args("population_count", x))
+
+
+def clz(x):
+    """Elementwise number of leading zero bits of integers."""
+    return clz_p.bind(*core_args("clz", x))
+
+
+def shift_left(x, y):
+    """Elementwise ``x << y``; shifts by the width or more, or negative ones, give 0."""
+    return shift_left_p.bind(*core_args("shift_left", x, y))
+
+
+def shift_right_arithmetic(x, y):
+    """Elementwise ``x >> y`` that repeats the sign; shifts by the width or more give the sign in every bit."""
+    return shift_right_arithmetic_p.bind(*core_args("shift_right_arithmetic", x, y))
+
+
+def shift_right_logical(x, y):
+    """Elementwise ``x >> y`` that fills with zeros; shifts by the width or more give 0."""
+    return shift_right_logical_p.bind(*core_args("shift_right_logical", x, y))
+
+
+# -- rounding -------------------------------------------------------------------------------------------------------------
+
+floor_p = elementwise("floor", FLOAT, jvp=zero_derivative, lower="floor")
+ceil_p = elementwise("ceil", FLOAT, jvp=zero_derivative, lower="ceil")
+
+
+class RoundingMethod:
+    """How `round` treats halves: ``AWAY_FROM_ZERO`` or ``TO_NEAREST_EVEN``."""
+
+    AWAY_FROM_ZERO = 0
+    TO_NEAREST_EVEN = 1
+
+
+def _round_lower(ctx, x, *, rounding_method):
+    return ctx.builder.map("round_even" if rounding_method == RoundingMethod.TO_NEAREST_EVEN else "round_away", x)
+
+
+round_p = elementwise("round", FLOAT, jvp=zero_derivative, lower=_round_lower)
+nextafter_p = elementwise("nextafter", FLOAT, jvp=zero_derivative, lower="nextafter")
+
+
+def floor(x):
+    """Elementwise largest integer not above ``x``, as a float."""
+    return floor_p.bind(*core_args("floor", x))
+
+
+def ceil(x):
+    """Elementwise smallest integer not below ``x``, as a float."""
+    return ceil_p.bind(*core_args("ceil", x))
+
+
+def round(x, rounding_method: int = RoundingMethod.AWAY_FROM_ZERO):
+    """Elementwise nearest integer, as a float; halves go away from zero, or to even with ``RoundingMethod.TO_NEAREST_EVEN``."""
+    return round_p.bind(*core_args("round", x), rounding_method=int(rounding_method))
+
+
+def nextafter(x1, x2):
+    """Elementwise next representable float after ``x1`` towards ``x2``."""
+    return nextafter_p.bind(*core_args("nextafter", x1, x2))
+
+
+# -- clamp ----------------------------------------------------------------------------------------------------------------
+
+
+def _clamp_type(lo, x, hi):
+    for a, what in ((lo, "min"), (hi, "max")):
+        if a.shape and a.shape != x.shape:
+            raise TypeError(f"clamp requires {what}.shape == operand.shape or {what}.shape == (), got {what}.shape={a.shape}, operand.shape={x.shape}.")
+        if a.dtype != x.dtype:
+            raise TypeError(f"clamp requires arguments to have the same dtypes, got {lo.dtype}, {x.dtype}, {hi.dtype}.")
+    return shaped_array(x.shape, x.dtype, lo.weak_type and x.weak_type and hi.weak_type)
+
+
+def _clamp_jvp(primals, tangents):
+    lo, x, hi = primals
+    dlo, dx, dhi = tangents
+    out = clamp_p.bind(lo, x, hi)
+    if all(type(t) is Zero for t in tangents):
+        return out, Zero(get_aval(out).to_tangent_aval())
+    shape = get_aval(x).shape
+    wide = lambda t: ops.broadcast_in_dim(t, shape, ()) if get_aval(t).shape != shape else t
+    dx, dlo, dhi = (wide(instantiate_zeros(t)) for t in (dx, dlo, dhi))
+    inner = ops.select(gt(x, lo), ops.select(lt(x, hi), dx, dhi), dlo)
+    return out, inner
+
+
+def _clamp_batch(args, dims):
+    lo, x, hi = args
+    size = next(a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
+    x_ = matchaxis(size, dims[1], 0, x)
+    bounds = []
+    for a, d in ((lo, dims[0]), (hi, dims[2])):
+        if d is None and not get_aval(a).shape:
+            bounds.append(a)
+            continue
+        a = matchaxis(size, d, 0, a)
+        rank, full = get_aval(a).ndim, get_aval(x_).ndim
+        bounds.append(a if rank == full else ops.broadcast_in_dim(a, get_aval(x_).shape, tuple(range(rank))))
+    return clamp_p.bind(bounds[0], x_, bounds[1]), 0
+
+
+def _clamp_lower(ctx, lo, x, hi):
+    b = ctx.builder
+    return b.map("clamp", broadcast_node(b, lo, x.shape), x, broadcast_node(b, hi, x.shape))
+
+
+clamp_p = define("clamp", abstract_eval=_clamp_type, lower=_clamp_lower, jvp=_clamp_jvp, transpose=None, batch=_clamp_batch, elementwise=True)
+
+
+def clamp(min, x, max):
+    """Elementwise ``x`` limited to ``[min, max]``; the bounds are of rank 0 or of the shape of ``x``."""
+    return clamp_p.bind(*core_args("clamp", min, x, max))
+
+

@@ -1,0 +1,93 @@
+"""Gives the transformations the array operations they use (`velax._transforms.zero.ops`): the one upward link from this layer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from velax._lang import dtypes
+from velax._lang.avals import ShapedArray
+from velax._lang.trace import get_aval
+from velax._transforms.zero import ops
+from velax.lax import _arithmetic as arithmetic
+from velax.lax import _comparison as comparison
+from velax.lax import _reductions as reductions
+from velax.lax import _structural as structural
+from velax.lax import _transcendental as transcendental
+
+__all__: list[str] = []
+
+
+def _full(aval, value):
+    """An array of this type, filled."""
+    if not isinstance(aval, ShapedArray):
+        raise TypeError(f"no array of type {aval} can be made")
+    if aval.dtype == dtypes.float0:
+        return np.zeros(aval.shape, dtypes.float0)
+    if dtypes.is_extended(aval.dtype):
+        return aval.dtype.full(aval.shape, value)
+    return structural.full(aval.shape, aval.dtype.type(value), aval.dtype)
+
+
+def _broadcast(x, size, axis):
+    shape = get_aval(x).shape
+    out = (*shape[:axis], size, *shape[axis:])
+    return structural.broadcast_in_dim_p.bind(
+        x, shape=out, broadcast_dimensions=tuple(i for i in range(len(out)) if i != axis), sharding=None
+    )
+
+
+def _moveaxis(x, source, destination):
+    ndim = get_aval(x).ndim
+    order = [i for i in range(ndim) if i != source]
+    order.insert(destination, source)
+    return structural.transpose(x, order)
+
+
+def _eye_rows(total, n, start, dtype):
+    """``total`` rows, the ones from ``start`` being the unit vectors of size ``n``."""
+    row = structural.broadcasted_iota("int32", (total, n), 0)
+    column = structural.broadcasted_iota("int32", (total, n), 1)
+    return structural.convert_type(comparison.eq(row, arithmetic.add(column, start)), np.dtype(dtype))
+
+
+def _slice_axis(x, axis, start, stop):
+    from velax.lax._slicing import slice_in_dim  # slicing is defined after the operations registered here
+
+    return slice_in_dim(x, start, stop, axis=axis)
+
+
+def _shift(x, axis, offset, fill):
+    """``x`` moved by one along an axis, with ``fill`` coming in."""
+    from velax.lax._slicing import pad
+
+    config = [(0, 0, 0)] * get_aval(x).ndim
+    config[axis] = (offset, -offset, 0)
+    return pad(x, fill, config)
+
+
+def _associative_scan_tangent(combine, x, t, axis, reverse):
+    """The tangent of a cumulative product or extremum: an associative scan over (value, tangent) pairs."""
+    from velax.lax._associative import associative_scan
+
+    def product(a, b):
+        (x, dx), (y, dy) = a, b
+        return arithmetic.mul(x, y), arithmetic.add(arithmetic.mul(dx, y), arithmetic.mul(x, dy))
+
+    def extremum(a, b):
+        (x, dx), (y, dy) = a, b
+        first = comparison.ge(x, y) if combine == "max" else comparison.le(x, y)
+        return structural.select(first, x, y), structural.select(first, dx, dy)
+
+    return associative_scan(product if combine == "mul" else extremum, (x, t), reverse=reverse, axis=axis)[1]
+
+
+for _name, _f in {
+    "full": _full, "broadcast": _broadcast, "moveaxis": _moveaxis, "eye_rows": _eye_rows, "slice_axis": _slice_axis, "shift": _shift,
+    "associative_scan_tangent": _associative_scan_tangent, "broadcast_in_dim": structural.broadcast_in_dim, "reshape": structural.reshape,
+    "transpose": structural.transpose, "select": structural.select, "convert": structural.convert_type, "reduce_sum": reductions.reduce_sum,
+    "add": arithmetic.add, "sub": arithmetic.sub, "mul": arithmetic.mul, "div": arithmetic.div, "neg": arithmetic.neg,
+    "eq": comparison.eq, "lt": comparison.lt, "ge": comparison.ge, "floor": comparison.floor, "ceil": comparison.ceil,
+    "is_finite": comparison.is_finite, "exp": transcendental.exp, "log": transcendental.log, "real": transcendental.real,
+    "conj": transcendental.conj, "complex": transcendental.complex,
+}.items():  # fmt: skip
+    setattr(ops, _name, _f)
