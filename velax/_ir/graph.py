@@ -98,10 +98,15 @@ class Node:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Graph:
-    """``inputs`` (``input`` nodes in order) -> ``outputs``; nested in ``while``/``cond``/``scan`` nodes, closed: no captured nodes."""
+    """``inputs`` (``input`` nodes in order) -> ``outputs``; nested in ``while``/``cond``/``scan`` nodes, closed: no captured nodes.
+
+    ``effects`` are the nodes that run although nothing may use their results (callbacks, and control flow around them), in the order in
+    which they must run.
+    """
 
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
+    effects: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from velax._lang.jaxpr import ClosedJaxpr, Literal, Var
 from velax._lang.primitive import define
 from velax._transforms.batching import batch_jaxpr, matchaxis
-from velax._transforms.evaluate import dce_jaxpr, eval_jaxpr
+from velax._transforms.evaluate import dce_jaxpr, eval_jaxpr, move_consts_to_inputs
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.linearize import linearize_jaxpr
 from velax._transforms.transpose import transpose_jaxpr
@@ -21,16 +21,19 @@ __all__ = ["bind_jit", "dce_closed", "jit_p"]
 
 
 def bind_jit(jaxpr: ClosedJaxpr, args: Sequence, *, name: str, donated_invars=None, inline=False, keep_unused=False) -> list:
-    """Apply ``jit``. Constants that are tracers of enclosing traces become arguments."""
+    """Apply ``jit``. The jaxpr's constants become arguments: equations hold no values, so that equal programs are equal text."""
     if inline:
         return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args)
     donated = tuple(donated_invars) if donated_invars is not None else (False,) * len(args)
+    if jaxpr.consts:
+        args, donated = [*jaxpr.consts, *args], (*(False,) * len(jaxpr.consts), *donated)
+        jaxpr = jaxpr.memo("hoisted", lambda: move_consts_to_inputs(jaxpr)[0])
     return jit_p.bind(*args, jaxpr=jaxpr, name=name, donated_invars=donated, inline=False, keep_unused=keep_unused)
 
 
-def _same(params, jaxpr, n):
-    """Parameters for a derived jaxpr with ``n`` arguments: nothing is donated."""
-    return {**params, "jaxpr": jaxpr, "donated_invars": (False,) * n}
+def _call(jaxpr, args, params) -> list:
+    """Apply a derived jaxpr; nothing is donated."""
+    return bind_jit(jaxpr, args, name=params["name"], keep_unused=params["keep_unused"])
 
 
 def _type(*avals, jaxpr, **_):
@@ -41,7 +44,7 @@ def _jvp(primals, tangents, *, jaxpr, **params):
     nonzeros = [type(t) is not Zero for t in tangents]
     derived, out_nonzeros = jvp_jaxpr(jaxpr, nonzeros, False)
     args = [*primals, *(t for t in tangents if type(t) is not Zero)]
-    results = jit_p.bind(*args, **_same(params, derived, len(args)))
+    results = _call(derived, args, params)
     n = len(jaxpr.out_avals)
     given = iter(results[n:])
     return results[:n], [next(given) if nz else Zero(a.to_tangent_aval()) for nz, a in zip(out_nonzeros, jaxpr.out_avals, strict=True)]
@@ -49,11 +52,11 @@ def _jvp(primals, tangents, *, jaxpr, **params):
 
 def _linearize(nonzeros, *primals, jaxpr, **params):
     split = linearize_jaxpr(jaxpr, nonzeros)
-    results = jit_p.bind(*primals, **_same(params, split.primal, len(primals)))
+    results = _call(split.primal, primals, params)
     residuals = split.residuals(primals, results)
 
     def linear(*tangents):
-        return jit_p.bind(*residuals, *tangents, **_same(params, split.tangent, len(residuals) + len(tangents)))
+        return _call(split.tangent, [*residuals, *tangents], params)
 
     return results[: split.n_outs], split.out_nonzeros, linear
 
@@ -63,7 +66,7 @@ def _transpose(cts, *args, jaxpr, **params):
     zero_cts = [type(ct) is Zero for ct in cts]
     derived, zero_out = transpose_jaxpr(jaxpr, linear, zero_cts)
     operands = [*(x for x in args if type(x) is not UndefinedPrimal), *(ct for ct in cts if type(ct) is not Zero)]
-    given = iter(jit_p.bind(*operands, **_same(params, derived, len(operands))))
+    given = iter(_call(derived, operands, params))
     zero = iter(zero_out)
     return [
         (Zero(x.aval.to_tangent_aval()) if next(zero) else next(given)) if type(x) is UndefinedPrimal else None for x in args
@@ -74,7 +77,7 @@ def _batch(axis_data, args, dims, *, jaxpr, **params):
     batched = [d is not None for d in dims]
     derived, out_batched = batch_jaxpr(jaxpr, axis_data, batched)
     args = [matchaxis(axis_data.size, d, 0, x) if d is not None else x for x, d in zip(args, dims, strict=True)]
-    outs = jit_p.bind(*args, **_same(params, derived, len(args)))
+    outs = _call(derived, args, params)
     return outs, [0 if b else None for b in out_batched]
 
 

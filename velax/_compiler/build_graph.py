@@ -1,0 +1,196 @@
+"""Jaxpr -> array graph.
+
+Each equation's primitive states its ``lower`` rule: ``rule(ctx, *nodes, **params) -> node(s)`` with ``ctx`` a `LoweringContext`. Calls are inlined; constants
+become runtime inputs after the arguments; arrays of an extended dtype (typed random keys) are their physical arrays, with the key's own axes last. Comes
+first in the pipeline; references must have been discharged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from velax._ir.graph import Builder, Graph, Node
+from velax._lang import dtypes
+from velax._lang.avals import ShapedArray, shaped_array
+from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+__all__ = ["LoweringContext", "Module", "build_graph", "physical_aval"]
+
+
+class Module:
+    """What one program collects while it is lowered.
+
+    Attributes:
+      consts: captured arrays; they follow the arguments as inputs.
+      callbacks: host functions; a ``callback`` node names one by position.
+    """
+
+    def __init__(self):
+        self.consts: list[Any] = []
+        self.callbacks: list[Callable] = []
+
+
+class LoweringContext:
+    """What a lowering rule may use.
+
+    Attributes:
+      builder: makes nodes.
+      avals_in, avals_out: types of the equation's operands and results.
+      module: the program's `Module`.
+      eqn: the equation.
+    """
+
+    __slots__ = ("_scope", "avals_in", "avals_out", "eqn")
+
+    def __init__(self, scope: _Scope, eqn: JaxprEqn, avals_in, avals_out):
+        self._scope, self.eqn, self.avals_in, self.avals_out = scope, eqn, avals_in, avals_out
+
+    @property
+    def builder(self) -> Builder:
+        return self._scope.builder
+
+    @property
+    def module(self) -> Module:
+        return self._scope.module
+
+    def inline(self, closed: ClosedJaxpr, nodes: Sequence[Node]) -> list[Node]:
+        """The results of a jaxpr applied here."""
+        return self._scope.lower_jaxpr(closed.jaxpr, [self._scope.constant(c) for c in closed.consts], nodes)
+
+    def subgraph(self, closed: ClosedJaxpr) -> Graph:
+        """A jaxpr as a nested graph, for control flow. It must have no constants: control flow takes them as operands."""
+        if closed.consts:
+            raise ValueError(f"{self.eqn.primitive}: a nested jaxpr has constants; pass them as operands")
+        scope = _Scope(self.module, Builder())
+        inputs = [scope.argument(a) for a in closed.in_avals]
+        outputs = scope.lower_jaxpr(closed.jaxpr, [], inputs)
+        return Graph(tuple(inputs), tuple(outputs), tuple(scope.effects))
+
+    def callback(self, function: Callable, operands: Sequence[Node], out_avals, *, ordered: bool, effectful: bool) -> list[Node]:
+        """Call ``function(*numpy arrays) -> sequence of arrays`` on the host."""
+        self.module.callbacks.append(function)
+        physical = [physical_aval(a) for a in out_avals]
+        results = [(a.shape, dtypes.ir_name(a.dtype)) for a in physical]
+        node, outs = self.builder.callback(len(self.module.callbacks) - 1, operands, results, ordered)
+        if effectful:
+            self._scope.effects.append(node)
+        return outs
+
+    def keep(self, outs: Sequence[Node], graphs: Sequence[Graph]) -> None:
+        """Note that a control-flow node has effects if one of its graphs has."""
+        if any(g.effects for g in graphs):
+            node = outs[0].inputs[0] if outs else None
+            if node is None:
+                raise NotImplementedError(f"{self.eqn.primitive}: control flow with effects but without results")
+            self._scope.effects.append(node)
+
+
+def physical_aval(aval: ShapedArray) -> ShapedArray:
+    """The type of the array that stores a value of type ``aval``."""
+    if dtypes.is_extended(aval.dtype):
+        return shaped_array((*aval.shape, *aval.dtype.base_shape), aval.dtype.base_dtype)
+    return aval
+
+
+class _Scope:
+    """Lowering into one builder."""
+
+    def __init__(self, module: Module, builder: Builder):
+        self.module, self.builder = module, builder
+        self.effects: list[Node] = []
+        self._constants: dict[int, Node] = {}
+
+    def argument(self, aval) -> Node:
+        if not isinstance(aval, ShapedArray):
+            raise NotImplementedError(f"an input of type {aval} cannot be compiled")
+        aval = physical_aval(aval)
+        return self.builder.input(aval.shape, dtypes.ir_name(aval.dtype))
+
+    def constant(self, value) -> Node:
+        """A captured value: a literal if it is a scalar of Python or NumPy, else a runtime input."""
+        if isinstance(value, (bool, int, float, complex, np.generic)):
+            return self.literal(value, shaped_array((), dtypes.dtype(value)))
+        node = self._constants.get(id(value))
+        if node is None:
+            array = value._base_array if hasattr(value, "_base_array") else value
+            node = self.builder.input(tuple(array.shape), dtypes.ir_name(np.dtype(dtypes.canonicalize_dtype(array.dtype))))
+            self._constants[id(value)] = node
+            self.module.consts.append(array)
+        return node
+
+    def literal(self, value, aval) -> Node:
+        dtype = aval.dtype
+        if dtypes.is_complex(dtype):
+            return self.builder.literal(complex(value), dtypes.ir_name(dtype))
+        if dtype == np.bool_:
+            return self.builder.literal(bool(value), "bool")
+        if dtypes.is_integer(dtype):
+            return self.builder.literal(int(value), dtypes.ir_name(dtype))
+        return self.builder.literal(float(dtype.type(value)), dtypes.ir_name(dtype))
+
+    def lower_jaxpr(self, jaxpr: Jaxpr, consts: Sequence[Node], args: Sequence[Node]) -> list[Node]:
+        env = dict(zip(jaxpr.constvars, consts, strict=True))
+        env.update(zip(jaxpr.invars, args, strict=True))
+        literal = self.literal
+        for eqn in jaxpr.eqns:
+            nodes = [literal(x.val, x.aval) if type(x) is Literal else env[x] for x in eqn.invars]
+            self.builder.source = eqn.source_info
+            outs = self.lower_eqn(eqn, nodes)
+            env.update(zip(eqn.outvars, outs, strict=True))
+        return [literal(x.val, x.aval) if type(x) is Literal else env[x] for x in jaxpr.outvars]
+
+    def lower_eqn(self, eqn: JaxprEqn, nodes: list[Node]) -> Sequence[Node]:
+        primitive = eqn.primitive
+        rule = primitive.rules.get("lower")
+        if rule is None:
+            raise NotImplementedError(
+                f"the primitive '{primitive}' has no lowering, so it cannot be compiled (used at {eqn.source_info}). If it is your own, register one with "
+                "velax.interpreters.mlir.register_lowering(primitive, mlir.lower_fun(python_function))."
+            )
+        avals_in, avals_out = [x.aval for x in eqn.invars], [v.aval for v in eqn.outvars]
+        if not primitive.rules.get("physical") and any(_is_key(a) for a in (*avals_in, *avals_out)):
+            return self._lower_componentwise(rule, eqn, nodes, avals_in, avals_out)
+        out = rule(LoweringContext(self, eqn, avals_in, avals_out), *nodes, **eqn.params)
+        return out if isinstance(out, (list, tuple)) else [out]
+
+    def _lower_componentwise(self, rule, eqn, nodes, avals_in, avals_out):
+        """A structural operation on keys: the same on each of the words that make a key, then stacked."""
+        dtype = next(a.dtype for a in (*avals_in, *avals_out) if _is_key(a))
+        if len(dtype.base_shape) != 1:
+            raise NotImplementedError(f"{eqn.primitive} on an extended dtype of element shape {dtype.base_shape}")
+        word = lambda a: shaped_array(a.shape, dtype.base_dtype) if _is_key(a) else a
+        b, results = self.builder, []
+        for k in range(dtype.base_shape[0]):
+            parts = []
+            for node, aval in zip(nodes, avals_in, strict=True):
+                if _is_key(aval):
+                    starts, limits = [0] * len(aval.shape) + [k], [*aval.shape, k + 1]
+                    node = b.reshape(b.slice(node, starts, limits), aval.shape)
+                parts.append(node)
+            ctx = LoweringContext(self, eqn, [word(a) for a in avals_in], [word(a) for a in avals_out])
+            out = rule(ctx, *parts, **eqn.params)
+            results.append(out if isinstance(out, (list, tuple)) else [out])
+        stacked = []
+        for i, aval in enumerate(avals_out):
+            if _is_key(aval):
+                stacked.append(b.concatenate([b.reshape(r[i], (*aval.shape, 1)) for r in results], len(aval.shape)))
+            else:
+                stacked.append(results[0][i])
+        return stacked
+
+
+def _is_key(aval) -> bool:
+    return isinstance(aval, ShapedArray) and dtypes.is_extended(aval.dtype)
+
+
+def build_graph(closed: ClosedJaxpr) -> tuple[Graph, Module]:
+    """The graph of a closed jaxpr, and its `Module`: inputs are the arguments, then ``module.consts``."""
+    module = Module()
+    scope = _Scope(module, Builder())
+    args = [scope.argument(a) for a in closed.in_avals]
+    consts = [scope.constant(c) for c in closed.consts]
+    outputs = scope.lower_jaxpr(closed.jaxpr, consts, args)
+    return Graph(tuple(scope.builder.inputs), tuple(outputs), tuple(scope.effects)), module
