@@ -15,7 +15,14 @@ import numpy as np
 from velax._lang import dtypes
 
 __all__ = [
-    "AbstractRef", "AbstractToken", "AbstractValue", "ShapedArray", "ShapeDtypeStruct", "abstract_token", "aval_factories", "aval_of_scalar",
+    "AbstractRef",
+    "AbstractToken",
+    "AbstractValue",
+    "ShapeDtypeStruct",
+    "ShapedArray",
+    "abstract_token",
+    "aval_factories",
+    "aval_of_scalar",
     "typematch",
 ]  # fmt: skip
 

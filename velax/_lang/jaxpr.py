@@ -23,7 +23,17 @@ from velax._lang.effects import Effect, no_effects
 from velax._lang.source import SourceInfo
 
 __all__ = [
-    "Atom", "ClosedJaxpr", "DebugInfo", "DropVar", "Jaxpr", "JaxprEqn", "Literal", "Var", "join_effects", "jaxprs_in_params", "new_jaxpr_eqn",
+    "Atom",
+    "ClosedJaxpr",
+    "DebugInfo",
+    "DropVar",
+    "Jaxpr",
+    "JaxprEqn",
+    "Literal",
+    "Var",
+    "jaxprs_in_params",
+    "join_effects",
+    "new_jaxpr_eqn",
     "subjaxprs",
 ]  # fmt: skip
 

@@ -14,13 +14,14 @@ from typing import Any
 
 from velax import _native
 from velax._lang.config import config
+from velax._lang.devices import local_devices
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.trace import Tracer, get_aval, shaped_abstractify
 from velax._transforms.arguments import check_callable, debug_info_of, function_name, signature_of
 from velax._transforms.batching import axis_names
 from velax._transforms.calls import bind_jit
 from velax._transforms.staging import trace_to_jaxpr
-from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_leaves, tree_unflatten
 
 __all__ = ["TracedCall", "infer_params", "jit", "set_compiler", "trace_call"]
 
@@ -135,10 +136,14 @@ def _make_jit(fun, *, static_argnums, static_argnames, donate_argnums, donate_ar
 
 
 def _check_placement(name, value) -> None:
-    from velax._lang.devices import is_default_placement
-
-    if value is not None and not is_default_placement(value):
+    if value is not None and not all(_is_default(x) for x in tree_leaves(value)):
         raise NotImplementedError(f"jit: {name}={value!r} asks for more than the one CPU device; partitioned execution is not available yet")
+
+
+def _is_default(placement) -> bool:
+    """Whether a device or sharding names nothing but the one device there is."""
+    devices = getattr(placement, "device_set", {placement})
+    return set(devices) <= set(local_devices())
 
 
 def _resolve(signature, nums: tuple, names: tuple, kind: str, fun) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -318,7 +323,7 @@ def _miss(self, args, kwargs):
 
 
 def _slow(self, args, kwargs):
-    if config.jax_disable_jit:
+    if config.jax_disable_jit or (self._inline and _native.get_trace() is not None):
         return self._fun(*args, **kwargs)
     traced = infer_params(self, args, kwargs)
     donated = traced.donated or None

@@ -1,0 +1,144 @@
+"""Running programs on the CPU: what a `jit` miss, an eager primitive and an ahead-of-time stage call.
+
+Registers itself with the transformations (`set_compiler`, `set_stage_compiler`) and the language (`set_default_impl`).
+"""
+
+from __future__ import annotations
+
+from velax import _native
+from velax._compiler.driver import CompiledJaxpr, compile_jaxpr
+from velax._lang import dtypes
+from velax._lang.avals import shaped_array
+from velax._lang.primitive import Primitive, set_default_impl
+from velax._lang.trace import get_aval
+from velax._transforms.inspecting import set_stage_compiler
+from velax._transforms.jit import TracedCall, set_compiler
+from velax._transforms.staging import trace_to_jaxpr
+
+__all__ = ["apply_primitive", "wrap_keys"]
+
+_native.set_aval_factory(lambda shape, dtype, weak: shaped_array(tuple(shape), dtype, weak))
+
+#: extended dtype -> function from the physical array to the array users see; filled by `velax.random`
+wrap_keys: dict[type, object] = {}
+
+
+def _wraps(avals):
+    """For each result of an extended dtype, the function that wraps its physical array."""
+    wraps = []
+    for aval in avals:
+        if dtypes.is_extended(aval.dtype):
+            make = wrap_keys[type(aval.dtype)]
+            wraps.append(lambda base, aval=aval, make=make: make(aval, base))
+        else:
+            wraps.append(None)
+    return wraps if any(w is not None for w in wraps) else None
+
+
+def _entry(compiled: CompiledJaxpr, out_avals, out_tree=None):
+    return _native.JitEntry(compiled.executable, compiled.kept, compiled.consts, out_tree, _wraps(out_avals))
+
+
+def _compile_call(traced: TracedCall, keep_unused: bool):
+    """Serve a miss of a `JitFunction`."""
+    compiled = compile_jaxpr(traced.jaxpr, traced.donated, traced.name, keep_unused)
+    return _entry(compiled, traced.jaxpr.out_avals, traced.out_tree)
+
+
+set_compiler(_compile_call)
+
+
+# -- eager primitives -----------------------------------------------------------------------------------------------------
+
+
+class _Application:
+    """A primitive with its parameters, as a cache key."""
+
+    __slots__ = ("_hash", "_items", "params", "primitive")
+
+    def __init__(self, primitive: Primitive, params: dict):
+        self.primitive, self.params = primitive, params
+        self._items = tuple(params.items())
+        self._hash = hash((primitive, self._items))
+
+    def __hash__(self):
+        return self._hash
+
+    def __eq__(self, other):
+        return type(other) is _Application and self.primitive is other.primitive and self._items == other._items
+
+
+def _compile_application(application: _Application, args):
+    return _compile_primitive(application.primitive, args, application.params)
+
+
+def _compile_primitive(primitive: Primitive, args, params):
+    def run(*xs):
+        out = primitive.bind(*xs, **params)
+        return out if primitive.multiple_results else [out]
+
+    closed = trace_to_jaxpr(run, [get_aval(x) for x in args])
+    return _entry(compile_jaxpr(closed, (), primitive.name), closed.out_avals)
+
+
+_eager_cache = _native.EagerCache(_compile_application)
+
+
+def apply_primitive(primitive: Primitive, args, params: dict):
+    """Evaluate a primitive on concrete values: compiled once for each signature."""
+    try:
+        application = _Application(primitive, params)
+    except TypeError:  # a parameter is unhashable: compile for this call alone
+        entry = _compile_primitive(primitive, args, params)
+        outs = _run_entry(entry, args)
+    else:
+        outs = _eager_cache(application, *args)
+    return outs if primitive.multiple_results else outs[0]
+
+
+def _run_entry(entry, args):
+    return _native.EagerCache(lambda key, given: entry)(None, *args)
+
+
+set_default_impl(apply_primitive)
+
+
+# -- stages ---------------------------------------------------------------------------------------------------------------
+
+
+class _StageProgram:
+    """What `Lowered` and `Compiled` show and call."""
+
+    def __init__(self, traced: TracedCall):
+        self._traced = traced
+        self._compiled = compile_jaxpr(traced.jaxpr, traced.donated, traced.name, keep_unused=True)
+        self._cache = _native.EagerCache(lambda key, args: _entry(self._compiled, traced.jaxpr.out_avals))
+
+    def call(self, leaves):
+        expected = self._traced.jaxpr.in_avals
+        for i, (x, aval) in enumerate(zip(leaves, expected, strict=True)):
+            got = get_aval(x)
+            if got.shape != aval.shape or got.dtype != aval.dtype:
+                raise TypeError(
+                    f"Argument types differ from the types for which this computation was compiled: argument {i} has type {got.str_short()}, "
+                    f"compiled for {aval.str_short()}. Call the jitted function itself, or lower and compile it for these types."
+                )
+        return self._cache(None, *leaves)
+
+    def graph_text(self) -> str:
+        from velax._ir.graph_text import print_graph  # only needed to look
+
+        return print_graph(self._compiled.program.graph)
+
+    def program_text(self) -> str:
+        return str(self._compiled.program.program)
+
+    def cost_analysis(self):
+        return {"flops": None, "program instructions": self._compiled.executable.num_instructions}
+
+    def memory_analysis(self):
+        return {"temporary bytes": self._compiled.executable.arena_bytes}
+
+
+set_stage_compiler(_StageProgram)
+

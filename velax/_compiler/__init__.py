@@ -1,0 +1,1 @@
+"""The compiler: jaxpr -> graph -> kernels (loop IR) -> LLVM IR -> object code -> program."""

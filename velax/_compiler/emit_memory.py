@@ -1,0 +1,519 @@
+"""Expressions and memory access of emission: what is uniform, what is a vector, and how memory is read and written.
+
+Inside a vector loop an expression is *uniform* (one scalar) or *varying* (a vector with one lane an iteration). Indexes are analysed
+as ``base + stride * lane``: the base is computed as a scalar, the stride decides between one vector access, a reversed one, a
+strided one and a gather or scatter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from velax._compiler.emit_core import Value, suffix
+from velax._compiler.emit_ops import Operations
+from velax._ir.loops import (
+    WIDTH,
+    Binary,
+    Bitcast,
+    Buffer,
+    Cast,
+    Const,
+    Expr,
+    Extent,
+    Fma,
+    Load,
+    Select,
+    Unary,
+    Var,
+)
+from velax._ir.loops_build import add as build_add
+from velax._ir.loops_build import mul as build_mul
+from velax._ir.loops_build import neg as build_neg
+from velax._ir.loops_build import sub as build_sub
+
+__all__ = ["Memory", "Place", "VectorLoop"]
+
+#: memo depth of an expression that reads written memory: it is known within one statement only
+IMPURE = 1 << 30
+_MISSING = object()
+#: expression nesting beyond which evaluation turns iterative
+_DEEP = 120
+#: strides up to this are read by whole vectors and shuffled apart; beyond, a gather touches less memory
+_MAX_SHUFFLED_STRIDE = 4
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a buffer lives: a pointer, or registers (``pointer`` None); ``lanes`` copies, one a lane; ``mask`` at its `Alloc`."""
+
+    pointer: Value | None
+    elem: str
+    lanes: int = 0
+    mask: Value | None = None
+
+
+@dataclass(slots=True)
+class VectorLoop:
+    """The vector loop being written: its variable, width and the value of the variable in lane 0."""
+
+    var: Var
+    lanes: int
+    base: Value
+    base_depth: int
+    strides: dict
+    masks: int = 0
+
+
+class Memory(Operations):
+    """`value` of expressions, `load`, `store`; statements are in `Emitter`."""
+
+    def __init__(self, kernel, target):
+        super().__init__(target)
+        self.kernel = kernel
+        self.prologue: list[str] = []
+        self.scopes[0].out.lines.append(self.prologue)
+        self.places: dict[Buffer, Place] = {}
+        self.written: set[Buffer] = set()
+        self.state: dict[tuple, Value] = {}
+        self.vector: VectorLoop | None = None
+        self.mask: Value | None = None
+        self.lets: dict[Var, Expr] = {}
+        self.frozen: set[Var] = set()
+        self.varying: set[Var] = set()
+        self.statement_exprs: list[Expr] = []
+        self.load_floor = 0
+        self.level = 0
+        self.extents: dict[int, Value] = {}
+
+    # Expressions.
+
+    def value(self, e: Expr) -> Value:
+        """The value of ``e``, computed once where its variables are bound."""
+        found = self.memo.get(e)
+        if found is not None:
+            return found
+        self.level += 1
+        if self.level > _DEEP:
+            self._evaluate_leaves_first(e)
+        kind = type(e)
+        depths = self.memo_depth
+        if kind is Binary:
+            if e.dtype == "i64" and self.vector is not None and (result := self._affine(e)) is not None:
+                value, depth = result
+            else:
+                value = self.binary(e.op, e.x.dtype, self.value(e.x), self.value(e.y))
+                depth = max(depths[e.x], depths[e.y])
+        elif kind is Const:
+            value, depth = self.literal(e.value, e.dtype), 0
+        elif kind is Load:
+            value, depth = self.load(e)
+        elif kind is Unary:
+            value = self.unary(e.op, e.dtype, self.value(e.x))
+            depth = depths[e.x]
+        elif kind is Fma:
+            value = self.fma(e.dtype, self.value(e.x), self.value(e.y), self.value(e.z))
+            depth = max(depths[e.x], depths[e.y], depths[e.z])
+        elif kind is Select:
+            value = self.select(self.value(e.cond), self.value(e.x), self.value(e.y))
+            depth = max(depths[e.cond], depths[e.x], depths[e.y])
+        elif kind is Cast:
+            value = self.cast(e.dtype, e.x.dtype, self.value(e.x))
+            depth = depths[e.x]
+        elif kind is Bitcast:
+            value = self.bitcast(e.dtype, e.x.dtype, self.value(e.x))
+            depth = depths[e.x]
+        elif kind is Extent:
+            value, depth = self._extent(e.k), 0
+        elif kind is Var:
+            if self.vector is None or e is not self.vector.var:
+                raise ValueError(
+                    f"kernel {self.kernel.name}: variable {e.name} is used outside the block that binds it"
+                )
+            value, depth = self._ramp(self.vector.base, 1), self.vector.base_depth
+        else:
+            raise TypeError(f"kernel {self.kernel.name}: {e!r} is not an expression of the loop IR")
+        self.level -= 1
+        self.remember(e, value, depth)
+        return value
+
+    def remember(self, e: Expr, value: Value, depth: int) -> None:
+        """Keep ``value`` for ``e`` while the scopes that it depends on are open."""
+        if depth != IMPURE:
+            if value.depth > depth:
+                depth = value.depth
+            self.scopes[depth].exprs.append(e)
+        else:
+            self.statement_exprs.append(e)
+        self.memo[e] = value
+        self.memo_depth[e] = depth
+
+    def end_statement(self) -> None:
+        """Forget reads of written memory."""
+        if self.statement_exprs:
+            for e in self.statement_exprs:
+                self.memo.pop(e, None)
+                self.base_memo.pop(e, None)
+            self.statement_exprs.clear()
+
+    def bind(self, var: Var, value: Value, depth: int) -> None:
+        """Make ``var`` mean ``value`` until the innermost scope closes."""
+        self.memo[var] = value
+        self.memo_depth[var] = depth
+        self.scopes[-1].exprs.append(var)
+
+    def _evaluate_leaves_first(self, e: Expr) -> None:
+        """Evaluate what ``e`` needs bottom-up: long chains must not exhaust Python's stack."""
+        level, self.level = self.level, 0
+        stack = [e]
+        while stack:
+            top = stack[-1]
+            ready = True
+            for x in operands(top):
+                if x not in self.memo:
+                    stack.append(x)
+                    ready = False
+            if ready:
+                stack.pop()
+                if stack:
+                    self.value(top)
+        self.level = level
+
+    def _extent(self, k: int) -> Value:
+        value = self.extents.get(k)
+        if value is None:
+            if not 0 <= k < self.kernel.n_extents:
+                raise ValueError(f"kernel {self.kernel.name}: extent {k} of {self.kernel.n_extents}")
+            self.prologue.append(f"  %extent_p{k} = getelementptr i64, ptr %extents, i64 {k}")
+            self.prologue.append(f"  %extent{k} = load i64, ptr %extent_p{k}, align 8")
+            value = self.extents[k] = Value(f"%extent{k}", "i64", 0, 0)
+        return value
+
+    # Uniform and varying.
+
+    def stride(self, e: Expr):
+        """How ``e`` changes from lane to lane: 0 (uniform), a number or uniform expression (affine ``i64``), None (anything else)."""
+        strides = self.vector.strides
+        found = strides.get(e, _MISSING)
+        if found is not _MISSING:
+            return found
+        self.level += 1
+        if self.level > _DEEP:
+            self._strides_leaves_first(e)
+        result = strides[e] = self._stride(e)
+        self.level -= 1
+        return result
+
+    def _strides_leaves_first(self, e: Expr) -> None:
+        level, self.level = self.level, 0
+        stack = [e]
+        while stack:
+            top = stack[-1]
+            missing = [x for x in operands(top) if x not in self.vector.strides]
+            if missing:
+                stack.extend(missing)
+            else:
+                stack.pop()
+                if stack:
+                    self.stride(top)
+        self.level = level
+
+    def _stride(self, e: Expr):
+        kind = type(e)
+        if kind is Const or kind is Extent:
+            return 0
+        if kind is Var:
+            if e is self.vector.var:
+                return 1
+            if e in self.lets:
+                return self.stride(self.lets[e])
+            return None if e in self.varying else 0
+        if kind is Load:
+            place = self.place_of(e.buffer)
+            return 0 if not place.lanes and self.stride(e.index) == 0 else None
+        if kind is Binary:
+            x, y = self.stride(e.x), self.stride(e.y)
+            if x == 0 and y == 0:
+                return 0
+            if e.dtype != "i64" or x is None or y is None:
+                return None
+            if e.op == "add":
+                return self._simplify(build_add(x, y))
+            if e.op == "sub":
+                return self._simplify(build_sub(x, y))
+            if e.op == "mul" and (x == 0 or y == 0):
+                return self._simplify(build_mul(e.x, y) if x == 0 else build_mul(x, e.y))
+            return None
+        if kind is Unary and e.op == "neg" and e.dtype == "i64":
+            x = self.stride(e.x)
+            return None if x is None else -x if type(x) is int else build_neg(x)
+        return 0 if all([self.stride(x) == 0 for x in operands(e)]) else None
+
+    def _simplify(self, stride: Expr):
+        return stride.value if type(stride) is Const else stride
+
+    def uniform(self, e: Expr) -> bool:
+        return self.vector is None or self.stride(e) == 0
+
+    def stride_value(self, e: Expr):
+        """`stride` with expressions evaluated: an int where the value is known, a scalar `Value` otherwise."""
+        stride = self.stride(e)
+        if isinstance(stride, Expr):
+            value = self.value(stride)
+            return value if value.const is None else value.const
+        return stride
+
+    def base(self, e: Expr) -> tuple[Value, int]:
+        """The value of the affine expression ``e`` in lane 0, and its memo depth."""
+        if self.stride(e) == 0:
+            return self.value(e), self.memo_depth[e]
+        found = self.base_memo.get(e)
+        if found is not None:
+            return found
+        kind = type(e)
+        if kind is Binary:
+            (x, dx), (y, dy) = self.base(e.x), self.base(e.y)
+            value, depth = self.binary(e.op, "i64", x, y), max(dx, dy)
+        elif e is self.vector.var:
+            value, depth = self.vector.base, self.vector.base_depth
+        elif kind is Unary:
+            x, depth = self.base(e.x)
+            value = self.unary("neg", "i64", x)
+        elif kind is Var and e in self.lets and e not in self.frozen:
+            value, depth = self.base(self.lets[e])
+        else:
+            full = self.value(e)
+            value, depth = self.extract(full, 0), self.memo_depth[e]
+        if depth != IMPURE:
+            depth = max(depth, value.depth)
+            self.scopes[depth].exprs.append(e)
+        else:
+            self.statement_exprs.append(e)
+        self.base_memo[e] = value, depth
+        return value, depth
+
+    def _affine(self, e: Binary):
+        """A varying affine index as ``base + stride * lane``, None if ``e`` is something else."""
+        stride = self.stride_value(e)
+        if stride is None or (type(stride) is int and stride == 0):
+            return None
+        base, depth = self.base(e)
+        return self._ramp(base, stride), depth if isinstance(stride, int) else max(depth, self._stride_depth(e))
+
+    def _stride_depth(self, e: Expr) -> int:
+        stride = self.stride(e)
+        return self.memo_depth[stride] if isinstance(stride, Expr) else 0
+
+    def _ramp(self, base: Value, stride: int | Value) -> Value:
+        lanes = self.vector.lanes
+        if isinstance(stride, int):
+            steps = self.iota(lanes, stride)
+        else:
+            steps = self.simple("mul", self.iota(lanes), self.splat(stride, lanes))
+        return self.simple("add", self.splat(base, lanes), steps)
+
+    # Buffers.
+
+    def place_of(self, buffer: Buffer) -> Place:
+        place = self.places.get(buffer)
+        if place is None:
+            raise ValueError(f"kernel {self.kernel.name}: buffer {buffer.name} is used outside the block that allocates it")
+        return place
+
+    def constant_index(self, buffer: Buffer, index: Expr) -> int:
+        k = self.value(index).const
+        if k is None or not 0 <= k < buffer.size:
+            raise ValueError(
+                f"kernel {self.kernel.name}: register buffer {buffer.name} of size {buffer.size} is indexed by "
+                f"{'a value known at run time only' if k is None else k}; unroll the loop or allocate it on the stack"
+            )
+        return k
+
+    def address(self, place: Place, index: Value) -> Value:
+        """A pointer (or vector of pointers) to elements ``index``."""
+        if index.const == 0 and not index.lanes:
+            return place.pointer
+        depth = max(place.pointer.depth, index.depth)
+        return self.inst(f"getelementptr {place.elem}, ptr {place.pointer.ref}, {index}", "ptr", index.lanes, depth)
+
+    def private_index(self, place: Place, index: Value) -> Value:
+        """The first of the consecutive elements that hold ``index`` for all lanes, or a lane's own if ``index`` varies."""
+        scaled = self.binary("mul", "i64", index, self.like(place.lanes, index))
+        return self.simple("add", scaled, self.iota(place.lanes)) if index.lanes else scaled
+
+    def load(self, e: Load) -> tuple[Value, int]:
+        """The register value of ``e`` and its memo depth."""
+        buffer = e.buffer
+        place = self.place_of(buffer)
+        if place.pointer is None:
+            k = self.constant_index(buffer, e.index)
+            value = self.state.get((buffer, k))
+            return (self.literal(0, buffer.dtype) if value is None else value), IMPURE
+        impure = buffer in self.written
+        dtype = buffer.dtype
+        if self.vector is None or self.stride(e.index) == 0:
+            index, depth = self.value(e.index), self.memo_depth[e.index]
+            if place.lanes:
+                address = self.address(place, self.private_index(place, index))
+                value = self._read(place, address, place.lanes, impure)
+            else:
+                value = self._read(place, self.address(place, index), 0, impure)
+        else:
+            value, depth = self._load_varying(place, e.index, impure)
+        return self.from_memory(dtype, value), IMPURE if impure else depth
+
+    def _read(self, place: Place, address: Value, lanes: int, impure: bool, mask: Value | None = None) -> Value:
+        """``lanes`` (0: one) consecutive elements; those outside ``mask`` are zero."""
+        elem = place.elem
+        ty = f"<{lanes} x {elem}>" if lanes else elem
+        align = elem_bytes(elem)
+        if mask is None:
+            text, depth = f"load {ty}, ptr {address.ref}, align {align}", address.depth
+        else:
+            name = f"llvm.masked.load.{suffix(elem, lanes)}.p0"
+            self.declare(name, ty, f"ptr, <{lanes} x i1>, {ty}")
+            text = f"call {ty} @{name}(ptr align {align} {address.ref}, {mask}, {ty} zeroinitializer)"
+            depth = max(address.depth, mask.depth)
+        return self._memory_inst(text, elem, lanes, depth, impure)
+
+    def _memory_inst(self, text: str, elem: str, lanes: int, depth: int, impure: bool) -> Value:
+        if impure:
+            return self.here(text, elem, lanes)
+        return self.inst(text, elem, lanes, max(depth, self.load_floor))
+
+    def _load_varying(self, place: Place, index: Expr, impure: bool) -> tuple[Value, int]:
+        lanes, mask = self.vector.lanes, self.mask
+        if place.lanes:
+            value = self.value(index)
+            return self._gather(place, self.private_index(place, value), impure), self.memo_depth[index]
+        stride = self.stride_value(index)
+        if type(stride) is int:
+            base, depth = self.base(index)
+            if stride == 1:
+                return self._read(place, self.address(place, base), lanes, impure, mask), depth
+            if stride == -1:
+                first = self.binary("sub", "i64", base, self.int_literal(lanes - 1))
+                backwards = None if mask is None else self.shuffle(mask, range(lanes - 1, -1, -1))
+                value = self._read(place, self.address(place, first), lanes, impure, backwards)
+                return self.shuffle(value, range(lanes - 1, -1, -1)), depth
+            if 1 < stride <= _MAX_SHUFFLED_STRIDE and mask is None:
+                # The elements after the last wanted one may lie outside the buffer.
+                total = lanes * stride
+                inside = ["i1 true"] * (total - stride + 1) + ["i1 false"] * (stride - 1)
+                touched = Value(f"<{', '.join(inside)}>", "i1", total, 0)
+                value = self._read(place, self.address(place, base), total, impure, touched)
+                return self.shuffle(value, range(0, total, stride)), depth
+            if abs(stride) * lanes < 1 << 31:
+                start = Place(self.address(place, base), place.elem)
+                return self._gather(start, self.iota(lanes, stride, "i32"), impure), depth
+        value = self.value(index)
+        return self._gather(place, value, impure), self.memo_depth[index]
+
+    def _gather(self, place: Place, index: Value, impure: bool) -> Value:
+        lanes, elem = index.lanes, place.elem
+        pointers = self.address(place, index)
+        ty = f"<{lanes} x {elem}>"
+        name = f"llvm.masked.gather.{suffix(elem, lanes)}.v{lanes}p0"
+        self.declare(name, ty, f"<{lanes} x ptr>, <{lanes} x i1>, {ty}")
+        mask = "splat (i1 true)" if self.mask is None else self.mask.ref
+        pointer = f"<{lanes} x ptr> align {elem_bytes(elem)} {pointers.ref}"
+        text = f"call {ty} @{name}({pointer}, <{lanes} x i1> {mask}, {ty} zeroinitializer)"
+        depth = max(pointers.depth, self.mask.depth if self.mask is not None else 0)
+        return self._memory_inst(text, elem, lanes, depth, impure)
+
+    def store(self, buffer: Buffer, index: Expr, value: Value) -> None:
+        """``buffer[index] = value`` in every active lane."""
+        place = self.place_of(buffer)
+        if place.pointer is None:
+            k = self.constant_index(buffer, index)
+            if place.lanes == 0 and value.lanes:
+                raise ValueError(
+                    f"kernel {self.kernel.name}: a varying value is stored to register buffer {buffer.name}, which is allocated "
+                    "outside the vector loop; reduce it, or allocate it inside"
+                )
+            self.state[buffer, k] = self._blend(place, self.state.get((buffer, k)), value)
+            return
+        data = self.to_memory(buffer.dtype, value)
+        if self.vector is None:
+            self._write(place, self.address(place, self.value(index)), data, None)
+            return
+        lanes = self.vector.lanes
+        if place.lanes:
+            full = self.splat(data, lanes)
+            k = self.value(index)
+            mask = None if self.mask is place.mask else self.mask
+            if k.lanes:
+                self._scatter(place, self.private_index(place, k), full)
+            else:
+                self._write(place, self.address(place, self.private_index(place, k)), full, mask)
+            return
+        stride = self.stride_value(index)
+        if type(stride) is int:
+            if stride == 0:
+                if data.lanes:
+                    raise ValueError(
+                        f"kernel {self.kernel.name}: all lanes store different values to one element of {buffer.name}; reduce instead"
+                    )
+                self._write(place, self.address(place, self.value(index)), data, None)
+                return
+            data = self.splat(data, lanes)
+            base, _ = self.base(index)
+            if stride == 1:
+                self._write(place, self.address(place, base), data, self.mask)
+                return
+            if stride == -1:
+                order = range(lanes - 1, -1, -1)
+                first = self.binary("sub", "i64", base, self.int_literal(lanes - 1))
+                mask = None if self.mask is None else self.shuffle(self.mask, order)
+                self._write(place, self.address(place, first), self.shuffle(data, order), mask)
+                return
+            if abs(stride) * lanes < 1 << 31:
+                self._scatter(Place(self.address(place, base), place.elem), self.iota(lanes, stride, "i32"), data)
+                return
+        self._scatter(place, self.value(index), self.splat(data, lanes))
+
+    def _blend(self, place: Place, old: Value | None, new: Value) -> Value:
+        """``new`` in active lanes, ``old`` in the others (lanes that were inactive when the buffer began do not matter)."""
+        if old is None or not place.lanes or self.mask is place.mask or self.mask is None:
+            return new
+        lanes = place.lanes
+        return self.choose(self.mask, self.splat(new, lanes), self.splat(old, lanes))
+
+    def _write(self, place: Place, address: Value, data: Value, mask: Value | None) -> None:
+        align = elem_bytes(place.elem)
+        if mask is None:
+            self.line(f"store {data}, ptr {address.ref}, align {align}")
+            return
+        name = f"llvm.masked.store.{suffix(place.elem, data.lanes)}.p0"
+        self.declare(name, "void", f"{data.ty}, ptr, <{data.lanes} x i1>")
+        self.line(f"call void @{name}({data}, ptr align {align} {address.ref}, {mask})")
+
+    def _scatter(self, place: Place, index: Value, data: Value) -> None:
+        lanes = data.lanes
+        pointers = self.address(place, index)
+        name = f"llvm.masked.scatter.{suffix(place.elem, lanes)}.v{lanes}p0"
+        self.declare(name, "void", f"{data.ty}, <{lanes} x ptr>, <{lanes} x i1>")
+        mask = "splat (i1 true)" if self.mask is None else self.mask.ref
+        pointer = f"<{lanes} x ptr> align {elem_bytes(place.elem)} {pointers.ref}"
+        self.line(f"call void @{name}({data}, {pointer}, <{lanes} x i1> {mask})")
+
+
+def elem_bytes(elem: str) -> int:
+    return {"float": 4, "double": 8, "half": 2}.get(elem) or int(elem[1:]) // 8
+
+
+def operands(e: Expr) -> tuple[Expr, ...]:
+    """The operands that `Memory.value` evaluates as values (the index of a load is evaluated as an address)."""
+    kind = type(e)
+    if kind is Binary:
+        return e.x, e.y
+    if kind is Unary or kind is Cast or kind is Bitcast:
+        return (e.x,)
+    if kind is Fma:
+        return e.x, e.y, e.z
+    if kind is Select:
+        return e.cond, e.x, e.y
+    return ()
+
+
+def memory_bytes(buffer: Buffer, lanes: int) -> int:
+    return -(-buffer.size * max(lanes, 1) * (WIDTH[buffer.dtype] // 8) // 64) * 64

@@ -1,0 +1,430 @@
+"""Memory planning: which values share storage, and where each lies.
+
+Input: a list of steps (what the program will do, over `Value` objects); output: a `Layout` that gives every value a slot. Three things happen:
+
+1. *Liveness.* Steps are numbered in program order. A value is live in segments of time: from a write to the last read. A value
+   that a loop reads lives until the loop ends; a loop's carry is free between its last read in the body and the copy of the new value at the body's end.
+2. *Sharing.* Copies disappear where source and destination can be one storage: updates in place (a copy of the operand followed by a partial
+   write), loop carries, outputs, donated inputs. Results of elementwise kernels take over an operand that dies there.
+   A carry that cannot be computed in place is exchanged with its new value by a pointer swap if it is large.
+3. *Placement.* The remaining temporaries get offsets in one arena, first fit in order of their beginning.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+
+__all__ = [
+    "CallStep", "CallbackStep", "CondStep", "CopyStep", "LaunchStep", "Layout", "LoopStep", "Step", "Value", "WhileStep", "plan_memory",
+]  # fmt: skip
+
+ALIGN = 64
+_SWAP_BYTES = 4096  #: a smaller carry is copied rather than swapped
+_END = 1 << 60
+
+
+class Value:
+    """Memory for one array: ``kind`` is input, output, literal or temp; ``index`` numbers inputs and outputs; ``data`` is a literal's bytes."""
+
+    __slots__ = ("data", "dtype", "index", "kind", "label", "nbytes", "size", "storage")
+
+    def __init__(self, size: int, dtype: str, nbytes: int, kind: str = "temp", index: int = 0, data: bytes = b"", label: str = ""):
+        self.size, self.dtype, self.nbytes, self.kind, self.index, self.data, self.label = size, dtype, nbytes, kind, index, data, label
+        self.storage: Storage | None = None
+
+    def __repr__(self):
+        name = f"{self.kind}{self.index}" if self.kind in ("input", "output") else f"{self.kind}@{id(self) & 0xFFFF:x}"
+        return f"<{name} {self.dtype}[{self.size}]>"
+
+
+class Step:
+    __slots__ = ()
+
+
+@dataclass(eq=False, slots=True)
+class LaunchStep(Step):
+    """``aligned``: (written, read) pairs of values that the kernel touches at equal positions only, reading first."""
+
+    kernel: str
+    values: tuple[Value, ...]
+    writes: frozenset[Value]
+    total: int
+    grain: int
+    extents: tuple[int, ...] = ()
+    aligned: frozenset[tuple[Value, Value]] = frozenset()
+    work: float = 0.0
+    pos: int = -1
+
+
+@dataclass(eq=False, slots=True)
+class CopyStep(Step):
+    """``carry``: the copy at the end of a loop's body, which replaces the whole value for the next iteration."""
+
+    dst: Value
+    src: Value
+    carry: bool = False
+    swap: bool = False
+    pos: int = -1
+
+
+@dataclass(eq=False, slots=True)
+class CallStep(Step):
+    function: str
+    values: tuple[Value, ...]
+    writes: frozenset[Value]
+    params: tuple[int, ...]
+    work: float = 0.0
+    pos: int = -1
+
+
+@dataclass(eq=False, slots=True)
+class WhileStep(Step):
+    cond: list[Step]
+    pred: Value
+    body: list[Step]
+    pos: int = -1
+
+
+@dataclass(eq=False, slots=True)
+class LoopStep(Step):
+    trip_count: int
+    counter: Value
+    body: list[Step]
+    reverse: bool = False
+    pos: int = -1
+
+
+@dataclass(eq=False, slots=True)
+class CondStep(Step):
+    """``results`` are written by every branch."""
+
+    index: Value
+    branches: list[list[Step]]
+    results: tuple[Value, ...]
+    pos: int = -1
+
+
+@dataclass(eq=False, slots=True)
+class CallbackStep(Step):
+    callback: int
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    pos: int = -1
+
+
+class Storage:
+    """Values that share memory, when it is in use, and what it is: an input, an output or part of the arena."""
+
+    __slots__ = ("input", "nbytes", "offset", "output", "segments", "values", "written")
+
+    def __init__(self, value: Value):
+        self.values = [value]
+        self.nbytes = value.nbytes
+        self.input = value.index if value.kind == "input" else None
+        self.output = value.index if value.kind == "output" else None
+        self.segments: list[tuple[int, int]] = []
+        self.written = False
+        self.offset = 0
+
+
+@dataclass(slots=True)
+class Layout:
+    """The result: ``arena_bytes``; each ``value.storage`` says where it lies; ``alias``: output -> input whose memory it takes over."""
+
+    arena_bytes: int
+    alias: dict[int, int] = field(default_factory=dict)
+    forward: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Use:
+    """Where a value is written and read: positions with the loops around them."""
+
+    writes: list = field(default_factory=list)  # (position, loops)
+    reads: list = field(default_factory=list)
+    carry: list = field(default_factory=list)  # positions of body-end copies
+    branches: list = field(default_factory=list)  # (begin, end) of branches that write it
+
+
+def plan_memory(steps: list[Step], donated: frozenset[int]) -> Layout:
+    """Give every value of ``steps`` its storage. ``donated``: inputs whose memory outputs may take over."""
+    walk = _Walk()
+    walk.block(steps, ())
+    storages: list[Storage] = []
+    for value, use in walk.uses.items():
+        storage = value.storage = Storage(value)
+        storage.segments = _segments(value, use, donated, walk.ends)
+        storage.written = bool(use.writes)
+        storages.append(storage)
+    planner = _Planner(donated, walk)
+    planner.share()
+    arena = planner.place()
+    return Layout(arena, planner.alias, planner.forward)
+
+
+class _Walk:
+    """Numbers the steps and records every use of every value."""
+
+    def __init__(self):
+        self.pos = 0
+        self.uses: dict[Value, _Use] = {}
+        self.ends: dict[int, int] = {}  # loop's first position -> last position
+        self.copies: list[tuple[CopyStep, tuple]] = []
+        self.launches: list[LaunchStep] = []
+        self.by_pos: dict[int, Step] = {}  # launches and calls
+
+    def use(self, value: Value) -> _Use:
+        found = self.uses.get(value)
+        if found is None:
+            found = self.uses[value] = _Use()
+        return found
+
+    def block(self, steps, loops) -> None:
+        for step in steps:
+            self.pos += 1
+            step.pos = pos = self.pos
+            match step:
+                case LaunchStep():
+                    self.launches.append(step)
+                    self.by_pos[pos] = step
+                    for value in step.values:
+                        use = self.use(value)
+                        if value in step.writes:
+                            use.writes.append((pos, loops))
+                        else:
+                            use.reads.append((pos, loops))
+                case CopyStep():
+                    self.copies.append((step, loops))
+                    self.use(step.src).reads.append((pos, loops))
+                    use = self.use(step.dst)
+                    use.writes.append((pos, loops))
+                    if step.carry:
+                        use.carry.append(pos)
+                case CallStep():
+                    self.by_pos[pos] = step
+                    for value in step.values:
+                        use = self.use(value)
+                        (use.writes if value in step.writes else use.reads).append((pos, loops))
+                case CallbackStep():
+                    self.by_pos[pos] = step
+                    for value in step.inputs:
+                        self.use(value).reads.append((pos, loops))
+                    for value in step.outputs:
+                        self.use(value).writes.append((pos, loops))
+                case WhileStep() | LoopStep():
+                    inner = (*loops, pos)
+                    if isinstance(step, WhileStep):
+                        self.block(step.cond, inner)
+                        self.pos += 1
+                        self.use(step.pred).reads.append((self.pos, inner))
+                    else:
+                        # written by the executor at each iteration, and never shared with anything in the loop
+                        use = self.use(step.counter)
+                        use.writes.append((pos, loops))
+                        use.reads.append((pos, inner))
+                    self.block(step.body, inner)
+                    self.pos += 1
+                    self.ends[pos] = self.pos
+                case CondStep():
+                    self.use(step.index).reads.append((pos, loops))
+                    for branch in step.branches:
+                        self.pos += 1
+                        begin = self.pos
+                        self.block(branch, loops)
+                        self.pos += 1
+                        for value in step.results:
+                            self.use(value).branches.append((begin, self.pos))
+                case _:
+                    raise TypeError(f"not a step: {step!r}")
+
+
+def _segments(value: Value, use: _Use, donated, ends) -> list[tuple[int, int]]:
+    """Times in which the value is needed. A write at step p happens at 2p+1; a read at step p is in use until 2p+1."""
+    if value.kind == "literal" or (value.kind == "input" and value.index not in donated):
+        return [(-1, _END)]
+    if value.kind == "input":
+        first, home = -1, ()
+    else:
+        first, home = min(use.writes, default=(0, ()), key=lambda item: item[0])
+    segments: list[tuple[int, int]] = []
+    last = 2 * first + 1
+    carried: dict[int, list] = {}
+    for pos, loops in use.reads:
+        outer = next((loop for loop in loops if loop not in home), None)
+        if outer is None:
+            last = max(last, 2 * pos + 1)
+            continue
+        end = ends[outer]
+        rewritten = [p for p in use.carry if outer <= p <= end]
+        if rewritten and pos < rewritten[0]:
+            carried.setdefault(outer, [rewritten[0], 0])[1] = max(carried.get(outer, [0, 0])[1], pos)
+        else:
+            last = max(last, 2 * end + 1)
+    for pos in use.carry:
+        # a carry that the body never reads is still replaced at its end
+        outer = next((begin for begin, end in ends.items() if begin <= pos <= end and begin > first), None)
+        if outer is not None:
+            carried.setdefault(outer, [pos, outer])
+    start = 2 * first + 1
+    if use.branches:
+        stops = []
+        for begin, end in use.branches:
+            written = [p for p, _ in use.writes if begin <= p <= end]
+            if written:
+                segments.append((2 * min(written) + 1, 2 * end + 1))
+            stops.append(2 * end + 1)
+        start = max(stops)
+    for outer, (rewritten, last_read) in sorted(carried.items()):
+        segments.append((start, 2 * max(last_read, outer) + 1))
+        start = 2 * rewritten + 1
+        last = max(last, 2 * ends[outer] + 1)
+    if value.kind == "output":
+        last = _END
+    segments.append((start, max(last, start)))
+    return segments
+
+
+class _Planner:
+    def __init__(self, donated, walk: _Walk):
+        self.donated, self.walk = donated, walk
+        self.alias: dict[int, int] = {}
+        self.forward: dict[int, int] = {}
+        self.aligned: set[tuple[int, Value, Value]] = set()
+        self.swapped: set[Storage] = set()
+
+    def share(self) -> None:
+        by_pos = self.walk.by_pos
+        for step, loops in sorted(self.walk.copies, key=lambda item: (not item[0].carry, item[0].pos)):
+            if self._merge(step.dst, step.src, by_pos, copy=True):
+                continue
+            if step.carry and step.dst.nbytes >= _SWAP_BYTES:
+                self._swap(step, loops)
+        for step in self.walk.launches:
+            for written, read in step.aligned:
+                if written.nbytes == read.nbytes and written.storage is not read.storage:
+                    self._merge(written, read, by_pos)
+
+    def _merge(self, dst: Value, src: Value, by_pos, copy: bool = False) -> bool:
+        """Make two values one storage if they are never needed at the same time."""
+        a, b = dst.storage, src.storage
+        if a is b:
+            return True
+        if a.nbytes != b.nbytes or a in self.swapped or b in self.swapped:
+            return False
+        if dst.kind == "literal" or src.kind == "literal" or any(v.kind == "literal" for s in (a, b) for v in s.values):
+            return False
+        if a.output is not None and b.output is not None or a.input is not None and b.input is not None:
+            return False
+        taken = a.input if a.input is not None else b.input
+        output = a.output if a.output is not None else b.output
+        if taken is not None:
+            if taken not in self.donated:
+                # an output that is an untouched input is passed on
+                if copy and output is not None and len(a.values) == len(b.values) == 1 and b.input is not None:
+                    self.forward[output] = taken
+                    self._join(a, b)
+                    return True
+                return False
+        if self._overlap(a, b, by_pos):
+            return False
+        self._join(a, b)
+        return True
+
+    def _join(self, a: Storage, b: Storage) -> None:
+        a.values += b.values
+        for value in b.values:
+            value.storage = a
+        a.segments = sorted(a.segments + b.segments)
+        a.input = a.input if a.input is not None else b.input
+        a.output = a.output if a.output is not None else b.output
+        a.written = a.written or b.written
+        if a.input is not None and a.output is not None and a.output not in self.forward:
+            self.alias[a.output] = a.input
+
+    def _overlap(self, a: Storage, b: Storage, by_pos) -> bool:
+        for x0, x1 in a.segments:
+            for y0, y1 in b.segments:
+                if x0 <= y1 and y0 <= x1:
+                    if x1 == y0 and self._handover(b, a, y0 // 2, by_pos):
+                        continue
+                    if y1 == x0 and self._handover(a, b, x0 // 2, by_pos):
+                        continue
+                    return True
+        return False
+
+    def _handover(self, new: Storage, old: Storage, pos: int, by_pos) -> bool:
+        """Whether step ``pos`` may write ``new`` over ``old``, which it reads last: a copy, or a kernel that reads each position first."""
+        step = by_pos.get(pos)
+        if step is None:
+            return True  # a copy between the two, or an end of a block
+        if not isinstance(step, LaunchStep):
+            return False
+        written = [v for v in step.writes if v.storage is new]
+        read = [v for v in step.values if v.storage is old and v not in step.writes]
+        return bool(written) and all((w, r) in step.aligned for w in written for r in read)
+
+    def _swap(self, step: CopyStep, loops) -> None:
+        """Exchange carry and new value by pointer: both are arena memory of their own during the whole loop."""
+        a, b = step.dst.storage, step.src.storage
+        if any(s.input is not None or s.output is not None or s in self.swapped for s in (a, b)) or a is b or not loops:
+            return
+        if any(v.kind != "temp" for s in (a, b) for v in s.values):
+            return
+        begin = loops[-1]
+        whole = (2 * begin - 1, 2 * self.walk.ends[begin] + 1)
+        # the source must be made in this very loop and have no other memory life
+        if any(x0 < whole[0] or x1 > whole[1] for x0, x1 in b.segments):
+            return
+        b.segments = [whole]
+        a.segments = sorted([*a.segments, whole])
+        self.swapped |= {a, b}
+        step.swap = True
+
+    def place(self) -> int:
+        """Offsets for everything that is neither input nor output: first fit, in order of first use."""
+        storages = {v.storage for v in self.walk.uses}
+        items = []
+        for storage in storages:
+            if storage.input is None and storage.output is None and not any(v.kind == "literal" for v in storage.values):
+                begin = min(s[0] for s in storage.segments)
+                end = max(s[1] for s in storage.segments)
+                size = max(-(-storage.nbytes // ALIGN) * ALIGN, ALIGN)
+                items.append((begin, -size, end, id(storage), storage))
+        items.sort()
+        free: list[tuple[int, int]] = []  # (offset, size), sorted, not adjacent
+        live: list[tuple[int, int, int]] = []  # (end, offset, size), sorted
+        top = 0
+        for begin, negative, end, _, storage in items:
+            size = -negative
+            while live and live[0][0] < begin:
+                _, offset, length = live.pop(0)
+                _release(free, offset, length)
+            for k, (offset, length) in enumerate(free):
+                if length >= size:
+                    if length == size:
+                        del free[k]
+                    else:
+                        free[k] = (offset + size, length - size)
+                    break
+            else:
+                if free and free[-1][0] + free[-1][1] == top:
+                    offset, _ = free.pop()
+                else:
+                    offset = top
+                top = offset + size
+            storage.offset = offset
+            bisect.insort(live, (end, offset, size))
+        return top
+
+
+def _release(free: list, offset: int, size: int) -> None:
+    k = bisect.bisect(free, (offset, 0))
+    if k < len(free) and offset + size == free[k][0]:
+        size += free[k][1]
+        del free[k]
+    if k and free[k - 1][0] + free[k - 1][1] == offset:
+        offset, size = free[k - 1][0], free[k - 1][1] + size
+        del free[k - 1]
+        k -= 1
+    free.insert(k, (offset, size))

@@ -1,0 +1,299 @@
+"""Contractions: operands as strided views of what lies in memory, dimensions in groups, and a plain loop nest.
+
+``dot`` contracts over any axes of any order. `dot_spec` brings it to batch, M, N and K groups of dimensions, each with its stride in both operands and the
+result; transposes, reshapes, slices and broadcasts of the operands become strides, so no operand is copied to be transposed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from velax._compiler import nest_map, schedule
+from velax._compiler.index import Affine, Space
+from velax._compiler.nest_group import Nest
+from velax._ir import loops, loops_build as lb
+from velax._ir.graph import COMPLEX_PART, Node
+
+__all__ = ["Dim", "DotSpec", "build_dot", "dot_spec", "view_of"]
+
+_VIEWS = frozenset({"transpose", "reshape", "slice", "broadcast"})
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """One dimension of a contraction and its strides, in elements of A, B and C (0 where it does not occur)."""
+
+    extent: int
+    a: int
+    b: int
+    c: int
+
+
+@dataclass(frozen=True, slots=True)
+class DotSpec:
+    """``C[batch, m, n] = sum over k of A[batch, m, k] * B[batch, k, n]``, each index a group of dimensions, outermost first."""
+
+    a_dtype: str
+    b_dtype: str
+    dtype: str
+    batch: tuple[Dim, ...]
+    m: tuple[Dim, ...]
+    n: tuple[Dim, ...]
+    k: tuple[Dim, ...]
+    a_offset: int = 0
+    b_offset: int = 0
+
+    def size(self, group: str) -> int:
+        return math.prod(d.extent for d in getattr(self, group))
+
+
+def view_of(x: Node) -> tuple[Node, int, tuple[tuple[tuple[int, int], ...], ...]]:
+    """``x`` as a strided view: (node in memory, offset, for each axis of ``x`` its digits ``(extent, stride)``, outermost first).
+
+    transpose(reshape(base f32[6, 8], (2, 3, 8)), (0, 2, 1))  ->  base, 0, (((2, 24),), ((8, 1),), ((3, 8),))
+    """
+    chain = []
+    base = x
+    while base.op in _VIEWS:
+        chain.append(base)
+        base = base.inputs[0]
+    while chain:
+        found = _strides(x, chain)
+        if found is not None:
+            return base, *found
+        base = chain.pop()
+    return plain_view(x)
+
+
+def plain_view(x: Node):
+    """``x`` as it lies in memory itself."""
+    base = x
+    while base.op == "reshape":
+        base = base.inputs[0]
+    stride, axes = 1, []
+    for n in reversed(x.shape):
+        axes.append(((n, stride),) if n != 1 else ())
+        stride *= n
+    return base, 0, tuple(reversed(axes))
+
+
+def _strides(x: Node, chain: list[Node]):
+    """Offset and digits of every axis of ``x`` in the operand of ``chain[-1]``, or None if it is not a strided view of that."""
+    digits = [[n] if n != 1 else [] for n in x.shape]
+    for _ in range(3):
+        space = Space()
+        variables: list[list[Affine]] = []
+        index = []
+        for extents in digits:
+            row, total, stride = [], space.zero, math.prod(extents)
+            for n in extents:
+                stride //= n
+                var = space.var("i", n)
+                row.append(var)
+                total = space.add(total, space.scale(var, stride))
+            variables.append(row)
+            index.append(total)
+        at = space.linear(tuple(index), x.shape)
+        for node in chain:
+            at = _through(space, node, at)
+        atoms = {var.terms[0][0] for row in variables for var in row}
+        if all(atom in atoms for atom, _ in at.terms):
+            return at.const, tuple(
+                tuple((n, at.coefficient(var.terms[0][0])) for n, var in zip(extents, row))
+                for extents, row in zip(digits, variables)
+            )
+        changed = False
+        for extents, row in zip(digits, variables):
+            for k, (n, var) in reversed(list(enumerate(zip(list(extents), row)))):
+                inner = [c for c in sorted(space.cuts.get(var.terms[0][0], ())) if n % c == 0 and 1 < c < n]
+                if inner:
+                    extents[k : k + 1] = [n // inner[0], inner[0]]
+                    changed = True
+        if not changed:
+            return None
+    return None
+
+
+def _through(space: Space, node: Node, at: Affine) -> Affine:
+    """The position in a view's operand of the element at ``at`` of the view."""
+    x = node.inputs[0]
+    if node.op == "reshape":
+        return at
+    axes = space.axes(at, node.shape)
+    if node.op == "transpose":
+        own = [space.zero] * x.ndim
+        for i, p in enumerate(node.attrs["perm"]):
+            own[p] = axes[i]
+    elif node.op == "broadcast":
+        own = [axes[d] if n != 1 else space.zero for d, n in zip(node.attrs["dims"], x.shape)]
+    else:
+        own = [space.shift(space.scale(a, s), b) for a, b, s in zip(axes, node.attrs["starts"], node.attrs["strides"])]
+    return space.linear(tuple(own), x.shape)
+
+
+def dot_spec(node: Node) -> tuple[DotSpec, Node, Node]:
+    """The spec of a ``dot`` node, and the nodes in memory that its operands are views of."""
+    lhs, rhs = node.inputs
+    (lc, rc), (lb_, rb) = node.attrs["contract"], node.attrs["batch"]
+    (a_base, a_offset, a_axes), (b_base, b_offset, b_axes) = operand_views(node)
+    c_strides, stride = [], 1
+    for n in reversed(node.shape):
+        c_strides.append(stride)
+        stride *= n
+    c_strides.reverse()
+    a_free = [d for d in range(lhs.ndim) if d not in lc and d not in lb_]
+    b_free = [d for d in range(rhs.ndim) if d not in rc and d not in rb]
+    batch = _group([(a_axes[i], b_axes[j], c_strides[k], lhs.shape[i]) for k, (i, j) in enumerate(zip(lb_, rb))])
+    m = _group([(a_axes[i], None, c_strides[len(lb_) + k], lhs.shape[i]) for k, i in enumerate(a_free)])
+    n = _group([(None, b_axes[j], c_strides[len(lb_) + len(a_free) + k], rhs.shape[j]) for k, j in enumerate(b_free)])
+    k = _group([(a_axes[i], b_axes[j], 0, lhs.shape[i]) for i, j in zip(lc, rc)])
+    spec = DotSpec(a_base.dtype, b_base.dtype, node.dtype, batch, m, n, k, a_offset, b_offset)
+    return spec, a_base, b_base
+
+
+def operand_views(node: Node):
+    """Both operands of a ``dot`` as views (see `view_of`) whose shared axes are cut in compatible ways."""
+    lhs, rhs = node.inputs
+    a, b = view_of(lhs), view_of(rhs)
+    (lc, rc), (lb_, rb) = node.attrs["contract"], node.attrs["batch"]
+    for i, j in zip((*lc, *lb_), (*rc, *rb)):
+        edges = sorted({*_edges(a[2][i]), *_edges(b[2][j])})
+        if any(high % low for low, high in zip(edges, edges[1:])):
+            return a, plain_view(rhs)
+    return a, b
+
+
+def _edges(digits) -> list[int]:
+    edges, size = [], 1
+    for n, _ in reversed(digits):
+        size *= n
+        edges.append(size)
+    return edges
+
+
+def _group(axes) -> tuple[Dim, ...]:
+    """Dimensions of one group: axes cut where either operand's digits are, then neighbours merged where all strides allow."""
+    dims: list[Dim] = []
+    for a, b, c, extent in axes:
+        if extent == 1:
+            continue
+        cuts = {1, extent}
+        for digits in (a, b):
+            size = 1
+            for n, _ in reversed(digits or ()):
+                size *= n
+                cuts.add(size)
+        edges = sorted(cuts)
+        for low, high in reversed(list(zip(edges, edges[1:]))):
+            dims.append(Dim(high // low, _stride_at(a, low), _stride_at(b, low), c * low))
+    merged: list[Dim] = []
+    for dim in dims:
+        if merged:
+            last = merged[-1]
+            if all(x == y * dim.extent for x, y in ((last.a, dim.a), (last.b, dim.b), (last.c, dim.c))):
+                merged[-1] = Dim(last.extent * dim.extent, dim.a, dim.b, dim.c)
+                continue
+        merged.append(dim)
+    return tuple(merged)
+
+
+def _stride_at(digits, low: int) -> int:
+    """The stride of the part of an axis that starts at ``low``, for digits that are cut there or nested in one digit."""
+    size = 1
+    for n, stride in reversed(digits or ()):
+        if low < size * n:
+            return stride * (low // size)
+        size *= n
+    return 0
+
+
+_ACCUMULATE = {"f16": "f32", "bf16": "f32", "f8e4m3fn": "f32", "f8e5m2": "f32"}
+
+
+def build_dot(spec: DotSpec, a: loops.Buffer, b: loops.Buffer, c: loops.Buffer, target, lo=loops.LO, hi=loops.HI) -> Nest:
+    """A plain nest: parallel over batch and M, lanes along N (or K for matrix-vector products), serial over K."""
+    part = COMPLEX_PART.get(spec.dtype)
+    acc_dtype = _ACCUMULATE.get(part or spec.dtype, part or spec.dtype)
+    outer = (*spec.batch, *spec.m, *spec.n[:-1])
+    lane = spec.n[-1] if spec.n else None
+    along_k = lane is None or (lane.extent < 4 and spec.size("k") >= 16) or (
+        lane.b != 1 and spec.k and spec.k[-1].a == spec.k[-1].b == 1 and part is None
+    )
+    if along_k and lane is not None:
+        outer, lane = (*outer, lane), None
+    total = math.prod(d.extent for d in outer)
+    width = schedule.vector_width(target, [part or spec.dtype, acc_dtype], 1)
+    t = loops.Var("t")
+    statements: list[loops.Stmt] = []
+    at = [lb.c(spec.a_offset), lb.c(spec.b_offset), lb.c(0)]
+
+    def step(at, dim: Dim, index: loops.Expr):
+        return [lb.add(x, lb.mul(index, s)) if s else x for x, s in zip(at, (dim.a, dim.b, dim.c))]
+
+    stride = total
+    for dim in outer:
+        stride //= dim.extent
+        index = lb.rem(lb.div(t, stride), dim.extent) if stride * dim.extent != total else lb.div(t, stride)
+        if total == 1:
+            index = lb.c(0)
+        var = loops.Var("p")
+        statements.append(loops.Let(var, index))
+        at = step(at, dim, var)
+
+    parts = 2 if part else 1
+    accs = [loops.Buffer("acc", acc_dtype, "register", 1) for _ in range(parts)]
+    init = [s for acc in accs for s in (loops.Alloc(acc), loops.Store(acc, lb.c(0), lb.c(0, acc_dtype)))]
+
+    def value(buffer: loops.Buffer, index, is_complex):
+        if is_complex:
+            at = lb.mul(index, 2)
+            return lb.cast(acc_dtype, lb.load(buffer, at)), lb.cast(acc_dtype, lb.load(buffer, lb.add(at, 1)))
+        x = lb.cast(acc_dtype, lb.load(buffer, index))
+        return (x, lb.c(0, acc_dtype)) if part else x
+
+    def accumulate(at, vector: bool):
+        x = value(a, at[0], spec.a_dtype in COMPLEX_PART)
+        y = value(b, at[1], spec.b_dtype in COMPLEX_PART)
+        if part is None and acc_dtype in loops.FLOATS and not vector:
+            return [loops.Store(accs[0], lb.c(0), lb.fma(x, y, lb.load(accs[0])))]
+        product = nest_map.lower("mul", [x, y], spec.dtype)
+        product = product if type(product) is tuple else (product,)
+        op = "or" if acc_dtype == "bool" else "add"
+        return [loops.Reduce(op, acc, lb.c(0), p) for acc, p in zip(accs, product)]
+
+    def contract(at, vector: bool):
+        variables = []
+        for dim in spec.k:
+            var = loops.Var("k")
+            variables.append((var, dim))
+            at = step(at, dim, var)
+        body = accumulate(at, vector)
+        for position, (var, dim) in reversed(list(enumerate(variables))):
+            if vector and position == len(variables) - 1 and dim.extent > 1:
+                body = [loops.For(var, lb.c(0), lb.c(dim.extent), tuple(body), "vector", max(2, width))]
+            else:
+                body = [loops.For(var, lb.c(0), lb.c(dim.extent), tuple(body))]
+        return body
+
+    def store(at):
+        values = [lb.cast(part or spec.dtype, lb.load(acc)) for acc in accs]
+        if part is None:
+            return [loops.Store(c, at[2], values[0])]
+        where = lb.mul(at[2], 2)
+        return [loops.Store(c, where, values[0]), loops.Store(c, lb.add(where, 1), values[1])]
+
+    n_k = spec.size("k")
+    if lane is None:
+        statements += [*init, *contract(at, n_k > 1 and spec.k[-1].extent > 1), *store(at)]
+        unit = n_k * 0.1 + 3
+    else:
+        j = loops.Var("j")
+        inner = step(at, lane, j)
+        body = [*init, *contract(inner, False), *store(inner)]
+        while width > 2 and width >= 2 * lane.extent:
+            width //= 2
+        statements.append(loops.For(j, lb.c(0), lb.c(lane.extent), tuple(body), "vector", width))
+        unit = n_k * lane.extent * 0.06 + 5
+    body = [loops.For(t, lo, hi, tuple(statements))] if total != 1 else statements
+    return Nest(body, total, schedule.grain_for(total, unit), total * unit)

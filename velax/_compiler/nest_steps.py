@@ -1,0 +1,313 @@
+"""From fusion groups to steps: every group becomes kernels and the steps that run them.
+
+`BlockLowering` holds what is known while one graph (the program, or a body of a loop) is lowered: where each materialised node lies. The
+kinds of groups are dispatched by `LOWERINGS`; control flow is in `control`, sorting and callbacks are here.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import ml_dtypes
+import numpy as np
+
+from velax._compiler import control, fuse, schedule
+from velax._compiler.memory import CallbackStep, CallStep, CopyStep, LaunchStep, Step, Value
+from velax._compiler.nest_cumulate import build_cumulate
+from velax._compiler.nest_dot import build_dot, dot_spec
+from velax._compiler.nest_group import Nest, build_group
+from velax._compiler.nest_update import build_piece, build_scatter, build_update
+from velax._compiler.nests import Memory
+from velax._ir import loops
+from velax._ir.graph import COMPLEX_PART, Graph, Node
+
+__all__ = ["BlockLowering", "Context", "new_value"]
+
+
+class Context:
+    """What all blocks of one program share: the target and the kernels made so far."""
+
+    def __init__(self, target):
+        self.target = target
+        self.kernels: dict[str, loops.Kernel] = {}
+        self.scratch_bytes = 0
+        self.callbacks = 0
+        self._serial = itertools.count()
+
+    def add_kernel(self, params, body) -> str:
+        """Name a kernel by its text and keep one of each."""
+        name = f"k_{next(self._serial)}"
+        kernel = loops.Kernel(name, tuple(params), 0, tuple(body))
+        self.kernels[name] = kernel
+        return name
+
+
+def new_value(node_or_shape, dtype: str | None = None, kind: str = "temp", index: int = 0) -> Value:
+    """A value for a node's elements (or ``size`` elements of ``dtype``)."""
+    if isinstance(node_or_shape, Node):
+        size, dtype = node_or_shape.size, node_or_shape.dtype
+    else:
+        size = node_or_shape
+    return Value(size, dtype, size * schedule.element_bytes(dtype), kind, index)
+
+
+def literal_value(node: Node) -> Value:
+    """The value of a rank-0 literal, in the program's constant pool."""
+    names = {"bf16": ml_dtypes.bfloat16, "f8e4m3fn": ml_dtypes.float8_e4m3fn, "f8e5m2": ml_dtypes.float8_e5m2, "bool": np.bool_}
+    dtype = names.get(node.dtype) or node.dtype.replace("c64", "c8").replace("c128", "c16")
+    if isinstance(dtype, str) and dtype[0] in "iuf":
+        dtype = f"{dtype[0]}{int(dtype[1:]) // 8}"
+    data = np.array(node.attrs["value"]).astype(dtype).tobytes()
+    return Value(1, node.dtype, len(data), "literal", data=data)
+
+
+class Params:
+    """The parameters of a kernel under construction, in order of first use."""
+
+    def __init__(self, values: dict[Node, Value]):
+        self.values = values
+        self.buffers: dict[Value, loops.Buffer] = {}
+        self.writes: set[Value] = set()
+
+    def buffer(self, value: Value) -> loops.Buffer:
+        found = self.buffers.get(value)
+        if found is None:
+            dtype = COMPLEX_PART.get(value.dtype, value.dtype)
+            found = self.buffers[value] = loops.Buffer(f"b{len(self.buffers)}", dtype)
+        return found
+
+    def memory(self, value: Value) -> Memory:
+        return Memory(self.buffer(value), value.dtype in COMPLEX_PART)
+
+    def place(self, node: Node) -> Memory | None:
+        """Where a materialised node lies; None for nodes to inline."""
+        value = self.values.get(node)
+        return None if value is None else self.memory(value)
+
+    def written(self, value: Value) -> Memory:
+        self.writes.add(value)
+        return self.memory(value)
+
+
+class BlockLowering:
+    """Lowers one graph to steps.
+
+    Args:
+        inputs: where the graph's inputs lie.
+    """
+
+    def __init__(self, context: Context, graph: Graph, inputs: list[Value]):
+        self.context = context
+        self.graph = graph
+        self.steps: list[Step] = []
+        self.values: dict[Node, Value] = dict(zip(graph.inputs, inputs, strict=True))
+        self.plan = fuse.fuse(graph)
+        self.needed: set[Node] = {fuse.storage(node) for node in graph.outputs}
+        for group in self.plan.groups:
+            self.needed.update(group.reads)
+
+    def run(self) -> list[Value]:
+        """Lower every group; the values of the graph's outputs."""
+        for group in self.plan.groups:
+            lowering = LOWERINGS.get(group.kind)
+            if lowering is None:
+                raise NotImplementedError(f"no lowering for {group.roots[0]!r}")
+            lowering(self, group)
+        return [self.value(node) for node in self.graph.outputs]
+
+    def value(self, node: Node) -> Value:
+        """Where a materialised node (or a reshape of one) lies."""
+        return self.values[fuse.storage(node)]
+
+    def result(self, node: Node) -> Value:
+        """A new value for a root."""
+        value = self.values[node] = new_value(node)
+        return value
+
+    def launch(self, params: Params, nest: Nest, aligned=frozenset()) -> None:
+        if nest.total == 0:
+            return
+        name = self.context.add_kernel(params.buffers.values(), nest.body)
+        step = LaunchStep(
+            name, tuple(params.buffers), frozenset(params.writes), nest.total, nest.grain, aligned=frozenset(aligned), work=nest.work
+        )
+        self.steps.append(step)
+
+
+def _lower_nest(block: BlockLowering, group: fuse.Group) -> None:
+    if group.roots[0].op == "literal":
+        node = group.roots[0]
+        block.values[node] = literal_value(node)
+        return
+    stored = {}
+    for root in group.roots:
+        if root in block.needed:
+            stored[root] = block.result(root)
+    if not stored:
+        return
+    if group.size == 0:
+        # nothing is read, but rows of an empty reduction still have a value
+        if not group.rows or group.row_size == 0:
+            return
+    params: list[Params] = []
+
+    def fresh():
+        params.append(Params(block.values))
+        return params[-1].place
+
+    members = set(group.roots)
+
+    def place(node):
+        if node in members:
+            value = stored.get(node)
+            return None if value is None else params[-1].written(value)
+        return params[-1].place(node)
+
+    fresh()
+    nest = build_group(group, block.plan, place, block.context.target, restart=fresh)
+    aligned = set()
+    if nest.last_level_stores:
+        same = [leaf for leaf, states in group.reads.items() if states == {fuse.FULL} and leaf in block.values]
+        for root in group.full & set(stored):
+            for leaf in same:
+                if schedule.element_bytes(leaf.dtype) == schedule.element_bytes(root.dtype):
+                    aligned.add((stored[root], block.values[leaf]))
+    block.launch(params[-1], nest, aligned)
+
+
+def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
+    node = group.roots[0]
+    value = block.result(node)
+    if node.size == 0:
+        return
+    spec, a, b = dot_spec(node)
+    params = Params(block.values)
+    buffers = params.buffer(block.values[a]), params.buffer(block.values[b])
+    c = params.written(value).buffer
+    block.launch(params, build_dot(spec, *buffers, c, block.context.target))
+
+
+def _lower_callback(block: BlockLowering, group: fuse.Group) -> None:
+    node = group.roots[0]
+    results = [new_value(_size(shape), dtype) for shape, dtype in node.attrs["results"]]
+    bind_results(block, node, results)
+    block.context.callbacks = max(block.context.callbacks, node.attrs["id"] + 1)
+    block.steps.append(CallbackStep(node.attrs["id"], tuple(block.value(x) for x in node.inputs), tuple(results)))
+
+
+def _size(shape) -> int:
+    n = 1
+    for extent in shape:
+        n *= extent
+    return n
+
+
+def bind_results(block: BlockLowering, node: Node, results: list[Value]) -> None:
+    """Say where the ``get`` nodes of a multi-result node lie."""
+    for user in block.plan.users.get(node, ()):
+        if user.op == "get":
+            block.values[user] = results[user.attrs["k"]]
+
+
+def copy(block: BlockLowering, source: Value, size: int | None = None) -> Value:
+    """A new value with the contents of ``source``; shares its memory if the planner finds that nobody else needs it."""
+    target = Value(source.size, source.dtype, source.nbytes)
+    block.steps.append(CopyStep(target, source))
+    return target
+
+
+def _lower_update(block: BlockLowering, group: fuse.Group) -> None:
+    node = group.roots[0]
+    operand = block.value(node.inputs[0])
+    value = copy(block, operand)
+    block.values[node] = value
+    if node.inputs[1].size == 0:
+        return
+    params = _Restartable(block)
+    nest, in_place = build_update(
+        node, block.plan, params.place, lambda: params.current.written(value), block.context.target, params.restart
+    )
+    block.launch(params.current, nest, {(value, operand)} if in_place else ())
+
+
+def _lower_scatter(block: BlockLowering, group: fuse.Group) -> None:
+    node = group.roots[0]
+    value = copy(block, block.value(node.inputs[0]))
+    block.values[node] = value
+    if node.inputs[2].size == 0 or node.size == 0:
+        return
+    params = Params(block.values)
+    nest = build_scatter(node, params.place, lambda: params.written(value), block.context.target)
+    block.launch(params, nest)
+
+
+def _lower_cumulate(block: BlockLowering, group: fuse.Group) -> None:
+    node = group.roots[0]
+    value = block.result(node)
+    if node.size == 0:
+        return
+    params = Params(block.values)
+    block.launch(params, build_cumulate(node, params.place, lambda: params.written(value), block.context.target))
+
+
+def _lower_concatenate(block: BlockLowering, group: fuse.Group) -> None:
+    node = group.roots[0]
+    value = block.result(node)
+    offset = 0
+    for piece in node.inputs:
+        if piece.size:
+            params = _Restartable(block)
+            nest = build_piece(
+                node, piece, offset, block.plan, params.place, lambda: params.current.written(value), block.context.target, params.restart  # noqa: B023
+            )
+            block.launch(params.current, nest)
+        offset += piece.shape[node.attrs["dim"]]
+
+
+def _lower_sort_rows(block: BlockLowering, group: fuse.Group) -> None:
+    node = group.roots[0]
+    value = block.result(node)
+    source = block.value(node.inputs[0])
+    rows, n = node.shape
+    work = node.size * 6.0
+    block.steps.append(CallStep(f"velax_sort_{node.dtype}", (source, value), frozenset((value,)), (rows, n), work))
+
+
+def _lower_argsort_rows(block: BlockLowering, group: fuse.Group) -> None:
+    node = group.roots[0]
+    value = block.result(node)
+    rows, n = node.shape
+    for refine, key in enumerate(reversed(node.inputs)):
+        values = (block.value(key), value)
+        function = f"velax_argsort_{key.dtype}"
+        block.steps.append(CallStep(function, values, frozenset((value,)), (rows, n, int(refine > 0)), node.size * 30.0))
+
+
+def _lower_empty(block: BlockLowering, group: fuse.Group) -> None:
+    """Memory whose contents do not matter."""
+    node = group.roots[0]
+    block.values[node] = Value(node.size, node.dtype, node.size * schedule.element_bytes(node.dtype), "empty")
+
+
+class _Restartable:
+    """Parameters that are collected anew when a nest is built again."""
+
+    def __init__(self, block: BlockLowering):
+        self.values = block.values
+        self.current = Params(self.values)
+
+    def place(self, node: Node):
+        return self.current.place(node)
+
+    def restart(self) -> None:
+        self.current = Params(self.values)
+
+
+LOWERINGS = {
+    "nest": _lower_nest, "dot": _lower_dot, "callback": _lower_callback, "dynamic_update_slice": _lower_update, "scatter": _lower_scatter,
+    "cumulate": _lower_cumulate, "concatenate": _lower_concatenate, "sort_rows": _lower_sort_rows, "argsort_rows": _lower_argsort_rows,
+    "empty": _lower_empty, "while": control.lower_while, "loop": control.lower_loop, "cond": control.lower_cond,
+    "barrier": lambda block, group: None,
+}  # fmt: skip
+
+__all__ += ["Params", "bind_results", "copy"]

@@ -1,0 +1,83 @@
+"""Schedules: every size-dependent choice in one place, as functions of sizes and the target, never of thread counts.
+
+What may depend on a size, and so makes a new kernel for a new shape, is `SPECIALISED` policy: elementwise kernels over one flat range take
+their size at run time; inner loop lengths of everything else are constants in the kernel's text.
+"""
+
+from __future__ import annotations
+
+from velax._compiler.target import Target
+from velax._ir import loops
+from velax._ir.graph import COMPLEX_PART, Node
+
+__all__ = ["MAX_INLINE_PIECES", "Costs", "grain_for", "inner_block", "reduction_block", "vector_width"]
+
+#: a concatenation of more operands is written piece by piece instead of being selected from
+MAX_INLINE_PIECES = 4
+#: nanoseconds of work that one chunk of a parallel range should have
+CHUNK_NS = 20_000
+#: reductions with fewer rows than this and at least `SPLIT_ELEMENTS` elements are done in two stages
+SPLIT_ROWS = 16
+SPLIT_ELEMENTS = 1 << 17
+#: elements that one partial reduction covers
+PARTIAL_ELEMENTS = 1 << 15
+#: column reductions keep at least this many lanes busy before they are split along the reduced axis
+SPLIT_COLUMNS = 4096
+
+
+def element_bytes(dtype: str) -> int:
+    part = COMPLEX_PART.get(dtype)
+    return 2 * loops.WIDTH[part] // 8 if part else loops.WIDTH[dtype] // 8
+
+
+def grain_for(total: int, unit_ns: float, multiple: int = 1) -> int:
+    """Chunk length for a parallel range of ``total`` units of ``unit_ns`` each, a multiple of ``multiple``."""
+    units = max(1, int(CHUNK_NS / max(unit_ns, 1e-3)))
+    units = max(multiple, units // multiple * multiple)
+    return total if total <= units + units // 2 else units
+
+
+def vector_width(target: Target, dtypes, cost: float) -> int:
+    """Lanes of a vector loop whose body touches ``dtypes`` and costs ``cost`` simple operations an element.
+
+    Cheap bodies run several registers at once to hide latency; costly ones keep their temporaries in registers.
+    """
+    widest = 8
+    for dtype in dtypes:
+        widest = max(widest, loops.WIDTH[COMPLEX_PART.get(dtype, dtype)])
+    lanes = target.vector_bytes * 8 // widest
+    if cost <= 12:
+        return 4 * lanes
+    return 2 * lanes if cost <= 40 else lanes
+
+
+def element_ns(cost: float, nbytes: float) -> float:
+    """Estimated nanoseconds of one element on one core: arithmetic in vectors, traffic at cache speed."""
+    return 0.03 * cost + 0.04 * nbytes + 0.02
+
+
+def inner_block(rows: int, inner: int) -> int:
+    """How much of an inner extent one parallel unit covers: all of it unless there are few rows of great length."""
+    if rows >= 64 or inner <= 16384:
+        return inner
+    return 8192
+
+
+def reduction_block(x: Node, pattern) -> tuple[int, int] | None:
+    """(which item of ``pattern``, block length) to cut a reduction of ``x`` in two stages, None to leave it whole."""
+    size = x.size
+    if size < SPLIT_ELEMENTS or not pattern:
+        return None
+    rows = 1
+    for n, label in pattern:
+        if label == "K":
+            rows *= n
+    if rows >= SPLIT_ROWS and pattern[-1][1] == "R":
+        return None
+    if rows >= SPLIT_COLUMNS:
+        return None
+    reduced = [(n, k) for k, (n, label) in enumerate(pattern) if label == "R"]
+    extent, digit = max(reduced)
+    per_step = size // extent
+    block = max(1, PARTIAL_ELEMENTS // per_step)
+    return (digit, block) if extent >= 2 * block else None

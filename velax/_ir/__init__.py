@@ -1,0 +1,1 @@
+"""The program forms: array graph, loop IR and program."""

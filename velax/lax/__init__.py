@@ -1,0 +1,8 @@
+"""`velax.lax`: the primitives and their direct wrappers. They promote no dtypes and broadcast no ranks; `velax.numpy` is built on them."""
+
+from velax.lax import _register as _register
+from velax.lax._arithmetic import *
+from velax.lax._comparison import *
+from velax.lax._reductions import *
+from velax.lax._structural import *
+from velax.lax._transcendental import *
