@@ -20,10 +20,11 @@ struct AvalInfo {
   bool weak;
   int ndim;
   int itemsize;
-  int64_t size;   // number of elements
-  int64_t nbytes; // size * itemsize
+  int64_t size;    // number of elements
+  int64_t nbytes;  // size * itemsize
   uint64_t hash;
-  const int64_t* dims;  // ndim of them, stored behind this struct
+  const int64_t* dims;     // ndim of them, stored behind this struct
+  const int64_t* strides;  // row-major strides in bytes, likewise
 
   // The following need the GIL, are made when first asked for and are borrowed references.
   // The Python aval from the factory registered by `_native.set_aval_factory`; nullptr with an error set on failure.
@@ -58,13 +59,8 @@ struct ArrayImpl {
 };
 
 extern PyTypeObject* array_type;  // velax._native.ArrayImpl
-extern PyTypeObject* tracer_type; // registered by `_native.set_tracer_type`, nullptr before
 
 inline bool is_array(PyObject* object) noexcept { return Py_TYPE(object) == array_type; }
-// True for instances of the registered tracer type and its subclasses.
-inline bool is_tracer(PyObject* object) noexcept {
-  return tracer_type != nullptr && PyObject_TypeCheck(object, tracer_type);
-}
 // The remaining functions take an object for which `is_array` is true, and need the GIL.
 inline AvalInfo* array_info(PyObject* array) noexcept { return reinterpret_cast<ArrayImpl*>(array)->info; }
 // Borrowed; nullptr with RuntimeError ("Array has been deleted ...") set when the array was deleted or donated.

@@ -1,4 +1,4 @@
-// Buffers: reference-counted pieces of memory, and the allocator that they come from.
+// Buffers: reference-counted pieces of memory.
 //
 // Everything here may be used without the GIL, with one exception that the implementation deals with itself: dropping
 // the last reference to a buffer that borrows memory from a Python object (NumPy, DLPack) takes the GIL.
@@ -6,49 +6,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <string>
 #include <utility>
 
+#include "allocator.h"
+
 namespace velax {
-
-// ---------------------------------------------------------------------------------------------- the raw allocator
-
-struct AllocatorStats {
-  int64_t bytes_in_use;       // handed out, rounded up to size classes
-  int64_t bytes_kept;         // freed and kept for reuse
-  int64_t peak_bytes_in_use;  // since the start or the last `allocator_reset_peak`
-  int64_t allocations;        // calls that succeeded
-  int64_t reuses;             // of those, the ones served from kept blocks
-  int64_t system_allocations; // of those, the ones that asked the operating system
-  int64_t frees;
-  int64_t blocks_in_use;
-  int64_t blocks_kept;
-  int64_t keep_limit;         // most bytes that are kept
-  int64_t largest_allocation;
-};
-
-// A block of at least `nbytes` bytes, aligned to 64 (to a page from 64 KiB on), uninitialised. `*capacity` is the size
-// to pass to `allocator_free`. Returns nullptr when the system has no such memory; never throws. nbytes == 0 is fine.
-void* allocator_alloc(size_t nbytes, size_t* capacity) noexcept;
-void allocator_free(void* block, size_t capacity) noexcept;
-// Gives kept blocks back to the system until at most `keep_bytes` are kept; returns the bytes given back.
-size_t allocator_trim(size_t keep_bytes = 0) noexcept;
-void allocator_set_keep_limit(size_t bytes) noexcept;
-void allocator_reset_peak() noexcept;
-AllocatorStats allocator_stats() noexcept;
-
-// Thrown by `allocate`; nanobind shows it as MemoryError with this text.
-class AllocationError : public std::bad_alloc {
- public:
-  explicit AllocationError(std::string message) : message_(std::move(message)) {}
-  const char* what() const noexcept override { return message_.c_str(); }
-
- private:
-  std::string message_;
-};
-
-// ------------------------------------------------------------------------------------------------------- buffers
 
 enum class MemoryKind : uint8_t { kHost = 0, kPinnedHost = 1, kDevice = 2 };
 
@@ -63,16 +26,16 @@ class ReadyEvent {
 struct Buffer {
   void* data;
   size_t nbytes;
-  size_t capacity;                   // the allocator's size of the block (0 for borrowed memory)
-  void (*deleter)(Buffer*) noexcept; // releases `data`; does not free the Buffer itself
-  void* owner;                       // what a deleter of borrowed memory needs
-  ReadyEvent* ready_event;           // owned, nullptr when the data is there already
+  size_t capacity;                    // the allocator's size of the block (0 for borrowed memory)
+  void (*deleter)(Buffer*) noexcept;  // releases `data`; does not free the Buffer itself
+  void* owner;                        // what a deleter of borrowed memory needs
+  ReadyEvent* ready_event;            // owned, nullptr when the data is there already
   std::atomic<int32_t> refcount;
   // Views of the memory that others hold: memoryviews, NumPy views, DLPack tensors. They keep a reference too.
   std::atomic<int32_t> external_holds;
   int32_t device;
   MemoryKind memory_kind;
-  bool writable;                     // false for borrowed memory: never written in place or donated
+  bool writable;  // false for borrowed memory: never written in place or donated
 
   void retain() noexcept { refcount.fetch_add(1, std::memory_order_relaxed); }
   void release() noexcept {
@@ -143,6 +106,8 @@ class BufferRef {
 BufferRef allocate(size_t nbytes);
 // The same, but an empty reference instead of an exception.
 BufferRef try_allocate(size_t nbytes) noexcept;
+// The text of the AllocationError for so many bytes, for callers that know more about what they are for.
+std::string allocation_failure_text(size_t nbytes);
 // A buffer over memory that somebody else owns; `deleter` (may be nullptr) is called when the last reference goes.
 BufferRef borrow_memory(void* data, size_t nbytes, void (*deleter)(Buffer*) noexcept, void* owner, bool writable);
 

@@ -35,7 +35,7 @@ class CodeImage {
   friend class ObjectReader;
   char* code_ = nullptr;  // text, constants, GOT and stubs: read and execute
   size_t code_bytes_ = 0;
-  char* data_ = nullptr;  // .data, .bss: read and write
+  char* data_ = nullptr;  // .data, .bss: read and write; right behind the code where there are any
   size_t data_bytes_ = 0;
   std::unordered_map<std::string, void*> functions_;
 };

@@ -14,11 +14,11 @@ int32_t parallel_for(int64_t total, int64_t grain, ChunkFn fn, void* env);
 
 // The same over a callable `int32_t f(lo, hi, participant)`.
 template <class F>
-int32_t parallel_for(int64_t total, int64_t grain, F&& f) {
+int32_t parallel_for(int64_t total, int64_t grain, const F& f) {
   return parallel_for(
       total, grain,
       [](void* env, int64_t lo, int64_t hi, int64_t participant) -> int32_t {
-        return (*static_cast<F*>(env))(lo, hi, participant);
+        return (*static_cast<const F*>(env))(lo, hi, participant);
       },
       const_cast<void*>(static_cast<const void*>(&f)));
 }
@@ -28,7 +28,7 @@ int num_threads();
 void set_num_threads(int n);
 // VELAX_NUM_THREADS, or what affinity and the control group's processor quota allow.
 int default_num_threads();
-// Joins the workers and runs jobs on their callers from then on: for interpreter exit.
+// Stops the workers and runs jobs on their callers from then on: for interpreter exit. Waits a second at most.
 void shut_down_pool();
 
 }  // namespace velax

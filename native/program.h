@@ -79,7 +79,7 @@ struct Output {
   int64_t nbytes;
 };
 
-// One decoded instruction. `slots`, `params` index into Program::words, where operand lists are kept.
+// One decoded instruction; its lists are ranges of Program::operands and Program::words.
 struct Instruction {
   Opcode op;
   uint32_t target;      // kernel, function, callback; cond block of WHILE; body of LOOP
@@ -88,6 +88,7 @@ struct Instruction {
   uint32_t nslots2;     // outputs of CALLBACK
   uint32_t slots;       // start in Program::operands of the slot (or block) list(s)
   uint32_t params;      // start in Program::words of extents or params
+  uint32_t nparams;
   int64_t x, y, z;      // LAUNCH total, grain; COPY dst_offset, src_offset, nbytes; LOOP trip count
 };
 

@@ -9,9 +9,10 @@
 //   PyObject* same = unflatten(def, leaves.data(), leaves.size());  // new reference
 //   release_leaves(leaves);
 //
-// `finish` returns the same object for bitwise equal node arrays while any other reference to that object lives, so a
-// cache that keeps its PyTreeDef can compare pointers first and fall back to `treedef_equal` (structural equality, which
-// may call `__eq__` of auxiliary data). `builder.equals(def)` compares without making a Python object.
+// `finish` returns the same object for bitwise equal node arrays while any other reference to that object lives,
+// so a cache that keeps its PyTreeDef can compare pointers first and fall back to `treedef_equal` (structural
+// equality, which may call `__eq__` of auxiliary data). `builder.equals(def)` compares without making a Python
+// object.
 //
 // Every function needs the GIL. A function that can fail says how; the Python error is then set.
 #pragma once
@@ -55,9 +56,9 @@ struct Node {
 };
 static_assert(sizeof(Node) == 32, "Node must have no padding: structures are compared as bytes");
 
-// The Python type `PyTreeDef`. Immutable. `nodes` is allocated with the object.
+// The Python type `PyTreeDef`. Immutable. `nodes` is allocated with the object, `ob_size` is its length.
 struct PyTreeDef {
-  PyObject_HEAD
+  PyObject_VAR_HEAD
   PyObject* weakrefs;
   PyTreeRegistry* registry;  // owned
   Py_hash_t hash;            // -1: not computed yet
@@ -81,24 +82,28 @@ class TreeDefBuilder {
   const Node* nodes() const { return nodes_; }
   size_t size() const { return size_; }
 
-  // The structure made so far as a Python object (new reference, interned), null on error. The builder must hold exactly
-  // one root. It keeps its nodes (and its references), so that it can be compared afterwards.
+  // The structure made so far as a Python object (new reference, interned), null on error. The builder must hold
+  // exactly one root. It keeps its nodes (and its references), so that it can be compared afterwards.
   PyTreeDef* finish() const;
 
-  // 64-bit hash of the node array's bytes; equal to `PyTreeDef::identity` of what `finish` returns. Calls no Python.
+  // 64-bit hash of the node array's bytes; equal to `PyTreeDef::identity` of what `finish` returns. Calls no
+  // Python.
   uint64_t identity() const;
+
+  // Structural hash: equal for structures that `equals` calls equal. False with an error set, as `treedef_hash`.
+  bool hash(uint64_t* out) const;
 
   // 1 or 0; -1 with an error set where a comparison of auxiliary data raised.
   int equals(const PyTreeDef* def) const;
 
   // Appends a leaf.
   void add_leaf() { push({NodeKind::kLeaf, 0, 1, 1, nullptr, {nullptr}}); }
-  // Appends an inner node over the `arity` subtrees that were appended last, whose first node has index `first_node` and
-  // which together hold `num_leaves` leaves. Takes over the reference `data`.
+  // Appends an inner node over the `arity` subtrees that were appended last, whose first node has index
+  // `first_node` and which together hold `num_leaves` leaves. Takes over the reference `data`.
   void add_inner(NodeKind kind, int32_t arity, size_t first_node, size_t num_leaves, PyObject* data = nullptr,
                  const Registration* registration = nullptr, uint64_t keys_hash = 0) {
-    Node node{kind, arity, static_cast<int32_t>(num_leaves), static_cast<int32_t>(size_ - first_node + 1), data,
-              {registration}};
+    Node node{kind, arity,         static_cast<int32_t>(num_leaves), static_cast<int32_t>(size_ - first_node + 1),
+              data, {registration}};
     if (kind == NodeKind::kDict) node.keys_hash = keys_hash;
     push(node);
   }
@@ -123,8 +128,9 @@ class TreeDefBuilder {
   Node inline_[kInline];
 };
 
-// Appends the leaves of `tree` (new references) to `leaves` and its nodes to `builder`, with the builder's registry.
-// `is_leaf`: a callable or null. On false a Python error is set, and `leaves` and `builder` are as before.
+// Appends the leaves of `tree` (new references) to `leaves` and its nodes to `builder`, with the builder's
+// registry. `is_leaf`: a callable or null. On false a Python error is set, and `leaves` and `builder` are as
+// before.
 bool flatten_into(PyObject* tree, std::vector<PyObject*>& leaves, TreeDefBuilder& builder,
                   PyObject* is_leaf = nullptr);
 
@@ -140,16 +146,17 @@ PyObject* unflatten(const PyTreeDef* def, PyObject* const* leaves, size_t count)
 // Structural equality: 1, 0, or -1 with an error set.
 int treedef_equal(const PyTreeDef* a, const PyTreeDef* b);
 
-// Structural hash (consistent with treedef_equal), cached; -1 with an error set where auxiliary data is unhashable.
+// Structural hash (consistent with treedef_equal), cached. Unhashable auxiliary data does not take part; -1 with
+// an error set where a `__hash__` raised something else than TypeError.
 Py_hash_t treedef_hash(PyTreeDef* def);
 
-// Appends the subtrees of `tree` at the leaves of `def` (new references), `def` being a prefix of it. On false a ValueError
-// says what does not match, and `leaves` is as before.
+// Appends the subtrees of `tree` at the leaves of `def` (new references), `def` being a prefix of it. On false a
+// ValueError says what does not match, and `leaves` is as before.
 bool flatten_up_to(const PyTreeDef* def, PyObject* tree, std::vector<PyObject*>& leaves);
 
 bool is_treedef(PyObject* object);
-PyTreeDef* leaf_treedef();                   // new reference: the structure `*`
-PyTreeRegistry* default_pytree_registry();   // borrowed
+PyTreeDef* leaf_treedef();                  // new reference: the structure `*`
+PyTreeRegistry* default_pytree_registry();  // borrowed
 // Whether objects of this exact type are leaves to the default registry (a tuple subclass with `_fields` is not).
 bool is_leaf_type(PyTypeObject* type);
 

@@ -16,7 +16,7 @@ namespace velax {
 ThreadState unset_state = {};
 __thread ThreadState* tls_state = &unset_state;
 GlobalConfig global_config = {nullptr, 0};
-PyTypeObject* tracer_type_slot = nullptr;
+PyTypeObject* tracer_type = nullptr;
 
 namespace {
 
@@ -146,8 +146,8 @@ PyObject* set_tracer_type(PyObject*, PyObject* type) {
     PyErr_Format(PyExc_TypeError, "set_tracer_type() takes a class, got %.200s", Py_TYPE(type)->tp_name);
     return nullptr;
   }
-  PyTypeObject* old = tracer_type_slot;
-  tracer_type_slot = reinterpret_cast<PyTypeObject*>(Py_NewRef(type));
+  PyTypeObject* old = tracer_type;
+  tracer_type = reinterpret_cast<PyTypeObject*>(Py_NewRef(type));
   Py_XDECREF(old);
   Py_RETURN_NONE;
 }

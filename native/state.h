@@ -35,7 +35,8 @@ struct GlobalConfig {
 extern ThreadState unset_state;
 extern __thread ThreadState* tls_state;
 extern GlobalConfig global_config;
-extern PyTypeObject* tracer_type_slot;
+// The base class of tracers, registered with `_native.set_tracer_type`; nullptr before that.
+extern PyTypeObject* tracer_type;
 
 // All of the following need the GIL; the pointers returned are borrowed.
 
@@ -52,14 +53,11 @@ inline uint32_t config_flags() {
   return state->config_key ? state->config_flags : global_config.flags;
 }
 
-inline bool x64_enabled() { return config_flags() & CONFIG_X64; }
-
-// The class registered with `_native.set_tracer_type`, nullptr before that.
-inline PyTypeObject* tracer_type() { return tracer_type_slot; }
-
 inline bool is_tracer(PyObject* object) {
-  return tracer_type_slot && PyObject_TypeCheck(object, tracer_type_slot);
+  return tracer_type != nullptr && PyObject_TypeCheck(object, tracer_type);
 }
+
+inline bool x64_enabled() { return config_flags() & CONFIG_X64; }
 
 // Makes `trace` (nullptr or None: eager) current and returns the reference that was held before
 // (nullptr for None). `*failed` is set, with a Python error, when there was no memory for the state.

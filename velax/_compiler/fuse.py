@@ -28,13 +28,13 @@ OTHER = "other"
 #: operations that are index arithmetic or elementwise: they can be evaluated at any index
 INLINE = frozenset({
     "map", "convert", "bitcast", "iota", "broadcast", "reshape", "transpose", "slice", "rev", "pad", "concatenate", "dynamic_slice",
-    "gather", "barrier",
+    "gather",
 })  # fmt: skip
 _ELEMENTWISE = frozenset({"map", "convert", "bitcast"})
 _REDUCTIONS = frozenset({"reduce", "partial_reduce"})
 #: operations whose operands (by position; None: all) must lie in memory
 _IN_MEMORY = {
-    "sort_rows": None, "argsort_rows": None, "while": None, "cond": None, "scan": None, "loop": None, "callback": None,
+    "barrier": None, "sort_rows": None, "argsort_rows": None, "while": None, "cond": None, "scan": None, "loop": None, "callback": None,
     "scatter": (0,), "dynamic_update_slice": (0,),
 }  # fmt: skip
 _MAX_ROOTS = 24  #: roots in one group
@@ -168,7 +168,7 @@ def decide_roots(graph: Graph, order, users) -> tuple[set[Node], dict[Node, floa
                 found[user, None] = 1.0
                 continue
             ctx = {(user, None): 1.0} if user in roots else contexts[user]
-            if user.op in _ELEMENTWISE or user.op in ("reshape", "barrier"):
+            if user.op in _ELEMENTWISE or user.op == "reshape":
                 if not found:
                     found = ctx
                 else:
@@ -187,7 +187,7 @@ def decide_roots(graph: Graph, order, users) -> tuple[set[Node], dict[Node, floa
         if len(found) > 8:
             found = dict(list(found.items())[:8])
         contexts[node] = found
-        if node in roots or node.op not in INLINE or node.op == "barrier":
+        if node in roots or node.op not in INLINE:
             continue
         if expands and cost[node] >= 4:
             roots.add(node)
@@ -303,9 +303,6 @@ def relations(root: Node, roots: set[Node]) -> tuple[dict[Node, set], int]:
         if node.op == "literal":
             continue
         if node in roots or node.op not in INLINE:
-            if node.op == "get" and node.inputs[0].op == "barrier":
-                stack.append((node.inputs[0].inputs[node.attrs["k"]], state))
-                continue
             found = reads.get(node)
             if found is None:
                 reads[node] = {state}
@@ -318,7 +315,7 @@ def relations(root: Node, roots: set[Node]) -> tuple[dict[Node, set], int]:
 
 def _visit(node: Node, state, stack) -> None:
     op = node.op
-    if op in _ELEMENTWISE or op in ("reshape", "barrier"):
+    if op in _ELEMENTWISE or op == "reshape":
         stack.extend((x, state) for x in node.inputs)
     elif op == "broadcast":
         x = node.inputs[0]

@@ -256,7 +256,8 @@ class Space:
         if mods:
             for atom in [atom for atom in total if atom.kind == "mod"]:
                 # (x mod c) * k + floor(x / c) * (c * k) == x * k
-                div = self._atoms.get(("div", atom.arg, atom.arg2))
+                quotient = self._quotient(atom)
+                div = quotient.terms[0][0] if len(quotient.terms) == 1 and quotient.terms[0][1] == 1 and not quotient.const else None
                 k = total[atom]
                 if k and div is not None and total.get(div) == k * atom.arg2:
                     total[atom] = total[div] = 0
@@ -266,6 +267,14 @@ class Space:
         kept = [(atom, k) for atom, k in total.items() if k]
         kept.sort(key=lambda term: term[0].id)
         return self._form(const, tuple(kept))
+
+    def _quotient(self, mod: Atom) -> Affine:
+        """``floor(x / c)`` for an atom ``x mod c``."""
+        key = ("quotient", mod)
+        found = self._atoms.get(key)
+        if found is None:
+            found = self._atoms[key] = self.floordiv(mod.arg, mod.arg2)
+        return found
 
     def _split(self, a: Affine, c: int) -> tuple[Affine, Affine]:
         """``a == quotient * c + rest`` where rest keeps what ``c`` does not divide."""

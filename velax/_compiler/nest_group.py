@@ -21,7 +21,7 @@ import math
 from velax._compiler import nest_map, schedule
 from velax._compiler.fuse import FULL, INLINE, Group, pattern_of
 from velax._compiler.index import Affine, Space
-from velax._compiler.nests import Evaluator, Memory
+from velax._compiler.nests import Evaluator, Memory, Misaligned
 from velax._ir import loops, loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 
@@ -91,11 +91,16 @@ def build_group(
         if attempt and restart is not None:
             restart()
         builder = _Builder(group, plan, place, target, cuts, alone, point)
-        body = builder.build(lo, hi)
+        try:
+            body = builder.build(lo, hi)
+        except Misaligned:
+            body = None
         wished = builder.new_cuts()
         if not wished:
             break
         cuts = cuts | wished
+    if body is None:
+        builder.build(lo, hi)  # raises
     early = any(level.full for level in builder.levels[:-1])
     return Nest(body, builder.total, builder.grain, builder.work, not early)
 
@@ -118,7 +123,7 @@ def _first_cuts(group: Group, roots) -> set[int]:
         op = node.op
         if op not in INLINE or (node in roots and node not in group.full):
             continue
-        if op in ("map", "convert", "bitcast", "reshape", "barrier"):
+        if op in ("map", "convert", "bitcast", "reshape"):
             stack.extend(node.inputs)
             continue
         if op == "broadcast":

@@ -289,6 +289,11 @@ def _lower_empty(block: BlockLowering, group: fuse.Group) -> None:
     block.values[node] = Value(node.size, node.dtype, node.size * schedule.element_bytes(node.dtype), "empty")
 
 
+def _lower_barrier(block: BlockLowering, group: fuse.Group) -> None:
+    node = group.roots[0]
+    bind_results(block, node, [block.value(x) for x in node.inputs])
+
+
 class _Restartable:
     """Parameters that are collected anew when a nest is built again."""
 
@@ -307,7 +312,7 @@ LOWERINGS = {
     "nest": _lower_nest, "dot": _lower_dot, "callback": _lower_callback, "dynamic_update_slice": _lower_update, "scatter": _lower_scatter,
     "cumulate": _lower_cumulate, "concatenate": _lower_concatenate, "sort_rows": _lower_sort_rows, "argsort_rows": _lower_argsort_rows,
     "empty": _lower_empty, "while": control.lower_while, "loop": control.lower_loop, "cond": control.lower_cond,
-    "barrier": lambda block, group: None,
+    "barrier": _lower_barrier,
 }  # fmt: skip
 
 __all__ += ["Params", "bind_results", "copy"]

@@ -15,7 +15,7 @@ from velax._compiler.index import Affine, Space
 from velax._ir import loops, loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 
-__all__ = ["Evaluator", "Memory", "Registers", "value_range"]
+__all__ = ["Evaluator", "Memory", "Misaligned", "Registers", "value_range"]
 
 
 class Memory:
@@ -65,6 +65,10 @@ class Registers:
             else:
                 result = lb.select(hit, other, result)
         return result
+
+
+class Misaligned(AssertionError):
+    """A value of the nest itself is needed at another position than its own, or at one that is not recognised as its own."""
 
 
 class Evaluator:
@@ -124,14 +128,14 @@ class Evaluator:
         if op == "broadcast":
             x = node.inputs[0]
             return self._get(x, self._broadcast_index(node, x, index), missing)
-        if op in ("reshape", "barrier"):
+        if op == "reshape":
             return self._get(node.inputs[0], index, missing)
         if op == "convert":
             x = self._get(node.inputs[0], index, missing)
             return None if missing else nest_map.convert(x, node.dtype)
         rule = _RULES.get(op)
         if rule is None:
-            raise AssertionError(f"{node!r} cannot be evaluated inside a loop nest and has no place in memory")
+            raise Misaligned(f"{node!r} cannot be evaluated inside a loop nest and has no place in memory")
         return rule(self, node, index, missing)
 
     def _get(self, node: Node, index: Affine, missing: list):
@@ -411,14 +415,7 @@ def default_fill(dtype: str):
     return True if dtype == "bool" else (1 << loops.WIDTH[dtype]) - 1
 
 
-def _get_result(ev: Evaluator, node: Node, index: Affine, missing: list):
-    source = node.inputs[0]
-    if source.op != "barrier":
-        raise AssertionError(f"{node!r} of {source!r} has no place in memory")
-    return ev._get(source.inputs[node.attrs["k"]], index, missing)
-
-
 _RULES = {
     "bitcast": _bitcast, "iota": _iota, "transpose": _transpose, "slice": _slice, "rev": _rev, "pad": _pad,
-    "concatenate": _concatenate, "dynamic_slice": _dynamic_slice, "gather": _gather, "get": _get_result,
+    "concatenate": _concatenate, "dynamic_slice": _dynamic_slice, "gather": _gather,
 }  # fmt: skip

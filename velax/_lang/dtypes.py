@@ -636,9 +636,9 @@ bit_width = itemsize_bits
 
 
 def to_numeric_dtype(dt: Any) -> np.dtype:
-    """The default integer for bool, otherwise the dtype itself."""
+    """int32 for bool, otherwise the dtype itself."""
     found = as_dtype(dt)
-    return default_int_dtype() if found == _bool else found
+    return _int32 if found == _bool else found
 
 
 def to_inexact_dtype(dt: Any) -> np.dtype:

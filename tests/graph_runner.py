@@ -1,0 +1,41 @@
+"""Compiling and running array graphs in tests."""
+
+import ml_dtypes
+import numpy as np
+
+from velax import _native
+from velax._compiler.objects import compile_kernels
+from velax._compiler.pipeline import Options, compile_graph
+from velax._compiler.target import host_target
+from velax._ir.graph import Graph
+from velax._ir.program import encode, verify
+
+NUMPY = {
+    "bool": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "u16": np.uint16,
+    "u32": np.uint32, "u64": np.uint64, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f64": np.float64,
+    "c64": np.complex64, "c128": np.complex128,
+}  # fmt: skip
+
+
+class Compiled:
+    """A graph compiled for this machine: call it with NumPy arrays."""
+
+    def __init__(self, graph: Graph, donated=(), callbacks=()):
+        self.graph = graph
+        self.compiled = compile_graph(graph, host_target(), Options(frozenset(donated)))
+        self.program = self.compiled.program
+        verify(self.program)
+        images = compile_kernels(list(self.compiled.kernels.values()), host_target())
+        self.kernels = [_native.load_object(images[name]).symbol(name) for name in self.program.kernels]
+        avals = [[(x.shape, np.dtype(NUMPY[x.dtype]), False) for x in nodes] for nodes in (graph.inputs, graph.outputs)]
+        self.executable = _native.Executable(encode(self.program), self.kernels, list(callbacks), *avals, tuple(donated))
+
+    def __call__(self, *arrays):
+        inputs = [
+            _native.array_from_numpy(np.asarray(a, NUMPY[x.dtype]).reshape(x.shape)) for a, x in zip(arrays, self.graph.inputs, strict=True)
+        ]
+        return [np.asarray(out) for out in self.executable.execute(inputs)]
+
+
+def run(graph: Graph, *arrays, **options):
+    return Compiled(graph, **options)(*arrays)

@@ -1,0 +1,95 @@
+"""Running loop IR kernels in tests: compiled code against the interpreter, on arrays full of awkward values."""
+
+import ctypes
+
+import numpy as np
+
+from velax._compiler.emit import scratch_bytes
+from velax._compiler.objects import compile_kernels
+from velax._compiler.target import host_target
+from velax._ir.interpret import interpret, numpy_dtype
+from velax._ir.loops import FLOATS, SIGNED, WIDTH
+
+_SIGNATURE = ctypes.CFUNCTYPE(
+    ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
+)
+_LIBRARIES = []
+
+
+def load(objects):
+    """Callables for a dict of symbol name -> object bytes."""
+    import llvmlite.binding as llvm
+
+    from velax._compiler.objects import target_machine
+
+    jit = llvm.create_lljit_compiler(target_machine(host_target(), 2))
+    functions = {}
+    for name, image in objects.items():
+        builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process().export_symbol(name)
+        library = builder.link(jit, name)
+        _LIBRARIES.append((jit, library))
+        functions[name] = _SIGNATURE(library[name])
+    return functions
+
+
+def call(function, buffers, extents, lo, hi, scratch=0, interrupt=0):
+    """Call a kernel by the kernel ABI; returns its status."""
+    pointers = (ctypes.c_void_p * max(1, len(buffers)))(*[b.ctypes.data for b in buffers])
+    sizes = (ctypes.c_int64 * max(1, len(extents)))(*extents)
+    flag = ctypes.c_int32(interrupt)
+    memory = np.zeros(scratch + 64, np.uint8)
+    start = memory.ctypes.data + -memory.ctypes.data % 64
+    context = (ctypes.c_int64 * 5)(ctypes.addressof(flag), start, scratch, 0, 0)
+    return function(context, pointers, sizes, lo, hi)
+
+
+def awkward(dtype, n, rng):
+    """``n`` values of ``dtype``: extremes, signed zeros, denormals, halfway cases, infinities, NaN, and random bits."""
+    target = numpy_dtype(dtype)
+    if dtype == "bool":
+        return rng.integers(0, 2, n).astype(bool)
+    bits = WIDTH[dtype]
+    raw = rng.integers(0, 256, n * (bits // 8), dtype=np.uint8).view(f"u{bits // 8}")
+    if dtype in FLOATS:
+        random = raw.view(target).copy()
+        small = rng.normal(size=n) * 2.0 ** rng.integers(-3, 8, n)
+        special = [0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -2.5, np.inf, -np.inf, np.nan, 127.5, 128.0, 255.5, -129.0]
+        special += [32767.5, 65504.0, 2.0**31, -(2.0**31), 2.0**32, 2.0**63, -(2.0**63), 2.0**64, 1e-40, 1e-8, 3e-3]
+        with np.errstate(all="ignore"):
+            pick = rng.choice(np.array(special), n).astype(target)
+            values = np.where(rng.random(n) < 0.4, pick, np.where(rng.random(n) < 0.6, small.astype(target), random))
+        return values.astype(target)
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if dtype in SIGNED else (0, (1 << bits) - 1)
+    special = np.array([low, high, 0, 1, 2, 3, 7, bits - 1, bits, bits + 1, high - 1, low + 1, high // 3], target)
+    if dtype in SIGNED:
+        special = np.concatenate([special, np.array([-1, -2, -bits], target)])
+    return np.where(rng.random(n) < 0.5, rng.choice(special, n), raw.view(target))
+
+
+def same_bits(a, b):
+    """Equal arrays, every NaN equal to every other, zeros distinguished by sign."""
+    a, b = np.asarray(a), np.asarray(b)
+    bits = a.view(f"u{a.dtype.itemsize}") == b.view(f"u{b.dtype.itemsize}")
+    with np.errstate(all="ignore"):
+        return bits | ((a != a) & (b != b))
+
+
+def compile_and_load(kernels):
+    return load(compile_kernels(kernels, host_target()))
+
+
+def check(kernel, function, buffers, extents, lo, hi, note=""):
+    """Run ``kernel`` both ways on copies of ``buffers`` and require equal memory."""
+    expected = [b.copy() for b in buffers]
+    actual = [b.copy() for b in buffers]
+    with np.errstate(all="ignore"):
+        interpret(kernel, expected, extents, lo, hi)
+    assert call(function, actual, extents, lo, hi, scratch_bytes(kernel)) == 0
+    for buffer, before, want, got in zip(kernel.params, buffers, expected, actual):
+        equal = same_bits(want, got)
+        if not equal.all():
+            k = int(np.argmin(equal))
+            raise AssertionError(
+                f"{note} {kernel.name}: {buffer.name}[{k}] of {equal.size} ({(~equal).sum()} differ): "
+                f"interpreter {want[k]!r}, compiled {got[k]!r}, before {before[k]!r}"
+            )

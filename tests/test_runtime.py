@@ -1,0 +1,881 @@
+"""The executor: programs made by hand over kernels compiled from C."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+from native_kernels import compile_c, needs_compiler
+
+from velax import _native
+from velax._ir.program import (
+    Call,
+    Callback,
+    Cond,
+    Copy,
+    Launch,
+    Loop,
+    Output,
+    Program,
+    Slot,
+    Swap,
+    While,
+    encode,
+    verify,
+)
+
+pytestmark = needs_compiler
+
+KERNELS = r"""
+int32_t add_one(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
+  const float* x = b[0]; float* y = b[1];
+  for (int64_t i = lo; i < hi; i++) y[i] = x[i] + 1;
+  return 0;
+}
+int32_t double_it(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
+  const float* x = b[0]; float* y = b[1];
+  for (int64_t i = lo; i < hi; i++) y[i] = x[i] * 2;
+  return 0;
+}
+/* y[counter] = x[0]; x[0] += extents[0] */
+int32_t record(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
+  int64_t* total = b[0]; int64_t* y = b[1]; int64_t counter = *(int64_t*)b[2];
+  y[counter] = *total; *total += e[0] + counter;
+  return 0;
+}
+int32_t less(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
+  *(uint8_t*)b[1] = *(int64_t*)b[0] < e[0];
+  return 0;
+}
+int32_t chunk_sums(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
+  const float* x = b[0]; float* y = b[1]; float sum = 0;
+  for (int64_t i = lo; i < hi; i++) sum += x[i];
+  y[lo / e[0]] = sum;
+  if (c->thread_id < 0 || c->thread_id >= e[1]) return 9;
+  return 0;
+}
+int32_t fail_with(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
+  if (e[1]) { *c->error = (int32_t)e[0]; return 0; }
+  return (int32_t)e[0];
+}
+int32_t fill_scratch(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
+  if (((uintptr_t)c->scratch & 63) || c->scratch_bytes < e[0]) return 8;
+  uint8_t* s = c->scratch;
+  for (int64_t i = 0; i < e[0]; i++) s[i] = (uint8_t)lo;
+  for (int64_t i = 0; i < e[0]; i++) if (s[i] != (uint8_t)lo) return 7;
+  return 0;
+}
+int32_t spin(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
+  for (;;) if (*c->interrupt) return 1;
+}
+int32_t work(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
+  volatile double x = 0;
+  for (int64_t i = 0; i < e[0]; i++) x += 1;
+  return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    return _native.load_object(compile_c(KERNELS))
+
+
+def array(values, dtype=np.float32):
+    return _native.array_from_numpy(np.asarray(values, dtype))
+
+
+def aval(shape, dtype=np.float32, weak=False):
+    return shape, np.dtype(dtype), weak
+
+
+def nbytes(a):
+    return int(np.prod(a[0], dtype=np.int64)) * a[1].itemsize
+
+
+def make(kernels, names, in_avals, out_avals, slots, *blocks, outputs=None, callbacks=(), donated=(), **fields):
+    """An executable of these blocks; outputs are fresh unless told."""
+    outputs = outputs or tuple(Output.fresh(nbytes(a)) for a in out_avals)
+    program = Program(tuple(map(nbytes, in_avals)), outputs, slots, blocks, kernels=tuple(names), callbacks=len(callbacks), **fields)
+    verify(program)
+    return _native.Executable(encode(program), [kernels.symbol(n) for n in names], callbacks, in_avals, out_avals, donated)
+
+
+F16x = aval((16,))
+IN_OUT = (Slot.input(0, 64), Slot.output(0, 64))
+
+
+@pytest.fixture
+def one_launch(kernels):
+    return make(kernels, ["add_one"], [F16x], [F16x], IN_OUT, (Launch(0, (0, 1), (), 16, 16),), work=10)
+
+
+# ---------------------------------------------------------------------------------------------------- instructions
+
+
+def test_launch(one_launch):
+    x = np.arange(16, dtype=np.float32)
+    y = one_launch(array(x))
+    np.testing.assert_array_equal(np.asarray(y), x + 1)
+    (z,) = one_launch.execute([array(x)])
+    assert isinstance(z, _native.ArrayImpl)
+    np.testing.assert_array_equal(np.asarray(z), x + 1)
+    assert "1 kernels" in repr(one_launch)
+    assert (one_launch.num_inputs, one_launch.num_outputs, one_launch.num_instructions) == (1, 1, 1)
+    assert not one_launch.releases_gil and one_launch.work == 10
+    assert [k.name for k in one_launch.kernels] == ["add_one"]
+
+
+def test_zero_outputs_and_zero_total(kernels):
+    e = make(kernels, ["fail_with"], [F16x], [], (Slot.input(0, 64),), (Launch(0, (), (5, 0), 0, 1),))
+    assert e(array(np.zeros(16))) == ()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_chunks_do_not_depend_on_threads(kernels, threads):
+    n, grain = 100_003, 1000
+    chunks = -(-n // grain)
+    a, b = aval((n,)), aval((chunks,))
+    slots = Slot.input(0, 4 * n), Slot.output(0, 4 * chunks)
+    e = make(kernels, ["chunk_sums"], [a], [b], slots, (Launch(0, (0, 1), (grain, threads), n, grain),))
+    x = np.random.default_rng(0).standard_normal(n).astype(np.float32)
+    before = _native.num_threads()
+    try:
+        _native.set_num_threads(threads)
+        assert _native.num_threads() == threads
+        result = np.asarray(e(array(x))).copy()
+    finally:
+        _native.set_num_threads(before)
+    expected = [np.add.accumulate(x[i : i + grain])[-1] for i in range(0, n, grain)]
+    np.testing.assert_array_equal(result, np.asarray(expected, np.float32))
+
+
+def test_copy_and_literal(kernels):
+    slots = Slot.input(0, 64), Slot.output(0, 64), Slot.literal(8, 8)
+    block = Copy(1, 0, 0, 0, 64), Copy(1, 4, 2, 0, 8), Copy(1, 16, 1, 20, 32)
+    literals = np.asarray([1, 2, 3, 4], np.float32).tobytes()
+    e = make(kernels, [], [F16x], [F16x], slots, block, literals=literals)
+    x = np.arange(100, 116, dtype=np.float32)
+    expected = x.copy()
+    expected[1:3] = [3, 4]
+    expected[4:12] = expected[5:13].copy()
+    np.testing.assert_array_equal(np.asarray(e(array(x))), expected)
+
+
+def test_large_copy(kernels):
+    a = aval((3_000_001,))
+    size = nbytes(a)
+    e = make(kernels, [], [a], [a], (Slot.input(0, size), Slot.output(0, size)), (Copy(1, 0, 0, 0, size),))
+    x = np.random.default_rng(1).standard_normal(a[0]).astype(np.float32)
+    np.testing.assert_array_equal(np.asarray(e(array(x))), x)
+
+
+@pytest.mark.parametrize("trips", [0, 1, 2, 7])
+def test_swap(kernels, trips):
+    """Two buffers that trade places: a <- b + 1 with the roles exchanged each time."""
+    slots = Slot.input(0, 64), Slot.output(0, 64), Slot.arena(0, 64), Slot.arena(64, 64), Slot.arena(128, 8)
+    e = make(
+        kernels, ["add_one"], [F16x], [F16x], slots,
+        (Copy(2, 0, 0, 0, 64), Loop(trips, 4, 1), Copy(1, 0, 2, 0, 64)),
+        (Launch(0, (2, 3), (), 16, 16), Swap(2, 3)),
+        arena_bytes=192,
+    )  # fmt: skip
+    for _ in range(2):  # the swaps of one execution are not seen by the next
+        np.testing.assert_array_equal(np.asarray(e(array(np.zeros(16)))), np.full(16, trips, np.float32))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_loop_counter(kernels, reverse):
+    out = aval((5,), np.int64)
+    slots = Slot.output(0, 40), Slot.arena(0, 8), Slot.arena(64, 8), Slot.literal(0, 8)
+    e = make(
+        kernels, ["record"], [], [out], slots,
+        (Copy(2, 0, 3, 0, 8), Loop(5, 1, 1, reverse)), (Launch(0, (2, 0, 1), (10,), 1, 1),),
+        arena_bytes=128, literals=bytes(8),
+    )  # fmt: skip
+    expected = np.zeros(5, np.int64)
+    total = 0
+    for i in range(5)[:: -1 if reverse else 1]:
+        expected[i] = total
+        total += 10 + i
+    np.testing.assert_array_equal(np.asarray(e()), expected)
+
+
+def test_while(kernels):
+    """total += 10 while total < 35"""
+    out = aval((), np.int64)
+    slots = Slot.output(0, 8), Slot.arena(0, 1), Slot.arena(64, 8), Slot.literal(0, 8), Slot.arena(128, 8)
+    e = make(
+        kernels, ["less", "record"], [], [out], slots,
+        (Copy(0, 0, 3, 0, 8), Copy(2, 0, 3, 0, 8), While(1, 1, 2)),
+        (Launch(0, (0, 1), (35,), 1, 1),),
+        (Launch(1, (0, 4, 2), (10,), 1, 1),),
+        arena_bytes=192, literals=bytes(8),
+    )  # fmt: skip
+    assert int(np.asarray(e())) == 40
+    assert e.releases_gil
+
+
+@pytest.mark.parametrize("index", [-(2**31), -1, 0, 1, 2, 3, 2**31 - 1])
+def test_cond_clamps(kernels, index):
+    i, o = aval((), np.int32), aval((), np.int32)
+    slots = Slot.input(0, 4), Slot.output(0, 4), Slot.literal(0, 4), Slot.literal(4, 4), Slot.literal(8, 4)
+    branches = tuple((Copy(1, 0, 2 + k, 0, 4),) for k in range(3))
+    literals = np.asarray([100, 101, 102], np.int32).tobytes()
+    e = make(kernels, [], [i], [o], slots, (Cond(0, (1, 2, 3)),), *branches, literals=literals)
+    assert int(np.asarray(e(array(index, np.int32)))) == 100 + min(max(index, 0), 2)
+
+
+def test_call(kernels):
+    slots = IN_OUT
+    program = Program((64,), (Output.fresh(64),), slots, ((Call(0, (0, 1), (4, 4)),),), functions=("velax_sort_f32",))
+    e = _native.Executable(encode(program), [], [], [F16x], [F16x])
+    x = np.random.default_rng(2).standard_normal((16,)).astype(np.float32)
+    np.testing.assert_array_equal(np.asarray(e(array(x))), np.sort(x.reshape(4, 4)).ravel())
+
+
+def test_call_is_checked():
+    program = Program((64,), (), (Slot.input(0, 64),), ((Call(0, (0,), ()),),), functions=("velax_sort_f32",))
+    with pytest.raises(ValueError, match="takes 2 buffers and 2 params, got 1 and 0"):
+        _native.Executable(encode(program), [], [], [F16x], [])
+    program = Program((), (), (), ((),), functions=("velax_no_such",))
+    with pytest.raises(ValueError, match="there is no library function 'velax_no_such'"):
+        _native.Executable(encode(program), [], [], [], [])
+    assert _native.has_library_function("velax_sort_bf16") and not _native.has_library_function("velax_no_such")
+
+
+def test_scratch(kernels):
+    e = make(kernels, ["fill_scratch"], [], [], (), (Launch(0, (), (100_000,), 8, 1),), scratch_bytes=100_000)
+    for _ in range(5):
+        assert e() == ()
+
+
+# ---------------------------------------------------------------------------------------------------- memory
+
+
+def pointer(a):
+    return np.asarray(a).__array_interface__["data"][0]
+
+
+def test_forward(kernels):
+    e = make(kernels, [], [F16x], [F16x, F16x], (), (), outputs=(Output.forward(0, 64),) * 2)
+    x = array(np.arange(16))
+    y, z = e(x)
+    assert pointer(x) == pointer(y) == pointer(z)
+
+
+def alias_program(kernels, donated):
+    """output0 = input0 with one added in place; output1 = input0 as the program sees it afterwards."""
+    slots = Slot.input(0, 64), Slot.output(0, 64), Slot.output(1, 64)
+    return make(
+        kernels, ["add_one"], [F16x], [F16x, F16x], slots, (Launch(0, (1, 1), (), 16, 16), Copy(2, 0, 0, 0, 64)),
+        outputs=(Output.alias(0, 64), Output.fresh(64)), donated=donated, work=5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("donated", [(), (0,)])
+def test_alias_means_the_same_with_and_without_donation(kernels, donated):
+    e = alias_program(kernels, donated)
+    assert e.donated == donated
+    values = np.arange(16, dtype=np.float32)
+    x = array(values)
+    y, seen = e(x)
+    np.testing.assert_array_equal(np.asarray(y), values + 1)
+    np.testing.assert_array_equal(np.asarray(seen), values + 1)
+    if donated:
+        with pytest.raises(RuntimeError, match="deleted"):
+            np.asarray(x)
+        with pytest.raises(RuntimeError, match="deleted"):
+            e(x)
+    else:
+        np.testing.assert_array_equal(np.asarray(x), values)
+
+
+def test_donation_reuses_memory(kernels):
+    e = make(kernels, ["add_one"], [F16x], [F16x], IN_OUT, (Launch(0, (1, 1), (), 16, 16),),
+             outputs=(Output.alias(0, 64),), donated=(0,))  # fmt: skip
+    x = array(np.zeros(16))
+    where = pointer(x)
+    x = e(x)
+    for _ in range(3):
+        x = e(x)
+    assert pointer(x) == where
+    np.testing.assert_array_equal(np.asarray(x), np.full(16, 4))
+
+
+def test_donation_of_memory_that_is_viewed_copies(kernels):
+    e = alias_program(kernels, (0,))
+    x = array(np.arange(16))
+    view = np.asarray(x)
+    y, _ = e(x)
+    np.testing.assert_array_equal(view, np.arange(16))
+    np.testing.assert_array_equal(np.asarray(x), np.arange(16))
+    np.testing.assert_array_equal(np.asarray(y), np.arange(16) + 1)
+
+
+def test_donation_of_an_array_passed_twice_copies(kernels):
+    slots = Slot.output(0, 64), Slot.input(1, 64), Slot.output(1, 64)
+    e = make(
+        kernels, ["add_one"], [F16x, F16x], [F16x, F16x], slots, (Launch(0, (0, 0), (), 16, 16), Copy(2, 0, 1, 0, 64)),
+        outputs=(Output.alias(0, 64), Output.fresh(64)), donated=(0,),
+    )  # fmt: skip
+    x = array(np.zeros(16))
+    y, z = e(x, x)
+    np.testing.assert_array_equal(np.asarray(y), np.ones(16))
+    np.testing.assert_array_equal(np.asarray(z), np.zeros(16))
+    np.testing.assert_array_equal(np.asarray(x), np.zeros(16))
+
+
+def test_donation_of_a_forwarded_input(kernels):
+    e = make(kernels, ["add_one"], [F16x], [F16x, F16x], (Slot.output(0, 64),), (Launch(0, (0, 0), (), 16, 16),),
+             outputs=(Output.alias(0, 64), Output.forward(0, 64)), donated=(0,))  # fmt: skip
+    x = array(np.zeros(16))
+    y, z = e(x)
+    np.testing.assert_array_equal(np.asarray(y), np.ones(16))
+    np.testing.assert_array_equal(np.asarray(z), np.zeros(16))
+    with pytest.raises(RuntimeError, match="deleted"):
+        np.asarray(x)
+
+
+def test_nothing_leaks(kernels, one_launch):
+    loop = make(kernels, ["add_one"], [F16x], [F16x], IN_OUT + (Slot.arena(0, 8),), (Loop(3, 2, 1),),
+                (Launch(0, (0, 1), (), 16, 16),), arena_bytes=1 << 16)  # fmt: skip
+    x = array(np.zeros(16))
+
+    def use():
+        for e in (one_launch, loop, alias_program(kernels, (0,))):
+            for _ in range(50):
+                e(_native.array_copy(x))
+
+    use()
+    before = _native.allocator_stats()["bytes_in_use"]
+    use()
+    assert _native.allocator_stats()["bytes_in_use"] == before
+
+
+# ------------------------------------------------------------------------------------------------------- errors
+
+
+def test_wrong_inputs(one_launch):
+    with pytest.raises(TypeError, match="takes 1 arrays, got 2"):
+        one_launch(array(np.zeros(16)), array(np.zeros(16)))
+    with pytest.raises(TypeError, match=r"argument 0 of this executable must be float32\[16\], got float32\[4\]"):
+        one_launch(array(np.zeros(4)))
+    with pytest.raises(TypeError, match=r"must be float32\[16\], got int32\[16\]"):
+        one_launch(array(np.zeros(16), np.int32))
+    with pytest.raises(TypeError, match=r"must be an array, got numpy\.ndarray"):
+        one_launch(np.zeros(16, np.float32))
+    with pytest.raises(TypeError, match="no keyword"):
+        one_launch(x=1)
+
+
+def test_weak_type_of_inputs_does_not_matter(one_launch):
+    x = _native.array_with_weak_type(array(np.zeros(16)), True)
+    np.testing.assert_array_equal(np.asarray(one_launch(x)), np.ones(16))
+
+
+def test_constructor_checks(kernels):
+    data = encode(Program((64,), (Output.fresh(64),), (), ((),), kernels=("add_one",)))
+    kernel = kernels.symbol("add_one")
+    with pytest.raises(ValueError, match="the program has 1 kernels, but 0 were given"):
+        _native.Executable(data, [], [], [F16x], [F16x])
+    with pytest.raises(TypeError, match="kernel 0 must be a LoadedKernel, got int"):
+        _native.Executable(data, [3], [], [F16x], [F16x])
+    with pytest.raises(ValueError, match="1 inputs and 1 outputs, the avals are for 2 and 1"):
+        _native.Executable(data, [kernel], [], [F16x, F16x], [F16x])
+    with pytest.raises(ValueError, match=r"output 0 is float32\[8\], but the program gives it 64 bytes"):
+        _native.Executable(data, [kernel], [], [F16x], [aval((8,))])
+    with pytest.raises(ValueError, match="donated must list indices of the 1 inputs, got 1"):
+        _native.Executable(data, [kernel], [], [F16x], [F16x], donated=(1,))
+    with pytest.raises(ValueError, match="got True"):
+        _native.Executable(data, [kernel], [], [F16x], [F16x], donated=(True,))
+    with pytest.raises(ValueError, match="program has 0 callbacks, but 1 were given"):
+        _native.Executable(data, [kernel], [(print, [], [])], [F16x], [F16x])
+    with pytest.raises(TypeError, match="an aval is"):
+        _native.Executable(data, [kernel], [], [(16, np.float32)], [F16x])
+
+
+@pytest.mark.parametrize("through_slot", [0, 1])
+@pytest.mark.parametrize("total", [1, 64])
+def test_kernel_error(kernels, through_slot, total):
+    e = make(kernels, ["fail_with"], [], [], (), (Launch(0, (), (77, through_slot), total, 1),))
+    with pytest.raises(RuntimeError, match="kernel fail_with stopped with code 77"):
+        e()
+
+
+def test_kernel_out_of_memory(kernels):
+    e = make(kernels, ["fail_with"], [], [], (), (Launch(0, (), (2, 0), 1, 1),))
+    with pytest.raises(MemoryError, match="kernel fail_with"):
+        e()
+
+
+def test_arena_that_cannot_be_had(kernels):
+    e = make(kernels, [], [], [], (), (), arena_bytes=1 << 45)
+    with pytest.raises(MemoryError):
+        e()
+
+
+# ------------------------------------------------------------------------------------------------------ callbacks
+
+
+def callback_program(kernels, function, work=-1):
+    """out = double(callback(x + 1))"""
+    slots = Slot.input(0, 64), Slot.output(0, 64), Slot.arena(0, 64), Slot.arena(64, 64)
+    block = Launch(0, (0, 2), (), 16, 16), Callback(0, (2,), (3,)), Launch(1, (3, 1), (), 16, 16)
+    return make(kernels, ["add_one", "double_it"], [F16x], [F16x], slots, block, arena_bytes=128,
+                callbacks=[(function, [F16x], [F16x])], work=work)  # fmt: skip
+
+
+@pytest.mark.parametrize("work", [-1, 1])
+@pytest.mark.parametrize("kind", ["array", "ndarray", "list"])
+def test_callback(kernels, kind, work):
+    seen = []
+
+    def function(x):
+        assert isinstance(x, _native.ArrayImpl)
+        seen.append(x)
+        y = np.asarray(x) + np.float32(10)
+        return ({"array": array, "ndarray": np.asarray, "list": lambda v: v}[kind](y),)
+
+    e = callback_program(kernels, function, work)
+    values = np.arange(16, dtype=np.float32)
+    for k in range(2):
+        np.testing.assert_array_equal(np.asarray(e(array(values + k))), (values + k + 11) * 2)
+    # What a callback was given stays as it was.
+    np.testing.assert_array_equal(np.asarray(seen[0]), values + 1)
+
+
+@pytest.mark.parametrize("work", [-1, 1])
+def test_callback_exception(kernels, work):
+    error = ValueError("three is too many")
+
+    def function(x):
+        raise error
+
+    e = callback_program(kernels, function, work)
+    with pytest.raises(RuntimeError, match="a host callback raised ValueError: three is too many") as info:
+        e(array(np.zeros(16)))
+    assert info.value.__cause__ is error
+    assert "function" in [entry.name for entry in info.traceback[-1:]] or error.__traceback__ is not None
+
+
+def test_callback_keyboard_interrupt_passes(kernels):
+    def function(x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        callback_program(kernels, function)(array(np.zeros(16)))
+
+
+def test_registered_error_type(kernels):
+    class OurError(RuntimeError):
+        pass
+
+    e = callback_program(kernels, lambda x: 1 / 0)
+    try:
+        _native.set_runtime_error_type(OurError)
+        with pytest.raises(OurError, match="ZeroDivisionError: division by zero"):
+            e(array(np.zeros(16)))
+    finally:
+        _native.set_runtime_error_type(RuntimeError)
+    with pytest.raises(TypeError, match="subclass of Exception"):
+        _native.set_runtime_error_type(int)
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (lambda x: (), "must return 1 results, got 0"),
+        (lambda x: 3, "must return a sequence"),
+        (lambda x: None, "must return a sequence"),
+        (lambda x: [np.zeros(4, np.float32)], r"result 0 of the callback must be float32\[16\], got float32\[4\]"),
+        (lambda x: [np.zeros(16)], r"must be float32\[16\], got float64\[16\]"),
+    ],
+)
+def test_callback_results_are_checked(kernels, result, text):
+    with pytest.raises(RuntimeError, match=text):
+        callback_program(kernels, result)(array(np.zeros(16)))
+
+
+def test_callback_slots_are_checked(kernels):
+    program = Program((64,), (), (Slot.input(0, 64), Slot.arena(0, 32)), ((Callback(0, (0,), (1,)),),), callbacks=1, arena_bytes=64)
+    with pytest.raises(ValueError, match="slot 1 has 32 bytes"):
+        _native.Executable(encode(program), [], [(print, [F16x], [F16x])], [F16x], [])
+    with pytest.raises(ValueError, match="has 2 inputs and 1 outputs, the program passes 1 and 1"):
+        _native.Executable(encode(program), [], [(print, [F16x, F16x], [F16x])], [F16x], [])
+
+
+def test_callback_runs_programs(kernels, one_launch):
+    n = 50_000
+    big = aval((n,))
+    parallel = make(kernels, ["add_one"], [big], [big], (Slot.input(0, 4 * n), Slot.output(0, 4 * n)),
+                    (Launch(0, (0, 1), (), n, 500),))  # fmt: skip
+
+    def function(x):
+        np.testing.assert_array_equal(np.asarray(parallel(array(np.zeros(n)))), np.ones(n))
+        return [inner(x) if depth.pop() else one_launch(x)]
+
+    inner = callback_program(kernels, function)
+    depth = [False, True, True]
+    # ((0 + 1, +1, + 1 -> +1 innermost) * 2) * 2) * 2
+    np.testing.assert_array_equal(np.asarray(inner(array(np.zeros(16)))), np.full(16, 4 * 2 * 2 * 2))
+
+
+def test_callback_may_drop_the_executable(kernels):
+    box = []
+
+    def function(x):
+        box.clear()
+        return [x]
+
+    box.append(callback_program(kernels, function))
+    np.testing.assert_array_equal(np.asarray(box[0](array(np.zeros(16)))), np.full(16, 2))
+
+
+def test_callback_cycle_is_collected(kernels):
+    import gc
+    import weakref
+
+    class Owner:
+        def call(self, x):
+            return [x]
+
+    owner = Owner()
+    owner.executable = callback_program(kernels, owner.call)
+    gone = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert gone() is None
+
+
+# ---------------------------------------------------------------------------------------------- threads, signals
+
+
+def test_threads_run_one_executable(kernels):
+    n = 20_000
+    a = aval((n,))
+    slots = Slot.input(0, 4 * n), Slot.output(0, 4 * n), Slot.arena(0, 4 * n), Slot.arena(4 * n, 8)
+    e = make(
+        kernels, ["add_one", "double_it"], [a], [a], slots,
+        (Copy(2, 0, 0, 0, 4 * n), Loop(6, 3, 1), Launch(1, (2, 1), (), n, 1000)),
+        (Launch(0, (2, 2), (), n, 1000),),
+        arena_bytes=4 * n + 8,
+    )  # fmt: skip
+    wrong = []
+
+    def use(seed):
+        x = np.random.default_rng(seed).standard_normal(n).astype(np.float32)
+        expected = x.copy()
+        for _ in range(6):
+            expected += 1
+        for _ in range(40):
+            if not np.array_equal(np.asarray(e(array(x))), expected * 2):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=use, args=(seed,)) for seed in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def test_gil_is_released(kernels):
+    e = make(kernels, ["work"], [], [], (), (Launch(0, (), (200_000_000,), 1, 1),))
+    ticks = []
+    thread = threading.Thread(target=e)
+    thread.start()
+    while thread.is_alive():
+        ticks.append(time.perf_counter())
+        time.sleep(0.001)
+    assert len(ticks) > 5
+
+
+def forever(kernels, how):
+    slots = (Slot.arena(0, 8), Slot.literal(0, 8))
+    fields = dict(arena_bytes=64, literals=b"\1" + bytes(7))
+    if how == "kernel":
+        return make(kernels, ["spin"], [], [], slots, (Launch(0, (), (), 1, 1),), **fields)
+    if how == "chunks":
+        return make(kernels, ["work"], [], [], slots, (Launch(0, (), (10_000_000,), 1 << 40, 1),), **fields)
+    if how == "loop":
+        return make(kernels, ["work"], [], [], slots, (Loop(1 << 60, 0, 1),), (Launch(0, (), (100,), 1, 1),), **fields)
+    return make(kernels, [], [], [], slots, (While(1, 1, 1),), (), **fields)
+
+
+@pytest.mark.parametrize("how", ["kernel", "chunks", "loop", "while"])
+def test_ctrl_c(kernels, how):
+    e = forever(kernels, how)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    timer = threading.Timer(0.25, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        e()
+    assert time.perf_counter() - start < 5
+    timer.join()
+    # Everything is as before: the handler, and later programs.
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("how", ["chunks", "loop", "while"])
+def test_other_signals_are_handled_meanwhile(kernels, how):
+    e = forever(kernels, how)
+    calls = []
+
+    def handler(number, frame):
+        calls.append(number)
+        if len(calls) == 3:
+            raise TimeoutError("enough")
+
+    old = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    try:
+        with pytest.raises(TimeoutError, match="enough"):
+            e()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert len(calls) >= 3
+
+
+def test_interrupt_handler_that_does_not_raise_does_not_stop_a_kernel(kernels):
+    e = make(kernels, ["work"], [], [], (), (Launch(0, (), (200_000_000,), 1, 1),))
+    calls = []
+    old = signal.signal(signal.SIGINT, lambda number, frame: calls.append(number))
+    timer = threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        timer.start()
+        assert e() == ()
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, old)
+    assert calls == [signal.SIGINT]
+
+
+# ----------------------------------------------------------------------------------------------------- processes
+
+
+def run_python(code, **environment):
+    """Runs code in a fresh interpreter that can import what this one can; returns its output."""
+    path = os.pathsep.join(p for p in sys.path if p)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_number_of_threads_from_the_environment():
+    code = "from velax import _native; print(_native.num_threads())"
+    assert run_python(code, VELAX_NUM_THREADS="3") == "3"
+    assert run_python("import os; os.sched_setaffinity(0, {next(iter(os.sched_getaffinity(0)))})\n" + code,
+                      VELAX_NUM_THREADS="") == "1"  # fmt: skip
+    with pytest.raises(ValueError, match="must be in"):
+        _native.set_num_threads(0)
+
+
+PARALLEL = """
+    import os, signal, sys, threading, time
+    import numpy as np
+    from velax import _native
+    from test_runtime import *
+    kernels = _native.load_object(compile_c(KERNELS))
+    _native.set_num_threads(4)
+    n = 100_000
+    a = aval((n,))
+    e = make(kernels, ["add_one"], [a], [a], (Slot.input(0, 4 * n), Slot.output(0, 4 * n)), (Launch(0, (0, 1), (), n, 500),))
+    x = array(np.zeros(n))
+    def use():
+        for _ in range(20):
+            assert np.asarray(e(x))[-1] == 1
+"""
+
+
+def test_fork():
+    code = PARALLEL + """
+    use()
+    pids = []
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            use()
+            assert _native.num_threads() == 4
+            try:
+                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+                forever(kernels, "kernel")()
+            except KeyboardInterrupt:
+                os._exit(0)
+            os._exit(1)
+        pids.append(pid)
+        use()
+    print([os.waitpid(pid, 0)[1] for pid in pids])
+    """
+    assert run_python(code) == "[0, 0, 0]"
+
+
+def test_fork_inside_a_callback():
+    code = PARALLEL + """
+    def function(x):
+        global pid
+        pid = os.fork()
+        use()
+        return [x]
+    y = np.asarray(callback_program(kernels, function)(array(np.zeros(16))))
+    assert (y == 2).all()
+    use()
+    if pid == 0:
+        os._exit(0)
+    print(os.waitpid(pid, 0)[1])
+    """
+    assert run_python(code) == "0"
+
+
+def test_exit_while_threads_work():
+    code = PARALLEL + """
+    def work_on():
+        while True:
+            use()
+    threading.Thread(target=work_on, daemon=True).start()
+    time.sleep(0.1)
+    print("bye")
+    """
+    assert run_python(code) == "bye"
+
+
+def test_exit_while_a_daemon_thread_is_in_an_endless_kernel():
+    code = PARALLEL + """
+    endless = make(kernels, ["spin"], [], [], (), (Launch(0, (), (), 4, 1),))
+    threading.Thread(target=endless, daemon=True).start()
+    time.sleep(0.1)
+    print("bye")
+    """
+    assert run_python(code) == "bye"
+
+
+def test_idle_process_uses_no_time():
+    code = PARALLEL + """
+    use()
+    time.sleep(0.3)
+    before = time.process_time()
+    time.sleep(0.5)
+    print(time.process_time() - before < 0.05)
+    """
+    assert run_python(code) == "True"
+
+
+# ------------------------------------------------------------------------------------------- against an interpreter
+
+
+def interpret(program, inputs):
+    """What the program gives by the words of velax/_ir/program.py, for instructions that need no kernels."""
+    inputs = [bytearray(data) for data in inputs]
+    outputs = [bytearray(o.nbytes) if o.kind == 0 else bytearray(inputs[o.input]) for o in program.outputs]
+    memory = {0: inputs, 1: outputs, 2: [bytearray(program.arena_bytes)], 3: [bytearray(program.literals)]}
+    for j, output in enumerate(program.outputs):
+        if output.kind == 2:
+            memory[0][output.input] = outputs[j]
+    where = [(slot.kind, slot.index, slot.offset) for slot in program.slots]
+
+    def part(slot, offset, nbytes):
+        kind, index, start = where[slot]
+        return memory[kind][index], start + offset, start + offset + nbytes
+
+    def read(slot, nbytes, offset=0):
+        data, low, high = part(slot, offset, nbytes)
+        return bytes(data[low:high])
+
+    def write(slot, value, offset=0):
+        data, low, high = part(slot, offset, len(value))
+        data[low:high] = value
+
+    def run(block):
+        for instruction in program.blocks[block]:
+            match instruction:
+                case Copy(dst, dst_offset, src, src_offset, nbytes):
+                    write(dst, read(src, nbytes, src_offset), dst_offset)
+                case Swap(a, b):
+                    where[a], where[b] = where[b], where[a]
+                case Loop(trip_count, counter, body, reverse):
+                    for i in range(trip_count)[:: -1 if reverse else 1]:
+                        write(counter, i.to_bytes(8, "little"))
+                        run(body)
+                case Cond(index, blocks):
+                    i = int.from_bytes(read(index, 4), "little", signed=True)
+                    run(blocks[min(max(i, 0), len(blocks) - 1)])
+                case Call(_, (source, target), (rows, n)):
+                    data = read(source, rows * n)
+                    write(target, b"".join(bytes(sorted(data[r * n : (r + 1) * n])) for r in range(rows)))
+
+    run(0)
+    return [bytes(output) for output in outputs]
+
+
+def random_program(rng):
+    """A valid program of copies, swaps, sorts, loops and conditionals; every output byte is written first."""
+    size = 48
+    outputs = Output.fresh(size), Output.alias(1, size), Output.forward(0, size)
+    slots = [Slot.input(0, size), Slot.input(1, size), Slot.output(0, size), Slot.output(1, size)]
+    for _ in range(6):
+        slots.append(Slot.arena(rng.randrange(100), rng.choice((8, 16, 16, 24))))
+    slots += [Slot.literal(rng.randrange(8), 8), Slot.literal(0, 16)]
+    writable = [s for s, slot in enumerate(slots) if slot.kind in (1, 2) or (slot.kind == 0 and slot.index == 1)]
+    arena = [s for s, slot in enumerate(slots) if slot.kind == 2]
+
+    def instruction(block, blocks):
+        inner = [b for b in range(block + 1, blocks)]
+        kind = rng.choice("copy copy copy swap call loop cond".split() if inner else "copy copy swap call".split())
+        if kind == "copy":
+            a, b = rng.choice(writable), rng.randrange(len(slots))
+            n = rng.randrange(min(slots[a].nbytes, slots[b].nbytes) + 1)
+            return Copy(a, rng.randrange(slots[a].nbytes - n + 1), b, rng.randrange(slots[b].nbytes - n + 1), n)
+        if kind == "swap":
+            a = rng.choice(arena)
+            return Swap(a, rng.choice([b for b in arena if slots[b].nbytes == slots[a].nbytes]))
+        if kind == "call":
+            a = rng.choice(writable)
+            rows = rng.choice((1, 2, 4))
+            return Call(0, (a, a), (rows, slots[a].nbytes // rows))
+        if kind == "loop":
+            return Loop(rng.randrange(4), rng.choice(writable), rng.choice(inner), rng.random() < 0.5)
+        return Cond(rng.randrange(len(slots)), tuple(rng.choices(inner, k=rng.randrange(1, 4))))
+
+    blocks = []
+    count = rng.randrange(1, 5)
+    for b in range(count):
+        blocks.append(tuple(instruction(b, count) for _ in range(rng.randrange(1, 6))))
+    blocks[0] = (Copy(2, 0, 0, 0, size), *(Copy(s, 0, 11, 0, 8) for s in arena), Copy(3, 0, 0, 0, 20), *blocks[0])
+    # The arena is defined everywhere before it is read.
+    whole = len(slots)
+    slots.append(Slot.arena(0, 128))
+    fill = (*(Copy(whole, 16 * k, 11, 0, 16) for k in range(8)),)
+    blocks[0] = (*fill, *blocks[0])
+    return Program((size, size), outputs, tuple(slots), tuple(blocks), functions=("velax_sort_u8",),
+                   literals=bytes(rng.randrange(256) for _ in range(16)), arena_bytes=128, work=rng.choice((-1, 1)))  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_programs_against_an_interpreter(seed):
+    import random
+
+    rng = random.Random(seed)
+    avals = [((48,), np.uint8, False)] * 3
+    for _ in range(150):
+        program = random_program(rng)
+        verify(program)
+        donated = rng.choice(((), (1,), (0, 1)))
+        e = _native.Executable(encode(program), [], [], avals[:2], avals, donated=donated)
+        data = [bytes(rng.randrange(256) for _ in range(48)) for _ in range(2)]
+        expected = interpret(program, data)
+        got = e.execute([array(np.frombuffer(d, np.uint8), np.uint8) for d in data])
+        assert [np.asarray(y).tobytes() for y in got] == expected, str(program)
