@@ -182,3 +182,79 @@ class Fuzzer:
             return self.norm(node) if node.size <= self.limit else None
         del n
         raise AssertionError(kind)
+
+
+class ControlFuzzer(Fuzzer):
+    """Also draws ``scan``, ``while`` and ``cond`` with random bodies."""
+
+    depth = 0
+
+    def body(self, shapes, out_shapes, steps):
+        """A graph from inputs of ``shapes`` (the last ones i32 scalars if None) to outputs of ``out_shapes``."""
+        inner = object.__new__(ControlFuzzer)
+        inner.rng, inner.b, inner.limit, inner.depth = self.rng, Builder(), self.limit, self.depth + 1
+        inner.nodes, inner.arrays = [], []
+        inner.index = None
+        for shape in shapes:
+            node = inner.b.input(shape or (), "i32" if shape is None else "f32")
+            if shape is None:
+                inner.index = node
+            else:
+                inner.nodes.append(node)
+        if inner.index is None:
+            inner.index = inner.b.literal(1, "i32")
+        if not inner.nodes:
+            inner.nodes.append(inner.b.literal(0.5, "f32"))
+        for _ in range(steps):
+            node = inner.step()
+            if node is not None and 0 < node.size <= inner.limit:
+                inner.nodes.append(node)
+        outs = []
+        for shape in out_shapes:
+            if shape is None:
+                outs.append(inner.b.map("add", inner.index, inner.b.literal(1, "i32")))
+                continue
+            same = [n for n in inner.nodes if n.shape == shape]
+            like = inner.b.full(shape, 0.5, "f32")
+            node = self.rng.choice(same[-3:]) if same and self.rng.random() < 0.8 else inner.same_shape(like)
+            outs.append(node if self.rng.random() < 0.2 else inner.norm(node))
+        return Graph(tuple(inner.b.inputs), tuple(outs))
+
+    def step(self):
+        if self.depth > 1 or self.rng.random() > 0.25:
+            return super().step()
+        b, rng = self.b, self.rng
+        kind = rng.choice(["scan", "while", "cond"])
+        init = [self.pick() for _ in range(rng.randint(1, 3))]
+        consts = [self.pick() for _ in range(rng.randint(0, 2))]
+        steps = rng.randint(1, 6)
+        if kind == "cond":
+            operands = [*init, *consts]
+            outs = [x.shape for x in init]
+            branches = [self.body([x.shape for x in operands] + [None], outs, steps) for _ in range(rng.randint(2, 3))]
+            results = b.cond(self.index, branches, [*operands, self.index])
+        elif kind == "scan":
+            length = rng.randint(0 if rng.random() < 0.1 else 1, 4)
+            xs = [self.pick() for _ in range(rng.randint(0, 2))]
+            xs = [b.broadcast(x, (length, *x.shape), range(1, x.ndim + 1)) for x in xs if x.size * length <= self.limit]
+            ys = [self.pick().shape for _ in range(rng.randint(0, 2))]
+            shapes = [x.shape for x in consts] + [x.shape for x in init] + [x.shape[1:] for x in xs]
+            body = self.body(shapes, [x.shape for x in init] + ys, steps)
+            results = b.scan(body, consts, init, xs, length, rng.random() < 0.5)
+            results = [r for r in results if 0 < r.size <= self.limit]
+            if not results:
+                return None
+        else:
+            bound = rng.randint(0, 4)
+            n = len(consts)
+            cond = Builder()
+            for x in init:
+                cond.input(x.shape, "f32")
+            counter = cond.input((), "i32")
+            test = Graph(tuple(cond.inputs), (cond.map("lt", counter, cond.literal(bound, "i32")),))
+            shapes = [x.shape for x in consts] + [x.shape for x in init] + [None]
+            body = self.body(shapes, [x.shape for x in init] + [None], steps)
+            results = b.while_(test, body, [], consts, [*init, b.literal(0, "i32")])[:-1]
+            del n
+        self.nodes.extend(results)
+        return rng.choice(results)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from loops_fuzz import Fuzzer
 from loops_harness import awkward, check, compile_and_load
 
 from velax._ir.interpret import numpy_dtype
@@ -95,3 +96,14 @@ def test_bitcasts(dtype):
             values = values[~np.isnan(values.astype(np.float64))]
     buffers = [values] + [np.zeros(values.size, numpy_dtype(p.dtype)) for p in kernel.params[1:]]
     check(kernel, function, buffers, [], 0, values.size)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_random_kernels(block):
+    """Random programs; a failure names its seed, and `Fuzzer(seed).kernel` is the program."""
+    programs = [Fuzzer(seed) for seed in range(8 * block, 8 * block + 8)]
+    functions = compile_and_load([p.kernel for p in programs])
+    for program in programs:
+        for lo, hi in ((0, 67), (3, 20), (5, 5)):
+            buffers = program.buffers(1)
+            check(program.kernel, functions[program.name], buffers, [5], lo, hi, f"{program.name} [{lo}, {hi})")

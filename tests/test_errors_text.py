@@ -95,7 +95,7 @@ def test_leads_are_those_of_jax():
     theirs = {
         "ConcretizationTypeError": lead_of(float, 1.0),
         "TracerBoolConversionError": lead_of(lambda x: 1 if x > 0 else 2, 1.0),
-        "TracerArrayConversionError": lead_of(np.sin, 1.0),
+        "TracerArrayConversionError": lead_of(lambda x: np.sin(x), 1.0),
         "TracerIntegerConversionError": lead_of(lambda i: [1, 2][i], 0),
         "NonConcreteBooleanIndexError": lead_of(lambda x: x[x > 0], jnp.ones(3)),
     }

@@ -32,7 +32,11 @@ quietly cmake --build "$build"
 
 module=$(ls -t "$build"/_native*.so | head -n 1)
 # Linking a module does not find missing symbols; loading it does.
-quietly "$python" -c "import sys; sys.path.insert(0, sys.argv[1]); import _native" "$build"
+if ! "$python" -c "import sys; sys.path.insert(0, sys.argv[1]); import _native" "$build" >"$log" 2>&1; then
+  cat "$log" >&2
+  echo "$module was built, but $python cannot load it, so velax/ keeps the old one" >&2
+  exit 1
+fi
 target=$root/velax/$(basename "$module")
 if ! cmp -s "$module" "$target"; then
   # A rename replaces the file at once: processes that have the old one mapped keep it.

@@ -1,1 +1,116 @@
-"""Velax: composable transformations of Python+NumPy programs, with its own compiler and runtime."""
+"""Velax: composable transformations of Python+NumPy programs.
+
+``jit`` compiles, ``grad`` differentiates, ``vmap`` vectorizes; they compose in any order. The names are JAX's.
+"""
+
+import importlib as _importlib
+
+from velax._lang.array import Array as Array
+from velax._lang.avals import ShapeDtypeStruct as ShapeDtypeStruct
+from velax._lang.config import config as config
+from velax._lang.devices import (
+    Device as Device,
+    default_backend as default_backend,
+    device_count as device_count,
+    devices as devices,
+    host_count as host_count,
+    host_id as host_id,
+    host_ids as host_ids,
+    local_device_count as local_device_count,
+    local_devices as local_devices,
+    process_count as process_count,
+    process_index as process_index,
+    process_indices as process_indices,
+)
+from velax._lang.dtypes import float0 as float0
+from velax._lang.shardings import NamedSharding as NamedSharding, PartitionSpec as P
+from velax._lang.source import name_scope as named_scope
+from velax._lang.trace import ensure_compile_time_eval as ensure_compile_time_eval, typeof as typeof
+from velax._transforms.custom_rules import (
+    closure_convert as closure_convert,
+    custom_gradient as custom_gradient,
+    custom_jvp as custom_jvp,
+    custom_vjp as custom_vjp,
+)
+from velax._transforms.differentiate import (
+    fwd_and_bwd as fwd_and_bwd,
+    grad as grad,
+    hessian as hessian,
+    jacfwd as jacfwd,
+    jacobian as jacobian,
+    jacrev as jacrev,
+    jvp as jvp,
+    linear_transpose as linear_transpose,
+    linearize as linearize,
+    value_and_grad as value_and_grad,
+    vjp as vjp,
+)
+from velax._transforms.inspecting import eval_shape as eval_shape, make_jaxpr as make_jaxpr
+from velax._transforms.jit import jit as jit
+from velax._transforms.remat import checkpoint as checkpoint, checkpoint_policies as checkpoint_policies
+from velax._transforms.vectorize import vmap as vmap
+from velax import lax as lax  # isort: skip
+from velax._backends.cpu import device as _cpu_device  # isort: skip  # noqa: F401
+from velax._backends.cpu.placement import (  # isort: skip
+    block_until_ready as block_until_ready,
+    copy_to_host_async as copy_to_host_async,
+    device_get as device_get,
+    device_put as device_put,
+    effects_barrier as effects_barrier,
+)
+from velax import numpy as numpy, tree_util as tree_util  # isort: skip
+
+__version__ = "0.1.0"
+
+remat = checkpoint
+
+#: submodules that are imported when first used
+_LAZY = frozenset({
+    "ad_checkpoint", "api_util", "core", "custom_batching", "custom_derivatives", "debug", "dlpack", "dtypes", "errors", "extend", "flatten_util",
+    "interpreters", "monitoring", "nn", "ops", "profiler", "random", "ref", "scipy", "sharding", "stages", "tree", "typing", "util",
+})  # fmt: skip
+#: names that live in a submodule imported when first used
+_LAZY_NAMES = {
+    "pure_callback": "velax.lax", "ds": "velax.numpy", "Ref": "velax.ref", "new_ref": "velax.ref", "freeze": "velax.ref",
+    "empty_ref": "velax.ref", "free_ref": "velax.ref", "install_as_jax": "velax._compat",
+}  # fmt: skip
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return _importlib.import_module(f"velax.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(_importlib.import_module(_LAZY_NAMES[name]), name)
+    state = getattr(_importlib.import_module("velax._lang.config"), name, None)
+    if state is not None and not name.startswith("_") and name in _context_managers():
+        return state
+    raise AttributeError(f"module 'velax' has no attribute {name!r}")
+
+
+def _context_managers():
+    from velax._lang.config import __all__ as names
+
+    return names
+
+
+def __dir__():
+    return sorted({*globals(), *_LAZY, *_LAZY_NAMES, *_context_managers()})
+
+
+def clear_caches():
+    """Forget everything compiled and traced in this process."""
+    from velax import _native
+
+    _native.clear_all_jit_caches()
+
+
+def named_call(fun, *, name=None):
+    """A function whose operations carry its name in their name stack."""
+    import functools
+
+    @functools.wraps(fun)
+    def called(*args, **kwargs):
+        with named_scope(name or fun.__name__):
+            return fun(*args, **kwargs)
+
+    return called

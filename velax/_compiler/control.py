@@ -90,6 +90,12 @@ def simplify_cond(builder: Builder, node: Node, inputs):
 # -- graph to steps -----------------------------------------------------------------------------------------------------------
 
 
+def inline_loop(block, node: Node) -> bool:
+    from velax._compiler import nest_inline
+
+    return nest_inline.inline_loop(block, node)
+
+
 def _start_carries(block, init) -> list[Value]:
     from velax._compiler.nest_steps import copy
 
@@ -120,6 +126,8 @@ def lower_while(block, group) -> None:
     from velax._compiler.nest_steps import BlockLowering, bind_results
 
     node = group.roots[0]
+    if inline_loop(block, node):
+        return
     n_cond, n_body = node.attrs["counts"]
     operands = node.inputs
     cond_consts = [block.value(x) for x in operands[:n_cond]]
@@ -136,6 +144,8 @@ def lower_loop(block, group) -> None:
     from velax._compiler.nest_steps import bind_results, new_value
 
     node = group.roots[0]
+    if node.attrs["length"] and inline_loop(block, node):
+        return
     n_consts, _ = node.attrs["counts"]
     consts = [block.value(x) for x in node.inputs[:n_consts]]
     carries = _start_carries(block, node.inputs[n_consts:])

@@ -82,7 +82,7 @@ def _scratch_layout(body) -> tuple[dict[Buffer, int], int]:
                 start += memory_bytes(s.buffer, lanes)
                 peak = max(peak, start)
             elif kind is For:
-                peak = max(peak, walk(s.body, start, s.width if s.kind == "vector" else lanes))
+                peak = max(peak, walk(s.body, start, _lanes(s.width) if s.kind == "vector" else lanes))
             elif kind is If:
                 peak = max(peak, walk(s.then, start, lanes), walk(s.orelse, start, lanes))
             elif kind is While:
@@ -485,7 +485,7 @@ class _Emitter(Memory):
     def _vector_loop(self, s: For) -> None:
         if self.vector is not None:
             raise ValueError(f"kernel {self.kernel.name}: vector loop {s.var.name} inside vector loop {self.vector.var.name}")
-        lanes, stored = s.width, self._stored(s.body)
+        lanes, stored = _lanes(s.width), self._stored(s.body)
         start, stop = self.value(s.start), self.value(s.stop)
         accumulators = self._open_accumulators(s)
 
@@ -564,7 +564,7 @@ class _Emitter(Memory):
         for key, (op, _) in found.items():
             if self.lane_ops.setdefault(key, op) != op:
                 raise ValueError(f"kernel {self.kernel.name}: {key[0].name} is reduced by {op} and {self.lane_ops[key]} at once")
-            self.state[key] = self.splat(self.identity(op, key[0].dtype), s.width)
+            self.state[key] = self.splat(self.identity(op, key[0].dtype), _lanes(s.width))
         return [(key, op, index) for key, (op, index) in found.items()]
 
     def _close_accumulators(self, accumulators) -> None:
@@ -682,6 +682,11 @@ class _Emitter(Memory):
         result = self.stride(s.cond) != 0
         self.places = places
         return result
+
+
+def _lanes(width: int) -> int:
+    """The lanes used for a vector loop of ``width``: a power of two, because LLVM takes other vectors apart into scalars."""
+    return 1 << width.bit_length() - 1
 
 
 def _size(stmts) -> int:

@@ -78,6 +78,7 @@ class Memory(Operations):
         self.vector: VectorLoop | None = None
         self.mask: Value | None = None
         self.lets: dict[Var, Expr] = {}
+        self.opaque: Value | None = None
         self.frozen: set[Var] = set()
         self.varying: set[Var] = set()
         self.statement_exprs: list[Expr] = []
@@ -483,9 +484,21 @@ class Memory(Operations):
         if mask is None:
             self.line(f"store {data}, ptr {address.ref}, align {align}")
             return
+        if self.vector is not None and self.vector.base.const is not None and place.elem in ("i8", "i16", "i32"):
+            mask = self._opaque(mask)
         name = f"llvm.masked.store.{suffix(place.elem, data.lanes)}.p0"
         self.declare(name, "void", f"{data.ty}, ptr, <{data.lanes} x i1>")
         self.line(f"call void @{name}({data}, ptr align {align} {address.ref}, {mask})")
+
+    def _opaque(self, mask: Value) -> Value:
+        """``mask`` in a form that LLVM cannot fold to a constant.
+
+        LLVM 22 merges a truncation into a masked store, and then stores the wide element where a constant mask has a single lane.
+        """
+        if self.opaque is None:
+            self.prologue.append("  %opaque = icmp ne ptr %buffers, null")
+            self.opaque = Value("%opaque", "i1", 0, 0)
+        return self.simple("and", mask, self.splat(self.opaque, mask.lanes))
 
     def _scatter(self, place: Place, index: Value, data: Value) -> None:
         lanes = data.lanes

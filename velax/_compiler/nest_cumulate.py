@@ -60,13 +60,13 @@ def build_cumulate(node: Node, place, result, target, lo=loops.LO, hi=loops.HI) 
             width //= 2
         j = lane.terms[0][0].arg
         if outer == 1:
-            nest = [loops.For(j, lo, hi, tuple(body), "vector", width)]
+            nest = [loops.For(j, lo, lb.c(inner) if hi is None else hi, tuple(body), "vector", width)]
             total, unit = inner, n * 0.15
             return Nest(nest, total, schedule.grain_for(total, unit, width), total * unit)
         body = [loops.For(j, lb.c(0), lb.c(inner), tuple(body), "vector", width)]
         unit = n * inner * 0.15 + 5
     if outer > 1:
-        body = [loops.For(row.terms[0][0].arg, lo, hi, tuple(body))]
+        body = [loops.For(row.terms[0][0].arg, lo, lb.c(outer) if hi is None else hi, tuple(body))]
     return Nest(body, outer, schedule.grain_for(outer, unit), outer * unit)
 
 

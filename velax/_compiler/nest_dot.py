@@ -295,5 +295,5 @@ def build_dot(spec: DotSpec, a: loops.Buffer, b: loops.Buffer, c: loops.Buffer, 
             width //= 2
         statements.append(loops.For(j, lb.c(0), lb.c(lane.extent), tuple(body), "vector", width))
         unit = n_k * lane.extent * 0.06 + 5
-    body = [loops.For(t, lo, hi, tuple(statements))] if total != 1 else statements
+    body = [loops.For(t, lo, lb.c(total) if hi is None else hi, tuple(statements))] if total != 1 else statements
     return Nest(body, total, schedule.grain_for(total, unit), total * unit)

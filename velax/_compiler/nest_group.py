@@ -81,7 +81,8 @@ def build_group(
 
     Args:
         place: ``place(node)`` gives the `Memory` of nodes that live outside the group and of stored roots (see ``stored``).
-        alone: whether the nest is a kernel of its own, whose range is cut in chunks; otherwise it runs from 0 to its total inside another one.
+        lo, hi: the range; ``hi`` None means up to the total, for a nest inside a larger kernel.
+        alone: whether the nest is a kernel of its own, whose range is cut in chunks.
         restart: called before the nest is built again on a finer domain.
         point: for nests that are no plain groups: ``point(evaluator, linear index) -> statements`` for each point of the domain.
         cuts: strides at which the domain is to be cut in any case.
@@ -258,7 +259,7 @@ class _Builder:
         """Loop over ``[lo, hi)`` of the flattened ``dims``; ``body(indexes)`` gives the statements."""
         total = math.prod(counts)
         self.total = total
-        if total == 1 and self.alone is not None:
+        if total == 1:
             return body([self.space.zero for _ in dims])
         t = loops.Var("t")
         lets: list[loops.Stmt] = []
@@ -283,7 +284,7 @@ class _Builder:
                 indexes.append(self.space.var("block", n, 0, expr))
             else:
                 indexes.append(self._var("t", dim, 0, n, expr))
-        return [loops.For(t, lo, hi, (*lets, *body(indexes)))]
+        return [loops.For(t, lo, lb.c(total) if hi is None else hi, (*lets, *body(indexes)))]
 
     def _build_rows(self, kept, reduced, blocked, lo, hi) -> list[loops.Stmt]:
         dims = [None, *kept] if blocked else kept
@@ -323,7 +324,7 @@ class _Builder:
 
         if not outer and not blocked:
             self.total = lanes.extent
-            body = self._vector(lanes, lo, hi, lambda j: inside({}, None, j))
+            body = self._vector(lanes, lo, lb.c(lanes.extent) if hi is None else hi, lambda j: inside({}, None, j))
             self._set_grain(unit, self.width)
             return body
 

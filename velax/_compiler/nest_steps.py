@@ -6,12 +6,14 @@ kinds of groups are dispatched by `LOWERINGS`; control flow is in `control`, sor
 
 from __future__ import annotations
 
-import itertools
+import hashlib
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
 
 from velax._compiler import control, fuse, schedule
+from velax._compiler.emit import scratch_bytes
 from velax._compiler.memory import CallbackStep, CallStep, CopyStep, LaunchStep, Step, Value
 from velax._compiler.nest_cumulate import build_cumulate
 from velax._compiler.nest_dot import build_dot, dot_spec
@@ -20,6 +22,7 @@ from velax._compiler.nest_update import build_piece, build_scatter, build_update
 from velax._compiler.nests import Memory
 from velax._ir import loops
 from velax._ir.graph import COMPLEX_PART, Graph, Node
+from velax._ir.loops_text import canonical_text
 
 __all__ = ["BlockLowering", "Context", "new_value"]
 
@@ -32,13 +35,15 @@ class Context:
         self.kernels: dict[str, loops.Kernel] = {}
         self.scratch_bytes = 0
         self.callbacks = 0
-        self._serial = itertools.count()
 
     def add_kernel(self, params, body) -> str:
-        """Name a kernel by its text and keep one of each."""
-        name = f"k_{next(self._serial)}"
-        kernel = loops.Kernel(name, tuple(params), 0, tuple(body))
-        self.kernels[name] = kernel
+        """Keep one kernel of each text, named by it."""
+        kernel = loops.Kernel("k", tuple(params), 0, tuple(body))
+        digest = hashlib.blake2b(canonical_text(kernel).encode(), digest_size=12).hexdigest()
+        name = f"k_{digest}"
+        if name not in self.kernels:
+            self.kernels[name] = replace(kernel, name=name)
+            self.scratch_bytes = max(self.scratch_bytes, scratch_bytes(kernel))
         return name
 
 

@@ -187,7 +187,7 @@ def build_scatter(node: Node, place, result, target, lo=loops.LO, hi=loops.HI) -
     if inside is not None:
         body = [loops.If(inside, tuple(body))]
     if parallel:
-        body = [loops.For(t, lo, hi, (*statements, *body))]
+        body = [loops.For(t, lo, lb.c(total) if hi is None else hi, (*statements, *body))]
     else:
         for d in reversed(batch_dims):
             if variables[d].terms:

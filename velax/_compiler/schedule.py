@@ -14,6 +14,8 @@ __all__ = ["MAX_INLINE_PIECES", "Costs", "grain_for", "inner_block", "reduction_
 
 #: a concatenation of more operands is written piece by piece instead of being selected from
 MAX_INLINE_PIECES = 4
+#: simple operations in one iteration of a loop up to which the loop is compiled whole
+INLINE_WORK = 4096
 #: nanoseconds of work that one chunk of a parallel range should have
 CHUNK_NS = 20_000
 #: reductions with fewer rows than this and at least `SPLIT_ELEMENTS` elements are done in two stages

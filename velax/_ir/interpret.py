@@ -253,7 +253,9 @@ def _binary(op: str, dtype: str, x, y):
         return round_float(x * y, dtype)
     if op == "div":
         if y == 0:
-            return math.nan if x == 0 or x != x else math.copysign(math.inf, x) * math.copysign(1.0, y)
+            if x == 0 or x != x:
+                return math.nan
+            return round_float(math.copysign(math.inf, x) * math.copysign(1.0, y), dtype)
         return round_float(x / y, dtype)
     if op == "rem":
         if math.isinf(x) or y == 0 or x != x or y != y:

@@ -24,7 +24,7 @@ import numpy as np
 
 from velax._lang import avals as _avals
 from velax._lang.avals import AbstractRef, AbstractToken, ShapedArray
-from velax._lang.dtypes import ExtendedDType
+from velax._lang.dtypes import ExtendedDType, all_dtypes
 from velax._lang.effects import Effect
 from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from velax._lang.primitive import Primitive
@@ -67,6 +67,7 @@ def canonical_hash(jaxpr: ClosedJaxpr | Jaxpr) -> str:
     return hashlib.blake2b(canonical_bytes(jaxpr), digest_size=16).hexdigest()
 
 
+_texts: dict[str, bytes] = {}
 _pack_int = struct.Struct("<q").pack
 _pack_float = struct.Struct("<d").pack
 _pack_length = struct.Struct("<I").pack
@@ -241,9 +242,6 @@ def _text(s: str) -> bytes:
     return encoded
 
 
-_texts: dict[str, bytes] = {}
-
-
 def _value(value: Any, encoder: _Encoder) -> bytes:
     """One value, with a tag for its type. Equal values of different types (1, 1.0, True) have different encodings."""
     rule = _ENCODERS.get(type(value))
@@ -287,8 +285,12 @@ def _array(value: np.ndarray, encoder: _Encoder) -> bytes:
     return b"A" + _value(value.dtype, encoder) + _value(value.shape, encoder) + _bytes(digest, encoder)
 
 
-def _dtype(value: np.dtype, _) -> bytes:
-    return b"d" + _text(value.name if value.names is None else str(value.descr))
+def _dtype(value: np.dtype, _=None) -> bytes:
+    return _dtypes.get(value) or b"d" + _text(value.name if value.names is None else str(value.descr))
+
+
+_dtypes: dict[np.dtype, bytes] = {}
+_dtypes |= {d: _dtype(d) for d in all_dtypes}
 
 
 _ENCODERS: dict[type, Callable[[Any, _Encoder], bytes]] = {
@@ -315,6 +317,7 @@ _ENCODERS: dict[type, Callable[[Any, _Encoder], bytes]] = {
     AbstractRef: lambda v, e: b"a" + _aval_bytes(v, e),
     AbstractToken: lambda v, e: b"a" + _aval_bytes(v, e),
     Primitive: lambda v, e: b"p" + e.primitive(v),
+    **{type(d): _dtype for d in all_dtypes},
     _avals.ShapeDtypeStruct: lambda v, e: b"z" + _value((v.shape, v.dtype, v.sharding, v.weak_type), e),
 }
 

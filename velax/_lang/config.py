@@ -35,22 +35,29 @@ from velax._lang.config_options import (
 )
 
 __all__ = [
-    "Config",
-    "ConfigKey",
-    "ExplicitX64Mode",
-    "LegacyPrngKeyState",
-    "NumpyDtypePromotion",
-    "RuntimeTracebackMode",
-    "State",
-    "UserContext",
-    "checking_leaks",
-    "config",
-    "config_key",
-    "context_state",
-    "make_user_context",
-    "traced_values",
+    "Config", "ConfigKey", "ExplicitX64Mode", "LegacyPrngKeyState", "NumpyDtypePromotion", "RuntimeTracebackMode",
+    "State", "UserContext", "allow_f16_reductions", "array_garbage_collection_guard", "auto_pcast",
+    "check_tracer_leaks", "checking_leaks", "config", "config_key", "context_state", "debug_infs", "debug_key_reuse",
+    "debug_nans", "default_device", "default_matmul_precision", "default_prng_impl", "disable_jit",
+    "disallow_mesh_context_manager", "enable_checks", "enable_custom_prng", "enable_x64", "explain_cache_misses",
+    "explicit_x64_dtypes", "high_dynamic_range_gumbel", "jax2tf_associative_scan_reductions", "legacy_prng_key",
+    "log_compiles", "make_user_context", "no_execution", "no_tracing", "numpy_dtype_promotion",
+    "numpy_rank_promotion", "random_seed_offset", "remove_size_one_mesh_axis_from_type", "softmax_custom_jvp",
+    "thread_guard", "threefry_partitionable", "traceback_filtering", "traced_values", "transfer_guard",
+    "transfer_guard_device_to_device", "transfer_guard_device_to_host", "transfer_guard_host_to_device",
     "x64_enabled",
-]
+]  # fmt: skip
+
+#: The names above that are public as `velax.<name>`: what sets options for a block of code.
+CONTEXT_MANAGERS = (
+    "allow_f16_reductions", "array_garbage_collection_guard", "auto_pcast", "check_tracer_leaks", "checking_leaks",
+    "debug_infs", "debug_key_reuse", "debug_nans", "default_device", "default_matmul_precision", "default_prng_impl",
+    "disable_jit", "enable_checks", "enable_custom_prng", "enable_x64", "explain_cache_misses",
+    "jax2tf_associative_scan_reductions", "legacy_prng_key", "log_compiles", "make_user_context", "no_execution",
+    "no_tracing", "numpy_dtype_promotion", "numpy_rank_promotion", "remove_size_one_mesh_axis_from_type",
+    "softmax_custom_jvp", "thread_guard", "threefry_partitionable", "transfer_guard",
+    "transfer_guard_device_to_device", "transfer_guard_device_to_host", "transfer_guard_host_to_device",
+)  # fmt: skip
 
 FLAG_X64, FLAG_DISABLE_JIT, FLAG_DEBUG = 1, 2, 4
 
@@ -125,18 +132,31 @@ _GUARD_OPTIONS = (
 )
 
 
+# What overrides amount to together with the process-wide values: their key and flags. Replaced when the latter change.
+_local_configs: dict[tuple, tuple[ConfigKey, int]] = {}
+
+
 def _install(overrides: dict[str, Any]) -> None:
     """Makes `overrides` what this thread has set."""
     _overrides.values = overrides
     if not overrides:
         _native.swap_local_config(None, 0)
         return
-    key = _intern(tuple([overrides.get(s.name, _global_values[s.name]) for s in _traced]))
-    _native.swap_local_config(key, _flags(overrides))
+    known = _local_configs
+    items = tuple(overrides.items())
+    found = known.get(items)
+    if found is None:
+        values = {**_global_values, **overrides}
+        found = _intern(tuple([values[s.option.name] for s in _traced])), _flags(overrides)
+        if len(known) < 256:
+            known[items] = found
+    _native.swap_local_config(*found)
 
 
 def _install_global() -> None:
-    _native.set_global_config(_intern(tuple([_global_values[s.name] for s in _traced])), _flags({}))
+    global _local_configs
+    _local_configs = {}
+    _native.set_global_config(_intern(tuple([_global_values[s.option.name] for s in _traced])), _flags({}))
     if _overrides.values:
         _install(_overrides.values)
 
@@ -357,6 +377,8 @@ def _define(option: Option, value: Any) -> State:
         _states[option.name] = state
         if index is not None:
             _traced.append(state)
+        if not option.name.startswith("_"):
+            setattr(Config, option.name, property(lambda _: state.value, doc=option.help))
         return state
 
 
@@ -397,15 +419,11 @@ class Config:
         return state
 
     def __getattr__(self, name: str) -> Any:
-        if name in _states:
-            return _states[name].value
+        # The options are properties of the class, defined below; this is reached for other names.
         raise AttributeError(f"the configuration has no attribute or option {name!r}{_suggest(name)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"options are set by `config.update({name!r}, {value!r})`")
-
-    def __dir__(self):
-        return [*object.__dir__(self), *(n for n in _states if not n.startswith("_"))]
 
     @property
     def x64_enabled(self) -> bool:

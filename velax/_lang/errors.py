@@ -176,11 +176,11 @@ class TracerArrayConversionError(JAXTypeError):
 
     Example:
       >>> import numpy as np, velax, velax.numpy as jnp
-      >>> velax.jit(np.sin)(1.0)
+      >>> velax.jit(lambda x: np.sin(x))(1.0)
       Traceback (most recent call last):
       ...
       velax.errors.TracerArrayConversionError: The numpy.ndarray conversion method __array__() was called on traced array ...
-      >>> velax.jit(jnp.sin)(0.0)
+      >>> velax.jit(lambda x: jnp.sin(x))(0.0)
       Array(0., dtype=float32, weak_type=True)
     """
 

@@ -63,6 +63,7 @@ class Context:
 
     def __init__(self, shared: Mapping[Jaxpr, str] | None = None):
         self.shared = dict(shared or {})
+        self.type_names: dict[Any, str] = {}  # of the avals met so far
         self._names: dict[Var, str] = {}
         self._fresh = _fresh_names(frozenset(self.shared.values()))
 
@@ -208,33 +209,35 @@ def _vars(vs: Sequence[Var], context: Context, settings: Settings) -> Doc:
 
 def _var(v: Var, context: Context, settings: Settings) -> Doc:
     name = context.name(v)
-    return text(f"{name}:{_type(v.aval)}" if settings.print_shapes else name)
+    return text(f"{name}:{_type(v.aval, context)}" if settings.print_shapes else name)
 
 
 def _atom(atom: Atom, context: Context) -> str:
-    return literal_text(atom) if isinstance(atom, Literal) else context.name(atom)
+    return _literal(atom, context) if isinstance(atom, Literal) else context.name(atom)
 
 
-def _type(aval: Any) -> str:
-    return aval.str_short(short_dtypes=True)
+def _type(aval: Any, context: Context) -> str:
+    name = context.type_names.get(aval)
+    if name is None:
+        name = context.type_names[aval] = aval.str_short(short_dtypes=True)
+    return name
 
 
-def literal_text(literal: Literal) -> str:
-    """A literal as jaxprs show it: ``2.0:f32[]``."""
+def _literal(literal: Literal, context: Context) -> str:
     value = literal.val
     if isinstance(value, np.ndarray | np.generic) and value.shape == () and value.dtype != dtypes.float0:
         value = value.item()
-    return f"{value}:{_type(literal.aval)}"
+    return f"{value}:{_type(literal.aval, context)}"
 
 
 def _eqn(eqn: JaxprEqn, context: Context, settings: Settings) -> Doc:
     printer = _eqn_printers.get(eqn.primitive.name) if settings.custom_pp_eqn_rules else None
     doc = (printer or default_eqn)(eqn, context, settings)
+    if settings.name_stack:
+        doc = pretty.annotated(doc, f"[{getattr(eqn.source_info, 'name_stack', '')}]")
     if settings.source_info:
         info = eqn.source_info
         doc = pretty.annotated(doc, "" if info is None or str(info) == "unknown" else str(info))
-    if settings.name_stack:
-        doc = pretty.annotated(doc, f"[{getattr(eqn.source_info, 'name_stack', '')}]")
     return doc
 
 

@@ -169,6 +169,8 @@ def _resolve(signature, nums: tuple, names: tuple, kind: str, fun) -> tuple[tupl
     for n in names:
         if n not in known and not keywords:
             raise ValueError(f"jitted function has invalid argnames {{{n!r}}} in {kind}_argnames. Function {function_name(fun)} has these args: {[p.name for p in parameters]}")
+    if not variadic:
+        nums = tuple(i % len(positional) for i in nums)
     all_nums, all_names = dict.fromkeys(nums), dict.fromkeys(names)
     for i in nums:
         if -len(positional) <= i < len(positional) and not (i < 0 and variadic):

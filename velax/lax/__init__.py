@@ -4,5 +4,7 @@ from velax.lax import _register as _register
 from velax.lax._arithmetic import *
 from velax.lax._comparison import *
 from velax.lax._reductions import *
+from velax.lax._scan import *
+from velax.lax._slicing import *
 from velax.lax._structural import *
 from velax.lax._transcendental import *

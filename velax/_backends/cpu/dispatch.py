@@ -51,25 +51,9 @@ set_compiler(_compile_call)
 # -- eager primitives -----------------------------------------------------------------------------------------------------
 
 
-class _Application:
-    """A primitive with its parameters, as a cache key."""
-
-    __slots__ = ("_hash", "_items", "params", "primitive")
-
-    def __init__(self, primitive: Primitive, params: dict):
-        self.primitive, self.params = primitive, params
-        self._items = tuple(params.items())
-        self._hash = hash((primitive, self._items))
-
-    def __hash__(self):
-        return self._hash
-
-    def __eq__(self, other):
-        return type(other) is _Application and self.primitive is other.primitive and self._items == other._items
-
-
-def _compile_application(application: _Application, args):
-    return _compile_primitive(application.primitive, args, application.params)
+def _compile_application(application: tuple, args):
+    primitive, *params = application
+    return _compile_primitive(primitive, args, dict(params))
 
 
 def _compile_primitive(primitive: Primitive, args, params):
@@ -87,13 +71,21 @@ _eager_cache = _native.EagerCache(_compile_application)
 def apply_primitive(primitive: Primitive, args, params: dict):
     """Evaluate a primitive on concrete values: compiled once for each signature."""
     try:
-        application = _Application(primitive, params)
-    except TypeError:  # a parameter is unhashable: compile for this call alone
-        entry = _compile_primitive(primitive, args, params)
-        outs = _run_entry(entry, args)
-    else:
-        outs = _eager_cache(application, *args)
+        outs = _eager_cache((primitive, *params.items()), *args)
+    except TypeError:
+        if _is_hashable(params):
+            raise
+        # a parameter is unhashable: compile for this call alone
+        outs = _run_entry(_compile_primitive(primitive, args, params), args)
     return outs if primitive.multiple_results else outs[0]
+
+
+def _is_hashable(params: dict) -> bool:
+    try:
+        hash(tuple(params.items()))
+    except TypeError:
+        return False
+    return True
 
 
 def _run_entry(entry, args):

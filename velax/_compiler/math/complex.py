@@ -16,7 +16,14 @@ from velax._compiler.math.inverse_trigonometric import atan2
 from velax._compiler.math.logarithm import asinh, log1p, log_of_sum
 from velax._compiler.math.trigonometric import cos, sin
 from velax._compiler.math.value import (
-    Value, cap, const, fast_two_sum, fma, select, sqrt, two_product,
+    Value,
+    cap,
+    const,
+    fast_two_sum,
+    fma,
+    select,
+    sqrt,
+    two_product,
 )  # fmt: skip
 from velax._ir.loops import Expr
 

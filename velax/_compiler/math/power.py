@@ -9,7 +9,18 @@ from velax._compiler.math.exponential import scale
 from velax._compiler.math.formats import F64, INF, NAN, format_of
 from velax._compiler.math.logarithm import split_normal
 from velax._compiler.math.value import (
-    Value, cap, const, fast_two_sum, floor_at, fma, horner, rint, select, sqrt, trunc, two_product,
+    Value,
+    cap,
+    const,
+    fast_two_sum,
+    floor_at,
+    fma,
+    horner,
+    rint,
+    select,
+    sqrt,
+    trunc,
+    two_product,
 )  # fmt: skip
 
 __all__ = ["cbrt", "pow", "rsqrt"]

@@ -8,6 +8,7 @@ parts, large ones multiply by a window of 2/pi in fixed point, and both are comp
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from velax._compiler.math import tables
@@ -74,7 +75,7 @@ def _reduce_large_f64(x: Value) -> tuple[Value, Value, Value]:
     offset = skip & 63
     words = _words(skip.shrl(6))
     back = 63 - offset
-    a, b, c = (w.shl(offset) | following.shrl(1).shrl(back) for w, following in zip(words, words[1:]))
+    a, b, c = (w.shl(offset) | following.shrl(1).shrl(back) for w, following in itertools.pairwise(words))
     middle = significand * b
     low = middle + significand.mulhi(c)
     high = significand * a + significand.mulhi(b) + (low < middle).to("u64")

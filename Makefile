@@ -1,0 +1,65 @@
+# Every target sets itself up: a virtual environment in .venv with the package built and installed into it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+SOURCES := $(shell find velax native -name '*.py' -o -name '*.cc' -o -name '*.h') CMakeLists.txt pyproject.toml
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo gpt test test-slow lint types bench native sanitize clean
+
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.created $(SOURCES)
+	$(BIN)/python -m pip install -q ".[demo]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.created $(SOURCES)
+	$(BIN)/python -m pip install -q ".[demo,test]"
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install -q "ruff>=0.8" "pyright>=1.1"
+	touch $@
+
+## train the digits classifier and save demo_digits.png
+demo: $(VENV)/.demo
+	cd examples && ../$(BIN)/python digits.py
+
+## train a character-level GPT on Python's standard library and sample from it
+gpt: $(VENV)/.demo
+	cd examples && ../$(BIN)/python gpt.py
+
+## all tests, against the installed package and with JAX as the oracle
+test: $(VENV)/.test
+	cd tests && ../$(BIN)/python -m pytest -n $(JOBS) -m "not slow" -c ../pyproject.toml --rootdir=.. .
+
+## the exhaustive sweeps
+test-slow: $(VENV)/.test
+	cd tests && ../$(BIN)/python -m pytest -n $(JOBS) -m slow -c ../pyproject.toml --rootdir=.. .
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check velax tests examples benchmarks tools
+	$(BIN)/ruff format --check velax/lax/__init__.py
+
+## static types of the public surface
+types: $(VENV)/.lint $(VENV)/.test
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+## Velax and JAX in turn, with ratios
+bench: $(VENV)/.test
+	cd benchmarks && ../$(BIN)/python -m benchmarks
+
+## the native core into velax/, for work on a source checkout
+native:
+	tools/build_native.sh
+
+## the native core's tests under the address and undefined-behaviour sanitizers
+sanitize: $(VENV)/.test
+	tools/sanitize.sh $(BIN)/python
+
+clean:
+	rm -rf $(VENV) build dist velax/_native*.so .pytest_cache .ruff_cache

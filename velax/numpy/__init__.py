@@ -1,0 +1,4 @@
+"""`velax.numpy`: NumPy's functions on immutable arrays, traceable, differentiable, compiled."""
+
+from velax.numpy._creation import *
+from velax.numpy._ufuncs import *
