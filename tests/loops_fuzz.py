@@ -60,7 +60,9 @@ class Fuzzer:
         self.extremes = Buffer("extremes", self.r.choice(["f32", "f64", "bf16", "i16"]), size=8)
         self.histogram = Buffer("histogram", self.r.choice(["i32", "u16", "i64"]), size=SIZE)
         self.params = [*self.inputs, self.permutation, self.random_index, *self.outputs, *self.totals]
-        self.params += [self.extremes, self.histogram]
+        self.pairs = Buffer("pairs", self.r.choice(self.dtypes), size=SIZE)
+        self.pair_stride = self.r.choice([2, 4])
+        self.params += [self.extremes, self.histogram, self.pairs]
         self.total_ops = {b: self.r.choice(["add", "xor", "max", "min", "or", "mul"]) for b in self.totals}
         self.extreme_op = self.r.choice(["min", "max"])
         self.kernel = Kernel(self.name, tuple(self.params), 1, self.top(), {"codegen": self.r.choice([0, 1, 2])})
@@ -130,7 +132,7 @@ class Fuzzer:
         return made
 
     def statement(self, depth):
-        choices = [self.let, self.store, self.store, self.reduce, self.local]
+        choices = [self.let, self.store, self.store, self.reduce, self.local, self.woven]
         if depth > 0:
             choices += [self.serial, self.unrolled, self.branch, self.while_loop]
         return self.r.choice(choices)(depth)
@@ -153,6 +155,11 @@ class Fuzzer:
         k = self.r.randrange(3)
         out = self.outputs[k]
         return [Store(out, self.own_index(k), self.expr(out.dtype, 3))]
+
+    def woven(self, depth):
+        """The parts of one interleaved element, as complex arrays have them; nothing reads them."""
+        i, n = self.indexes[0], self.pair_stride
+        return [Store(self.pairs, add(mul(i, n), k), self.expr(self.pairs.dtype, 2)) for k in range(n)]
 
     def reduce(self, depth):
         kind = self.r.random()

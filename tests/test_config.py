@@ -389,3 +389,23 @@ def test_logging_level(update):
     update("jax_logging_level", "WARNING")
     assert logger.level == logging.WARNING
     logger.setLevel(old)
+
+
+ABSL = """
+import sys
+sys.argv = ["program", "--jax_enable_x64", "--jax_numpy_dtype_promotion=strict", "--jax_random_seed_offset=4"]
+from velax._lang.config import config
+config.%s()
+def main(_):
+    print(config.jax_enable_x64, config.jax_numpy_dtype_promotion, config.jax_random_seed_offset, config.jax_explicit_x64_dtypes.name)
+%s
+"""
+
+
+@pytest.mark.parametrize("parse, run", [
+    ("parse_flags_with_absl", "main(None)"), ("config_with_absl", "from absl import app; app.run(main)"),
+])  # fmt: skip
+def test_flags_of_the_command_line(parse, run):
+    pytest.importorskip("absl")
+    done = subprocess.run([sys.executable, "-c", ABSL % (parse, run)], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "True strict 4 WARN", done.stderr

@@ -80,6 +80,7 @@ def test_errors_survive_pickling(error):
 
 def test_values_of_unknown_origin():
     assert str(errors.TracerBoolConversionError(Traced(origin=False))).count("\n") == 1
+    assert "static_argnums" not in str(errors.ConcretizationTypeError(Traced(origin=False)))
 
 
 def test_leads_are_those_of_jax():

@@ -17,12 +17,16 @@ from jax import lax
 from jax._src import core
 from jax_jaxprs import convert, traced
 
+import velax
 from velax import lax as velax_lax
 from velax._lang import canonical, dtypes, effects, pretty, printer
 from velax._lang.avals import AbstractRef, ShapedArray, shaped_array
 from velax._lang.check import check_jaxpr
 from velax._lang.jaxpr import ClosedJaxpr, DropVar, Jaxpr, Literal, Var, new_jaxpr_eqn
+from velax._lang.meshes import Mesh
 from velax._lang.primitive import Primitive, all_primitives
+from velax._lang.shardings import NamedSharding, SingleDeviceSharding
+from velax._lang.shardings import PartitionSpec as P
 from velax._transforms.differentiate import jvp as velax_jvp
 from velax._transforms.inspecting import make_jaxpr
 from velax._transforms.jit import jit as velax_jit
@@ -357,6 +361,17 @@ def test_values_that_are_equal_have_one_form():
 def test_values_without_a_form(value, what):
     with pytest.raises(canonical.NotCanonicalError, match=f"(?s)the parameter 'k' of the primitive 'p' has no canonical form: .*{what}"):
         param_form(value)
+
+
+def test_shardings_have_forms():
+    mesh = Mesh(np.array(velax.devices()), ("x",))
+    values = [
+        *velax.devices(), mesh, mesh.abstract_mesh, mesh.update(axis_names=("y",)), P(), P("x"), P(None), P(P.UNCONSTRAINED),
+        P(unreduced={"x"}), NamedSharding(mesh, P()), NamedSharding(mesh, P("x")), NamedSharding(mesh.abstract_mesh, P("x")),
+        NamedSharding(mesh, P("x"), memory_kind="pinned_host"), SingleDeviceSharding(velax.devices()[0]),
+    ]  # fmt: skip
+    assert len({param_form(v) for v in values}) == len(values)
+    assert param_form(P("x")) == param_form(P(("x",)))
 
 
 def test_registered_forms():

@@ -22,7 +22,9 @@ from velax._ir.loops import (
     Bitcast,
     Buffer,
     Cast,
+    Const,
     Expr,
+    Extent,
     Fma,
     For,
     If,
@@ -110,10 +112,13 @@ class _Emitter(Memory):
     def function(self, section: str) -> str:
         kernel = self.kernel
         self.written = {b for b in self._stored(kernel.body, keep_local=True)}
+        self.loaded = _loaded(kernel.body)
         for k, buffer in enumerate(kernel.params):
             self.prologue.append(f"  %buffer_p{k} = getelementptr ptr, ptr %buffers, i64 {k}")
             self.prologue.append(f"  %buffer{k} = load ptr, ptr %buffer_p{k}, align 8")
             self.places[buffer] = Place(Value(f"%buffer{k}", "ptr", 0, 0), self.memory_elem(buffer.dtype))
+            if buffer.size is not None:
+                self.sizes[f"%buffer{k}"] = buffer.size
         for var, name in ((LO, "%lo"), (HI, "%hi")):
             self.memo[var] = Value(name, "i64", 0, 0)
             self.memo_depth[var] = 0
@@ -127,10 +132,40 @@ class _Emitter(Memory):
 
     def block(self, stmts) -> None:
         handlers = self.statements
-        for s in stmts:
+        skip = 0
+        for k, s in enumerate(stmts):
+            if skip:
+                skip -= 1
+                continue
+            if type(s) is Store and self.vector is not None and k + 1 < len(stmts) and type(stmts[k + 1]) is Store:
+                skip = self._weave_stores(stmts, k)
+                if skip:
+                    skip -= 1
+                    continue
             handlers[type(s)](s)
             if self.statement_exprs:
                 self.end_statement()
+
+    def _weave_stores(self, stmts, first: int) -> int:
+        """Write adjacent stores to ``b[n*i], ..., b[n*i + n - 1]`` (n is 2 or 4) as one; the number of statements done, or 0.
+
+        This is how complex arrays are written. The values are computed before the first store, so the kernel must not read ``b``.
+        """
+        s = stmts[first]
+        if s.buffer in self.loaded or self.place_of(s.buffer).pointer is None or self.place_of(s.buffer).lanes:
+            return 0
+        stride = self.stride(s.index)
+        if stride not in (2, 4) or not (self.mask is None or self._is_prefix()):
+            return 0
+        group = stmts[first : first + stride]
+        if len(group) < stride or any(type(t) is not Store or t.buffer is not s.buffer for t in group):
+            return 0
+        if any(_offset(t.index, s.index) != k for k, t in enumerate(group)):
+            return 0
+        values = [self.value(t.value) for t in group]
+        self.store_interleaved(s.buffer, stride, self.base(s.index)[0], values)
+        self.end_statement()
+        return stride
 
     # What a piece of program changes.
 
@@ -533,7 +568,9 @@ class _Emitter(Memory):
     def _first_lanes(self, count: Value, lanes: int) -> Value:
         """The mask of the first ``count`` lanes."""
         count = self.convert("trunc", count, "i32") if count.const is None else self.int_literal(count.const, "i32")
-        return self.compare("icmp ult", self.iota(lanes, 1, "i32"), self.splat(count, lanes))
+        mask = self.compare("icmp ult", self.iota(lanes, 1, "i32"), self.splat(count, lanes))
+        self.prefix = mask, count
+        return mask
 
     def _folds_tail(self, s: For, start: Value, stop: Value) -> bool:
         """Whether every group is masked, so that the body is written once.
@@ -682,6 +719,70 @@ class _Emitter(Memory):
         result = self.stride(s.cond) != 0
         self.places = places
         return result
+
+
+def _offset(e: Expr, base: Expr) -> int | None:
+    """``e - base`` where both are one expression plus a constant."""
+    if e is base:
+        return 0
+    x, a = (e.x, e.y.value) if type(e) is Binary and e.op == "add" and type(e.y) is Const else (e, 0)
+    y, b = (base.x, base.y.value) if type(base) is Binary and base.op == "add" and type(base.y) is Const else (base, 0)
+    return a - b if _equal(x, y) else None
+
+
+def _equal(x: Expr, y: Expr) -> bool:
+    """Whether two indexes are built alike from the same variables."""
+    if x is y:
+        return True
+    if type(x) is not type(y):
+        return False
+    if type(x) is Const:
+        return x.value == y.value and x.dtype == y.dtype
+    if type(x) is Binary:
+        return x.op == y.op and _equal(x.x, y.x) and _equal(x.y, y.y)
+    return type(x) is Extent and x.k == y.k
+
+
+def _loaded(stmts) -> set[Buffer]:
+    """Buffers that any expression of ``stmts`` reads."""
+    found: set[Buffer] = set()
+    seen: set[Expr] = set()
+
+    def walk(*roots: Expr) -> None:
+        stack = list(roots)
+        while stack:
+            e = stack.pop()
+            if e not in seen:
+                seen.add(e)
+                if type(e) is Load:
+                    found.add(e.buffer)
+                    stack.append(e.index)
+                else:
+                    stack.extend(operands(e))
+
+    def block(stmts) -> None:
+        for s in stmts:
+            kind = type(s)
+            if kind is For:
+                walk(s.start, s.stop)
+                block(s.body)
+            elif kind is If:
+                walk(s.cond)
+                block(s.then)
+                block(s.orelse)
+            elif kind is While:
+                block(s.cond_block)
+                walk(s.cond)
+                block(s.body)
+            elif kind is Let:
+                walk(s.value)
+            elif kind is not Alloc:
+                walk(s.index, s.value)
+                if kind is Reduce:
+                    found.add(s.buffer)
+
+    block(stmts)
+    return found
 
 
 def _lanes(width: int) -> int:

@@ -79,6 +79,10 @@ class Memory(Operations):
         self.mask: Value | None = None
         self.lets: dict[Var, Expr] = {}
         self.opaque: Value | None = None
+        #: the mask of the first lanes of a group and their number
+        self.prefix: tuple[Value, Value] | None = None
+        #: known sizes of parameters, by the name of their pointer
+        self.sizes: dict[str, int] = {}
         self.frozen: set[Var] = set()
         self.varying: set[Var] = set()
         self.statement_exprs: list[Expr] = []
@@ -396,18 +400,80 @@ class Memory(Operations):
                 backwards = None if mask is None else self.shuffle(mask, range(lanes - 1, -1, -1))
                 value = self._read(place, self.address(place, first), lanes, impure, backwards)
                 return self.shuffle(value, range(lanes - 1, -1, -1)), depth
-            if 1 < stride <= _MAX_SHUFFLED_STRIDE and mask is None:
-                # The elements after the last wanted one may lie outside the buffer.
-                total = lanes * stride
-                inside = ["i1 true"] * (total - stride + 1) + ["i1 false"] * (stride - 1)
-                touched = Value(f"<{', '.join(inside)}>", "i1", total, 0)
-                value = self._read(place, self.address(place, base), total, impure, touched)
-                return self.shuffle(value, range(0, total, stride)), depth
+            if 1 < stride <= _MAX_SHUFFLED_STRIDE and (mask is None or self._is_prefix()):
+                return self._load_apart(place, index, stride, impure), depth
             if abs(stride) * lanes < 1 << 31:
                 start = Place(self.address(place, base), place.elem)
                 return self._gather(start, self.iota(lanes, stride, "i32"), impure), depth
         value = self.value(index)
         return self._gather(place, value, impure), self.memo_depth[index]
+
+    def _is_prefix(self) -> bool:
+        """Whether the active lanes are the first ones, as in the remainder of a loop."""
+        return self.prefix is not None and self.mask is self.prefix[0]
+
+    def _load_apart(self, place: Place, index: Expr, stride: int, impure: bool) -> Value:
+        """Every ``stride``-th element: whole vectors are read and the wanted lanes picked.
+
+        Where the index is ``stride * n + phase`` for any ``n``, reading starts at phase 0: that element exists, and the loads of all phases
+        become one. What follows the last wanted element is read only if the buffer's size says that it exists.
+        """
+        lanes = self.vector.lanes
+        total = 1 << (lanes * stride - 1).bit_length()
+        base, _ = self.base(index)
+        phase = self.phase(index, stride)
+        size = self.sizes.get(place.pointer.ref)
+        whole = phase is not None and size is not None and size % stride == 0
+        phase = phase or 0
+        first = self.binary("sub", "i64", base, self.int_literal(phase)) if phase else base
+        reach = 0 if whole else stride - 1 - phase
+        if self.mask is None:
+            last = lanes * stride - reach
+            touched = None
+            if last < total:
+                inside = ["i1 true"] * last + ["i1 false"] * (total - last)
+                touched = Value(f"<{', '.join(inside)}>", "i1", total, 0)
+        else:
+            touched = self._wide_prefix(stride, total, reach)
+        value = self._read(place, self.address(place, first), total, impure, touched)
+        return self.shuffle(value, range(phase, phase + lanes * stride, stride))
+
+    def _wide_prefix(self, stride: int, total: int, reach: int) -> Value:
+        """The mask of the elements of the active lanes, ``stride`` a lane, but for the last ``reach``."""
+        count = self.binary("mul", "i32", self.prefix[1], self.int_literal(stride, "i32"))
+        count = self.binary("sub", "i32", count, self.int_literal(reach, "i32"))
+        return self.compare("icmp ult", self.iota(total, 1, "i32"), self.splat(count, total))
+
+    def phase(self, e: Expr, k: int) -> int | None:
+        """``e mod k`` where it follows from the form of ``e``, else None."""
+        kind = type(e)
+        if kind is Const:
+            return e.value % k
+        if kind is Var:
+            return self.phase(self.lets[e], k) if e in self.lets else None
+        if kind is not Binary:
+            return None
+        if e.op == "mul":
+            return 0 if self.phase(e.x, k) == 0 or self.phase(e.y, k) == 0 else None
+        if e.op in ("add", "sub"):
+            x, y = self.phase(e.x, k), self.phase(e.y, k)
+            if x is not None and y is not None:
+                return (x + y if e.op == "add" else x - y) % k
+        return None
+
+    def store_interleaved(self, buffer: Buffer, stride: int, base: Value, values: list[Value]) -> None:
+        """Store ``values[p]`` at ``base + p + stride * lane``: one write of the lanes woven together."""
+        lanes = self.vector.lanes
+        place = self.places[buffer]
+        data = [self.splat(self.to_memory(buffer.dtype, v), lanes) for v in values]
+        while len(data) > 1:
+            half = len(data) // 2
+            data = [self._weave(data[p], data[p + half]) for p in range(half)]
+        mask = None if self.mask is None else self._wide_prefix(stride, lanes * stride, 0)
+        self._write(place, self.address(place, base), data[0], mask)
+
+    def _weave(self, x: Value, y: Value) -> Value:
+        return self.shuffle(x, [k // 2 + k % 2 * x.lanes for k in range(2 * x.lanes)], y)
 
     def _gather(self, place: Place, index: Value, impure: bool) -> Value:
         lanes, elem = index.lanes, place.elem

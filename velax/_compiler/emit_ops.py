@@ -145,7 +145,10 @@ class Operations(Remainder):
                 return x if op == "div" else self.like(0, x)
             if d == -1 and signed:
                 return self.simple("sub", self.like(0, x), x) if op == "div" else self.like(0, x)
-            return self.simple(f"{opcode}", x, self.like(d, x)) if signed else self._divide_unsigned(op, x, d)
+            if x.lanes and WIDTH[dtype] == 64 and abs(d) & (abs(d) - 1) and self.target.has("avx512dq"):
+                quotient = self.vector_quotient(dtype, x, y)
+                return quotient if op == "div" else self.simple("sub", x, self.simple("mul", quotient, y))
+            return self.simple(opcode, x, self.like(d, x)) if signed else self._divide_unsigned(op, x, d)
         zero = self.compare("icmp eq", y, self.like(0, y))
         unsafe = zero
         if signed:
@@ -171,7 +174,7 @@ class Operations(Remainder):
         """``x / y`` toward zero for vectors without zero divisors or overflow: x86 divides only floats in vectors.
 
         The float quotient of integers of ``n`` bits truncates right when its precision exceeds ``n``: a quotient below an integer is below
-        it by at least ``2**-n`` relatively. 64-bit operands divide in two steps, the second on the exact remainder of the first.
+        it by at least ``2**-n`` relatively.
         """
         bits = WIDTH[dtype]
         sign = "s" if dtype in _SIGNED else "u"
@@ -179,7 +182,42 @@ class Operations(Remainder):
             elem = "float" if bits <= 16 else "double"
             quotient = self.simple("fdiv", self.convert(f"{sign}itofp", x, elem), self.convert(f"{sign}itofp", y, elem))
             return self.convert(f"fpto{sign}i", quotient, x.elem)
-        return self.simple(f"{sign}div", x, y)
+        if not self.target.has("avx512dq"):
+            return self.simple(f"{sign}div", x, y)
+        if sign == "u":
+            return self._quotient_words(x, y)
+        zero = self.like(0, x)
+        quotient = self._quotient_words(self._flagged("abs", x), self._magnitude(y))
+        negative = self.compare("icmp slt", self.simple("xor", x, y), zero)
+        return self.choose(negative, self.simple("sub", zero, quotient), quotient)
+
+    def _magnitude(self, y: Value) -> Value:
+        return self._flagged("abs", y) if y.const is None else self.like(abs(y.const), y)
+
+    def _quotient_words(self, x: Value, y: Value) -> Value:
+        """The quotient of unsigned 64-bit integers, as floats in two steps.
+
+        The reciprocal is made smaller by more than its rounding errors (five of ``2**-53``), so that an estimate is never too large. The
+        first leaves a remainder of less than ``2**16`` divisors; the second is short by one at most.
+        """
+        shrink = 1.0 - 2.0**-50
+        if y.const is not None:
+            one = self.convert("uitofp", x, "double")
+            inverse = self.like(1.0 / y.const * shrink, one)
+        else:
+            divisor = self.convert("uitofp", y, "double")
+            inverse = self.simple("fmul", self.simple("fdiv", self.like(1.0, divisor), divisor), self.like(shrink, divisor))
+
+        def estimate(v: Value) -> Value:
+            return self.convert("fptoui", self.simple("fmul", self.convert("uitofp", v, "double"), inverse), "i64")
+
+        first = estimate(x)
+        rest = self.simple("sub", x, self.simple("mul", first, y))
+        second = estimate(rest)
+        rest = self.simple("sub", rest, self.simple("mul", second, y))
+        quotient = self.simple("add", first, second)
+        short = self.compare("icmp uge", rest, y)
+        return self.choose(short, self.simple("add", quotient, self.like(1, quotient)), quotient)
 
     def _mulhi(self, dtype: str, x: Value, y: Value) -> Value:
         bits = WIDTH[dtype]
@@ -244,16 +282,30 @@ class Operations(Remainder):
         return self.convert("sext" if dtype in _SIGNED else "zext", x, elem)
 
     def _saturate(self, to: str, x: Value) -> Value:
-        elem = self.elem(to)
+        """Float to integer: out of range to the nearest end, NaN to 0. (LLVM's own saturating conversion is scalar code for most types.)"""
         if x.elem == "half":
             # LLVM 22 turns NaN into the lowest integer when it converts halves directly.
             x = self.convert("fpext", x, "float")
-        vector = f"v{x.lanes}" if x.lanes else ""
-        kind = {"float": "f32", "double": "f64"}[x.elem]
-        name = f"llvm.fpto{'s' if to in _SIGNED else 'u'}i.sat.{vector}{elem}.{vector}{kind}"
-        ty = f"<{x.lanes} x {elem}>" if x.lanes else elem
-        self.declare(name, ty, x.ty)
-        return self.inst(f"call {ty} @{name}({x})", elem, x.lanes, x.depth)
+        bits, signed = WIDTH[to], to in _SIGNED
+        opcode = "fptosi" if signed else "fptoui"
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+        if bits < (24 if x.elem == "float" else 53):
+            # Both ends are floats: clamp first, convert by the 32-bit instruction.
+            below = self.compare("fcmp ole", x, self.like(float(low), x))
+            above = self.compare("fcmp oge", x, self.like(float(high), x))
+            x = self.choose(above, self.like(float(high), x), self.choose(below, self.like(float(low), x), x))
+            x = self.choose(self.compare("fcmp uno", x, x), self.like(0.0, x), x)
+            result = self.convert(opcode if bits == 32 else "fptosi", x, "i32")
+            return result if bits == 32 else self.convert("trunc", result, self.elem(to))
+        above = self.compare("fcmp oge", x, self.like(float(high + 1), x))
+        result = self.convert(opcode, x, self.elem(to))
+        result = self.choose(above, self.like(high, result), result)
+        if not signed:
+            # Not "less than": NaN too becomes 0.
+            return self.choose(self.compare("fcmp ult", x, self.like(0.0, x)), self.like(0, result), result)
+        below = self.compare("fcmp olt", x, self.like(float(low), x))
+        result = self.choose(below, self.like(low, result), result)
+        return self.choose(self.compare("fcmp uno", x, x), self.like(0, result), result)
 
     def bitcast(self, to: str, dtype: str, x: Value) -> Value:
         return self.from_bits(to, self.to_bits(dtype, x))

@@ -8,7 +8,8 @@ Every array access of a nest is one affine form, the row-major linear index; `Sp
 reshape that merges or splits axes cleanly leaves no division behind: ``axes(i*12 + j*4 + k, (6, 4)) == (i*3 + j, k)`` for ``j < 3, k < 4``.
 
 Where a division of a plain loop variable remains, the form that would avoid it is known: the loop should be two loops. `Space.cuts`
-collects those wishes (variable -> divisors); the nest builder refines its domain and starts again. `Space.breaks` collects
+collects those wishes (variable -> divisors) as expressions with divisions are made; the nest builder refines its domain and starts again.
+`Space.possible_cuts` also has those of divisions that later cancelled. `Space.breaks` collects
 thresholds at which undecided conditions on a single variable change, for splitting a loop into ranges (pads, concatenations).
 """
 
@@ -80,6 +81,7 @@ class Space:
         self._n_atoms = 0
         self._axes: dict = {}
         self.cuts: dict[Atom, set[int]] = {}
+        self.possible_cuts: dict[Atom, set[int]] = {}
         self.breaks: dict[Atom, set[int]] = {}
         self.zero = self.const(0)
 
@@ -218,6 +220,8 @@ class Space:
         if atom.kind in ("var", "opaque"):
             return atom.arg
         x = self.expr(atom.arg)
+        if atom.kind != "clamp":
+            self._wish(atom, self.cuts)
         if atom.kind == "clamp":
             lo, hi = atom.arg2
             if atom.arg.lo < lo:
@@ -297,7 +301,6 @@ class Space:
                 return self.floordiv(atom.arg, atom.arg2 * c)
             if atom.kind == "mod" and atom.arg2 % c == 0:
                 return self.mod(self.floordiv(atom.arg, c), atom.arg2 // c)
-            self._wish(atom, c)
         return self._interned("div", a, c, a.lo // c, a.hi // c)
 
     def _mod_atom(self, a: Affine, c: int) -> Affine:
@@ -312,7 +315,6 @@ class Space:
             atom = a.terms[0][0]
             if atom.kind == "mod" and atom.arg2 % c == 0:
                 return self.mod(atom.arg, c)
-            self._wish(atom, c)
         return self._interned("mod", a, c, 0, c - 1)
 
     def _interned(self, kind, a: Affine, c: int, lo: int, hi: int) -> Affine:
@@ -320,14 +322,17 @@ class Space:
         atom = self._atoms.get(key)
         if atom is None:
             atom = self._atoms[key] = self._atom(kind, a, c, lo, hi)
+            self._wish(atom, self.possible_cuts)
         return self._form(0, ((atom, 1),))
 
-    def _wish(self, atom: Atom, c: int) -> None:
-        """Note that ``atom`` is divided by ``c``: its loop would better be two."""
-        while atom.kind == "div":
-            c *= atom.arg2
+    def _wish(self, atom: Atom, table: dict) -> None:
+        """Note in ``table`` that a loop variable is divided in ``atom``: the loop would better be two."""
+        c = 1
+        while atom.kind in ("div", "mod"):
+            if atom.kind == "div" or c == 1:
+                c *= atom.arg2
             if len(atom.arg.terms) != 1 or atom.arg.const or atom.arg.terms[0][1] != 1:
                 return
             atom = atom.arg.terms[0][0]
         if atom.kind == "var":
-            self.cuts.setdefault(atom, set()).add(c)
+            table.setdefault(atom, set()).add(c)

@@ -190,10 +190,10 @@ class _Walk:
                     self.by_pos[pos] = step
                     for value in step.values:
                         use = self.use(value)
+                        # a kernel may read what it writes (an update in place)
+                        use.reads.append((pos, loops))
                         if value in step.writes:
                             use.writes.append((pos, loops))
-                        else:
-                            use.reads.append((pos, loops))
                 case CopyStep():
                     self.copies.append((step, loops))
                     self.use(step.src).reads.append((pos, loops))
@@ -205,7 +205,9 @@ class _Walk:
                     self.by_pos[pos] = step
                     for value in step.values:
                         use = self.use(value)
-                        (use.writes if value in step.writes else use.reads).append((pos, loops))
+                        use.reads.append((pos, loops))
+                        if value in step.writes:
+                            use.writes.append((pos, loops))
                 case CallbackStep():
                     self.by_pos[pos] = step
                     for value in step.inputs:
@@ -365,7 +367,7 @@ class _Planner:
         return bool(written) and all((w, r) in step.aligned for w in written for r in read)
 
     def _swap(self, step: CopyStep, loops) -> None:
-        """Exchange carry and new value by pointer: both are arena memory of their own during the whole loop."""
+        """Exchange carry and new value by pointer: both are arena memory of their own as long as either lives."""
         a, b = step.dst.storage, step.src.storage
         if any(s.input is not None or s.output is not None or s in self.swapped for s in (a, b)) or a is b or not loops:
             return
@@ -376,8 +378,10 @@ class _Planner:
         # the source must be made in this very loop and have no other memory life
         if any(x0 < whole[0] or x1 > whole[1] for x0, x1 in b.segments):
             return
-        b.segments = [whole]
-        a.segments = sorted([*a.segments, whole])
+        # after an odd number of exchanges each is where the other was
+        both = [*a.segments, whole]
+        hull = (min(s[0] for s in both), max(s[1] for s in both))
+        a.segments = b.segments = [hull]
         self.swapped |= {a, b}
         step.swap = True
 

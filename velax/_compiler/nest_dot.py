@@ -106,7 +106,7 @@ def _strides(x: Node, chain: list[Node]):
         changed = False
         for extents, row in zip(digits, variables):
             for k, (n, var) in reversed(list(enumerate(zip(list(extents), row)))):
-                inner = [c for c in sorted(space.cuts.get(var.terms[0][0], ())) if n % c == 0 and 1 < c < n]
+                inner = [c for c in sorted(space.possible_cuts.get(var.terms[0][0], ())) if n % c == 0 and 1 < c < n]
                 if inner:
                     extents[k : k + 1] = [n // inner[0], inner[0]]
                     changed = True

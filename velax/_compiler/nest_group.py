@@ -94,9 +94,10 @@ def build_group(
         builder = _Builder(group, plan, place, target, cuts, alone, point)
         try:
             body = builder.build(lo, hi)
+            wished = builder.new_cuts(builder.space.cuts)
         except Misaligned:
             body = None
-        wished = builder.new_cuts()
+            wished = builder.new_cuts(builder.space.possible_cuts)
         if not wished:
             break
         cuts = cuts | wished
@@ -190,10 +191,10 @@ class _Builder:
 
     # -- domain ---------------------------------------------------------------------------------------------------
 
-    def new_cuts(self) -> set[int]:
+    def new_cuts(self, wishes) -> set[int]:
         """Strides at which the domain should be cut, learnt from divisions that remained."""
         found = set()
-        for atom, divisors in self.space.cuts.items():
+        for atom, divisors in wishes.items():
             known = self.strides.get(atom)
             if known is None:
                 continue

@@ -129,7 +129,7 @@ class _Kernel:
 
     def allocate(self, size: int, dtype: str) -> tuple[Memory, loops.Stmt]:
         part = COMPLEX_PART.get(dtype)
-        count = size * (2 if part else 1)
+        count = max(size, 1) * (2 if part else 1)
         nbytes = count * loops.WIDTH[part or dtype] // 8
         self.bytes += nbytes
         if self.bytes > _MAX_BYTES:
@@ -329,6 +329,9 @@ def _inline_nest(region: _Region, group: fuse.Group, position: int) -> None:
     if not roots or group.roots[0].op == "literal":
         if roots:
             region.values[roots[0]] = Registers([nest_map.constant(roots[0].attrs["value"], roots[0].dtype)])
+        return
+    if all(root.size == 0 for root in group.roots):
+        region.values.update((root, Registers([])) for root in roots)
         return
     work = sum(root.inputs[0].size if root.op in ("reduce", "partial_reduce") else root.size for root in group.roots)
     if all(root.size <= _TINY for root in roots) and work <= _UNROLLED and not any(r.op == "partial_reduce" for r in group.roots):

@@ -24,10 +24,13 @@ import numpy as np
 
 from velax._lang import avals as _avals
 from velax._lang.avals import AbstractRef, AbstractToken, ShapedArray
+from velax._lang.devices import Device
 from velax._lang.dtypes import ExtendedDType, all_dtypes
 from velax._lang.effects import Effect
 from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from velax._lang.meshes import AbstractMesh, Mesh
 from velax._lang.primitive import Primitive
+from velax._lang.shardings import UNCONSTRAINED, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 __all__ = ["NotCanonicalError", "canonical_bytes", "canonical_hash", "register_canonical"]
 
@@ -363,3 +366,13 @@ def _type(value: type) -> bytes:
     if "<locals>" in value.__qualname__:
         raise NotCanonicalError(f"{value!r} is a class made inside a function")
     return b"q" + _named(value)
+
+
+# Placements by what they say; a device by its number, which means the same in the next process.
+register_canonical(Device, lambda d: (d.platform, d.device_kind, d.id))
+register_canonical(Mesh, lambda m: (m.abstract_mesh, tuple(m.devices.flat)))
+register_canonical(AbstractMesh, lambda m: (m.shape_tuple, m.axis_types, m.abstract_device))
+register_canonical(PartitionSpec, lambda p: (p.partitions, p.unreduced, p.reduced))
+register_canonical(type(UNCONSTRAINED), repr)
+register_canonical(NamedSharding, lambda s: (s.mesh, s.spec, s.memory_kind))
+register_canonical(SingleDeviceSharding, lambda s: (s._device_assignment, s.memory_kind))

@@ -12,9 +12,7 @@ leaves a context manager; a thread outside of any sees them at once.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import enum
-import logging
 import os
 import sys
 import threading
@@ -445,11 +443,16 @@ class Config:
         import absl.app
         import absl.flags
 
+        define = {bool: absl.flags.DEFINE_bool, int: absl.flags.DEFINE_integer, float: absl.flags.DEFINE_float}
         for name, state in _states.items():
             if name.startswith("_") or name in absl.flags.FLAGS:
                 continue
-            define = {bool: absl.flags.DEFINE_bool, int: absl.flags.DEFINE_integer, float: absl.flags.DEFINE_float}
-            define.get(state.option.kind, absl.flags.DEFINE_string)(name, state.value, state.option.help)
+            value = state.value
+            if isinstance(value, enum.Enum):
+                value = value.name.lower()
+            elif state.option.kind is object and not isinstance(value, str):
+                value = None  # a device has no spelling on the command line
+            define.get(state.option.kind, absl.flags.DEFINE_string)(name, value, state.option.help)
         absl.app.call_after_init(lambda: self.complete_absl_config(absl.flags))
 
     def complete_absl_config(self, absl_flags) -> None:
@@ -469,6 +472,8 @@ class Config:
 
 
 def _suggest(name: str) -> str:
+    import difflib  # only errors need it
+
     public = [n for n in _states if not n.startswith("_")]
     close = difflib.get_close_matches(name, public, n=3, cutoff=0.6)
     close = close or difflib.get_close_matches(f"jax_{name}", public, n=3, cutoff=0.6)
@@ -600,10 +605,14 @@ def checking_leaks() -> contextlib.AbstractContextManager:
 
 
 def _set_logging_level(level: str) -> None:
+    import logging  # programs that log have it already; the others start faster without
+
     logging.getLogger("velax").setLevel(getattr(logging, level))
 
 
 def _set_debug_modules(modules: str) -> None:
+    import logging  # as above
+
     for module in filter(None, modules.split(",")):
         logging.getLogger(module).setLevel(logging.DEBUG)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import functools
 import math
+import sys
 import warnings
 from typing import Any
 
@@ -271,7 +272,6 @@ def is_python_scalar(x: Any) -> bool:
 # Canonical dtypes
 
 _NARROWED = {_int64: _int32, _uint64: _uint32, _float64: _float32, _complex128: _complex64}
-_SCALAR_DTYPES_BY_TYPE = python_scalar_dtypes | {np.bool_: _bool}
 
 
 def as_dtype(dt: Any) -> np.dtype | ExtendedDType:
@@ -373,8 +373,6 @@ def _narrow_explicit(found: np.dtype, fun_name: str | None) -> np.dtype:
 
 def _user_stack_level() -> int:
     """How far up the stack the first frame outside of this package is, as `warnings.warn` counts."""
-    import sys
-
     package = __name__.partition(".")[0]
     frame, level = sys._getframe(2), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:

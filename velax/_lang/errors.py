@@ -116,18 +116,20 @@ class ConcretizationTypeError(JAXTypeError):
       (3,)
     """
 
+    # Of use where the value is an argument of a function that was traced, not one mapped over or differentiated.
     _HINT = (
         "If the value is a size, an axis or a flag, mark the argument it comes from as static: `jit(f, static_argnums=...)` or "
         "`static_argnames=...`."
     )
 
     def __init__(self, tracer: Any, context: str = ""):
+        origin = tracer._origin_msg()
         super().__init__(
             _join(
                 f"Abstract tracer value encountered where concrete value is expected: {tracer._error_repr()}",
                 context,
-                tracer._origin_msg(),
-                self._HINT,
+                origin,
+                self._HINT if origin.startswith("The error occurred while tracing") else "",
             )
         )
 

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from velax._lang.devices import Device
 from velax._lang.meshes import AbstractMesh, Mesh
 
@@ -458,8 +460,6 @@ class NamedSharding(Sharding):
 
 
 def _enumerate(mesh: Mesh) -> Iterable[tuple[tuple[int, ...], Device]]:
-    import numpy as np
-
     return ((index, mesh.devices[index]) for index in np.ndindex(*mesh.devices.shape))
 
 

@@ -218,7 +218,7 @@ class Tracer:
 
 
 def _describe(aval) -> str:
-    return f"shape {aval.str_short(short_dtypes=True)}" if isinstance(aval, ShapedArray) else str(aval)
+    return f"shape {aval.str_short()}" if isinstance(aval, ShapedArray) else str(aval)
 
 
 def _with_function(name: str) -> str:

@@ -16,17 +16,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from velax._ir.graph import GatherDims, Graph
+from velax._ir.graph import GatherDims
 from velax._lang import dtypes
 from velax._lang.avals import shaped_array
-from velax._lang.jaxpr import ClosedJaxpr, Jaxpr
+from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, Var
 from velax._lang.primitive import Primitive, define
 from velax._lang.trace import Tracer, get_aval
 from velax._transforms.batching import AxisData, batch_jaxpr, matchaxis
+from velax._transforms.evaluate import eval_jaxpr, move_consts_to_inputs
 from velax._transforms.staging import trace_to_jaxpr
-from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents, instantiate_zeros, ops, zeros_like_aval
+from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents, instantiate_zeros, zeros_like_aval
 from velax.lax._arithmetic import add, add_p, div, max_p, min_p, mul, mul_p, neg, sub, sub_p
-from velax.lax._comparison import eq
+from velax.lax._comparison import eq, gt
+from velax.lax._reductions import reduce_max
 from velax.lax._structural import broadcast_in_dim, canonical_shape, full, iota, reshape, select
 from velax.lax._values import core_args
 
@@ -637,30 +639,138 @@ def _set_lower(ctx, x, indices, updates, *, update_jaxpr, update_consts, **param
 
 
 def _apply_lower(ctx, x, indices, updates, update_jaxpr, update_consts, *, dimension_numbers, mode, unique_indices, indices_are_sorted):
-    """Count how often each element is addressed, and apply the function everywhere, where the count is not used up, until it is everywhere.
+    """Count how often each element is addressed, and apply the function to those whose count is not used up, until all are.
 
-    ``x, n -> while any(n > 0): x = where(n > 0, f(x), x); n = n - 1``; with unique indices one step.
+    ``x, n -> while any(n > 0): x, n = where(n > 0, f(x), x), n - 1``; with unique indices it is one step.
     """
+    if not x.size or not updates.size:
+        return x
     b = ctx.builder
     ones, zeros = b.full(updates.shape, 1, "i32"), b.full(x.shape, 0, "i32")
     count = b.scatter("add", zeros, indices, ones, GatherDims(*dimension_numbers), _SCATTER_MODE[mode], unique_indices, indices_are_sorted)
+    dtype = ctx.avals_in[0].dtype
     scalar = ClosedJaxpr(update_jaxpr, update_consts)
-    size = x.size
-    mapped, _ = batch_jaxpr(scalar, AxisData(None, size), [True, False], instantiate=True)
-    aval = ctx.avals_in[0]
+    mapped, _ = batch_jaxpr(scalar, AxisData(None, x.size), [True, False], instantiate=True)
+    mapped, consts = move_consts_to_inputs(mapped)
 
-    def apply(values):
-        zero = trace_to_jaxpr  # placeholder
-        return zero
+    def step(*args):
+        *given, x, n = args
+        (new,) = eval_jaxpr(mapped.jaxpr, [], *given, x, dtype.type(0))
+        return [select(gt(n, np.int32(0)), new, x), sub(n, np.int32(1))]
 
-    del apply
-    if not size or not updates.size:
-        return x
+    flat, counts = shaped_array((x.size,), dtype), shaped_array((x.size,), np.dtype(np.int32))
+    body = trace_to_jaxpr(step, [*map(get_aval, consts), flat, counts])
+    # array constants of the function, as nodes: a jaxpr that returns them
+    variables = [Var(get_aval(c)) for c in consts]
+    given = ctx.inline(ClosedJaxpr(Jaxpr(variables, [], variables, []), consts), [])
+    init = [b.reshape(x, (x.size,)), b.reshape(count, (x.size,))]
     if unique_indices:
-        flat = b.reshape(x, (size,))
-        (new,) = ctx.inline(mapped, [flat, b.literal(_python_scalar(0, aval.dtype), x.dtype)])
-        return b.map("select", b.map("gt", count, zeros), b.reshape(new, x.shape), x)
-    raise NotImplementedError
+        out = ctx.inline(body, [*given, *init])[0]
+    else:
+        condition = trace_to_jaxpr(lambda x, n: [gt(reduce_max(n, (0,)), np.int32(0))], [flat, counts])
+        out = b.while_(ctx.subgraph(condition), ctx.subgraph(body), [], given, init)[0]
+    return b.reshape(out, x.shape)
 
 
 scatter_p = _define_scatter("scatter", "set", _set_jvp, _set_transpose, lower=_set_lower)
+
+
+# -- public functions -----------------------------------------------------------------------------------------------------
+
+
+def _bind_scatter(name: str, primitive: Primitive, operand, scatter_indices, updates, dimension_numbers, sorted_, unique, mode):
+    (operand, updates), (indices,) = core_args(name, operand, updates), core_args(name, scatter_indices)
+    jaxpr = None if primitive is scatter_p else _combiner(primitive.name, get_aval(operand).dtype)
+    return primitive.bind(
+        operand, indices, updates, dimension_numbers=_plain_dims(dimension_numbers), indices_are_sorted=bool(sorted_), unique_indices=bool(unique),
+        mode=GatherScatterMode.from_any(mode), update_jaxpr=jaxpr, update_consts=(),
+    )  # fmt: skip
+
+
+def scatter(
+    operand, scatter_indices, updates, dimension_numbers: ScatterDimensionNumbers, *, indices_are_sorted: bool = False, unique_indices: bool = False,
+    mode: str | GatherScatterMode | None = None,
+):  # fmt: skip
+    """A copy of an array with windows at computed positions replaced.
+
+    Args:
+      operand: an array.
+      scatter_indices: integers; the last axis holds index vectors.
+      updates: the windows: an array of the operand's dtype.
+      dimension_numbers: which axes correspond; see `ScatterDimensionNumbers`.
+      indices_are_sorted: a promise that the index vectors are in lexicographic order.
+      unique_indices: a promise that no element is written twice. Without it, which of several updates of an element stays is unspecified.
+      mode: for windows outside the operand: ``'drop'`` (the default), ``'clip'`` or ``'promise_in_bounds'``.
+
+    Raises:
+      TypeError: if the dimension numbers, shapes or dtypes do not fit.
+      ValueError: for indices that are not integers.
+
+    Example:
+      >>> from velax import lax
+      >>> import velax.numpy as jnp
+      >>> numbers = lax.ScatterDimensionNumbers((), (0,), (0,))
+      >>> lax.scatter(jnp.zeros(3), jnp.array([[2], [0]]), jnp.array([7., 8.]), numbers)
+      Array([8., 0., 7.], dtype=float32)
+    """
+    return _bind_scatter("scatter", scatter_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode)
+
+
+def scatter_add(operand, scatter_indices, updates, dimension_numbers, *, indices_are_sorted=False, unique_indices=False, mode=None):
+    """A copy of an array with updates added at computed positions; arguments as `scatter`."""
+    return _bind_scatter("scatter_add", scatter_add_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode)
+
+
+def scatter_sub(operand, scatter_indices, updates, dimension_numbers, *, indices_are_sorted=False, unique_indices=False, mode=None):
+    """A copy of an array with updates subtracted at computed positions; arguments as `scatter`."""
+    return _bind_scatter("scatter_sub", scatter_sub_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode)
+
+
+def scatter_mul(operand, scatter_indices, updates, dimension_numbers, *, indices_are_sorted=False, unique_indices=False, mode=None):
+    """A copy of an array multiplied by updates at computed positions; arguments as `scatter`.
+
+    The derivative with respect to the updates needs ``unique_indices=True``.
+    """
+    return _bind_scatter("scatter_mul", scatter_mul_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode)
+
+
+def scatter_min(operand, scatter_indices, updates, dimension_numbers, *, indices_are_sorted=False, unique_indices=False, mode=None):
+    """A copy of an array with the minimum of element and updates at computed positions; arguments as `scatter`."""
+    return _bind_scatter("scatter_min", scatter_min_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode)
+
+
+def scatter_max(operand, scatter_indices, updates, dimension_numbers, *, indices_are_sorted=False, unique_indices=False, mode=None):
+    """A copy of an array with the maximum of element and updates at computed positions; arguments as `scatter`."""
+    return _bind_scatter("scatter_max", scatter_max_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode)
+
+
+def scatter_apply(
+    operand, scatter_indices, func: Callable[[Any], Any], dimension_numbers, *, update_shape=(), indices_are_sorted=False, unique_indices=False, mode=None
+):  # fmt: skip
+    """A copy of an array with a function applied to the elements at computed positions.
+
+    Args:
+      operand: an array.
+      scatter_indices: integers; the last axis holds index vectors.
+      func: a function of a scalar. An element that is addressed several times has it applied as often.
+      dimension_numbers: which axes correspond, if there were updates of shape ``update_shape``.
+      update_shape: that shape.
+      indices_are_sorted, unique_indices, mode: as in `scatter`.
+
+    Raises:
+      NotImplementedError: if ``func`` closes over traced values; and when differentiated.
+    """
+    operand, indices = core_args("scatter_apply", operand, scatter_indices, same_dtype=False)
+    dtype = get_aval(operand).dtype
+    scalar = shaped_array((), dtype)
+    closed = trace_to_jaxpr(lambda x, _: [func(x)], [scalar, scalar])
+    if any(isinstance(c, Tracer) for c in closed.consts):
+        raise NotImplementedError("scatter_apply: func closes over traced values; gather the elements, apply func, and scatter the results instead")
+    (result,) = closed.out_avals
+    if result.shape or result.dtype != dtype:
+        raise TypeError(f"scatter_apply: func must return a scalar of the operand's dtype {dtype}, got {result}")
+    return scatter_p.bind(
+        operand, indices, full(canonical_shape(update_shape, "scatter_apply"), 0, dtype), dimension_numbers=_plain_dims(dimension_numbers),
+        indices_are_sorted=bool(indices_are_sorted), unique_indices=bool(unique_indices), mode=GatherScatterMode.from_any(mode),
+        update_jaxpr=closed.jaxpr, update_consts=tuple(closed.consts),
+    )  # fmt: skip

@@ -9,34 +9,36 @@ import numpy as np
 
 from velax._lang.avals import ShapedArray, shaped_array
 from velax._lang.config import config
-from velax._lang.jaxpr import DropVar, Var
+from velax._lang.effects import JaxprInputEffect, no_effects
+from velax._lang.jaxpr import ClosedJaxpr, DropVar, Jaxpr, Literal, Var
 from velax._lang.primitive import define
 from velax._lang.trace import get_aval
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.calls import dce_closed
+from velax._transforms.evaluate import eval_jaxpr
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.linearize import linearize_jaxpr
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.transpose import backward_pass
 from velax._transforms.vectorize import vmap
-from velax._transforms.zero import UndefinedPrimal, Zero, instantiate_zeros, ops, zeros_like_aval
-from velax.lax._loop_tools import check_carry, flatten_values, permuted, strengthen, trace_body
-from velax.tree_util import tree_flatten, tree_map, tree_structure, tree_unflatten
+from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents, instantiate_zeros, ops, zeros_like_aval
+from velax.lax._loop_tools import (
+    argument_tree,
+    check_carry,
+    flatten_values,
+    give_result,
+    group,
+    permuted,
+    promote_carry,
+    trace_body,
+)
+from velax.tree_util import tree_flatten, tree_map, tree_unflatten
 
 __all__ = ["map", "scan", "scan_p"]
 
 
-def _fold(flags, n):
-    """``flags`` split after ``n[0]``, ``n[0] + n[1]``, ... entries."""
-    parts, start = [], 0
-    for k in n:
-        parts.append(flags[start : start + k])
-        start += k
-    return [*parts, flags[start:]]
-
-
 def _scan_type(*avals, jaxpr, length, num_consts, num_carry, reverse, unroll):
-    consts, carry, xs = _fold(avals, (num_consts, num_carry))
+    consts, carry, xs = group(avals, num_consts, num_carry)
     expected = jaxpr.in_avals
     for i, (a, b) in enumerate(zip(avals, expected, strict=True)):
         shape = a.shape[1:] if i >= num_consts + num_carry else a.shape
@@ -49,7 +51,7 @@ def _scan_type(*avals, jaxpr, length, num_consts, num_carry, reverse, unroll):
 
 def _carry_fixpoint(num_consts, num_carry, flags, step):
     """Grow the carry's flags until ``step(flags) -> out flags`` adds none."""
-    consts, carry, xs = _fold(list(flags), (num_consts, num_carry))
+    consts, carry, xs = group(list(flags), num_consts, num_carry)
     for _ in range(num_carry + 1):
         result, out = step([*consts, *carry, *xs], carry)
         grown = [a or b for a, b in zip(carry, out[:num_carry], strict=True)]
@@ -88,7 +90,7 @@ def _jvp(primals, tangents, *, jaxpr, length, num_consts, num_carry, reverse, un
         *(values[i] for i in order_in), jaxpr=body, length=length, num_consts=num_consts + len(in_tangent[0]),
         num_carry=num_carry + n_carry_t, reverse=reverse, unroll=unroll,
     )  # fmt: skip
-    carry, carry_t, ys, ys_t = _fold(outs, (num_carry, n_carry_t, n_ys))
+    carry, carry_t, ys, ys_t = group(outs, num_carry, n_carry_t, n_ys)
     primal_outs = [*carry, *ys]
     given = iter([*carry_t, *ys_t])
     return primal_outs, [next(given) if f else Zero(get_aval(x).to_tangent_aval()) for f, x in zip(out, primal_outs, strict=True)]
@@ -123,7 +125,7 @@ def _linearize(nonzeros, *primals, jaxpr, length, num_consts, num_carry, reverse
     residuals = [next(residual_ys) if s else primals[i] for i, s in zip(split.forwarded, stacked, strict=True)]
     invariant = [not s and i < num_consts for i, s in zip(split.forwarded, stacked, strict=True)]
     n_res = len(residuals)
-    c_t, carry_t, x_t = (sum(f) for f in _fold(flags, (num_consts, num_carry)))
+    c_t, carry_t, x_t = (sum(f) for f in group(flags, num_consts, num_carry))
     fixed = [k for k in range(n_res) if invariant[k]]
     sliced = [k for k in range(n_res) if not invariant[k]]
     order = [*fixed, *range(n_res, n_res + c_t), *range(n_res + c_t, n_res + c_t + carry_t), *sliced, *range(n_res + c_t + carry_t, n_res + c_t + carry_t + x_t)]
@@ -135,7 +137,7 @@ def _linearize(nonzeros, *primals, jaxpr, length, num_consts, num_carry, reverse
             (next(given) if nz else zeros_like_aval(get_aval(p).to_tangent_aval())) if f else None
             for f, nz, p in zip(flags, nonzeros, primals, strict=True)
         ]
-        consts, carry, xs = ([t for t in part if t is not None] for part in _fold(full, (num_consts, num_carry)))
+        consts, carry, xs = ([t for t in part if t is not None] for part in group(full, num_consts, num_carry))
         args = [*(residuals[k] for k in fixed), *consts, *carry, *(residuals[k] for k in sliced), *xs]
         return scan_p.bind(
             *args, jaxpr=linear_body, length=length, num_consts=len(fixed) + len(consts), num_carry=len(carry), reverse=reverse, unroll=unroll
@@ -146,12 +148,12 @@ def _linearize(nonzeros, *primals, jaxpr, length, num_consts, num_carry, reverse
 
 def _transpose(cts, *args, jaxpr, length, num_consts, num_carry, reverse, unroll):
     linear = [type(x) is UndefinedPrimal for x in args]
-    c_lin, carry_lin, x_lin = _fold(linear, (num_consts, num_carry))
+    c_lin, carry_lin, x_lin = group(linear, num_consts, num_carry)
     if not all(carry_lin):
         return _transpose_with_known_carry(cts, args, linear, jaxpr, length, num_consts, num_carry, reverse, unroll)
     ct_carry = [instantiate_zeros(ct) for ct in cts[:num_carry]]
     ct_ys = [instantiate_zeros(ct) for ct in cts[num_carry:]]
-    consts, _, xs = _fold(list(args), (num_consts, num_carry))
+    consts, _, xs = group(list(args), num_consts, num_carry)
     c_res = [x for x, lin in zip(consts, c_lin, strict=True) if not lin]
     x_res = [x for x, lin in zip(xs, x_lin, strict=True) if not lin]
     ct_consts = [zeros_like_aval(x.aval.to_tangent_aval()) for x, lin in zip(consts, c_lin, strict=True) if lin]
@@ -171,13 +173,13 @@ def _transpose(cts, *args, jaxpr, length, num_consts, num_carry, reverse, unroll
 def _transposed_body(jaxpr, c_lin, x_lin, num_consts, num_carry):
     """``(c_res, ct_consts, ct_carry, ct_ys, x_res) -> (ct_consts, ct_carry, ct_xs)`` of one step."""
     in_avals = jaxpr.in_avals
-    c_avals, carry_avals, x_avals = _fold(in_avals, (num_consts, num_carry))
+    c_avals, carry_avals, x_avals = group(in_avals, num_consts, num_carry)
     out_avals = jaxpr.out_avals
     n_c_res, n_c_lin = c_lin.count(False), c_lin.count(True)
     n_ys = len(out_avals) - num_carry
 
     def run(*args):
-        c_res, ct_consts, ct_carry, ct_ys, x_res = _fold(list(args), (n_c_res, n_c_lin, num_carry, n_ys))
+        c_res, ct_consts, ct_carry, ct_ys, x_res = group(list(args), n_c_res, n_c_lin, num_carry, n_ys)
         c_given, x_given = iter(c_res), iter(x_res)
         operands = [
             *(UndefinedPrimal(a) if lin else next(c_given) for lin, a in zip(c_lin, c_avals, strict=True)),
@@ -185,7 +187,7 @@ def _transposed_body(jaxpr, c_lin, x_lin, num_consts, num_carry):
             *(UndefinedPrimal(a) if lin else next(x_given) for lin, a in zip(x_lin, x_avals, strict=True)),
         ]
         results = backward_pass(jaxpr.jaxpr, jaxpr.consts, operands, [*ct_carry, *ct_ys])
-        d_consts, d_carry, d_xs = _fold(results, (num_consts, num_carry))
+        d_consts, d_carry, d_xs = group(results, num_consts, num_carry)
         d_consts = [ct for ct, lin in zip(d_consts, c_lin, strict=True) if lin]
         summed = [old if type(new) is Zero else ops.add(old, new) for old, new in zip(ct_consts, d_consts, strict=True)]
         return [*summed, *map(instantiate_zeros, d_carry), *(instantiate_zeros(ct) for ct, lin in zip(d_xs, x_lin, strict=True) if lin)]
@@ -286,7 +288,7 @@ def _dce(used_outputs, eqn):
 
 
 def _lower(ctx, *args, jaxpr, length, num_consts, num_carry, reverse, unroll):
-    consts, init, xs = _fold(list(args), (num_consts, num_carry))
+    consts, init, xs = group(list(args), num_consts, num_carry)
     body = ctx.subgraph(jaxpr)
     outs = ctx.builder.scan(body, consts, init, xs, length, reverse)
     ctx.keep(outs, [body])

@@ -148,9 +148,9 @@ def slice(operand, start_indices: Sequence[int], limit_indices: Sequence[int], s
     start_indices = _integers(start_indices, "slice start_indices")
     limit_indices = _integers(limit_indices, "slice limit_indices")
     strides = None if strides is None else _integers(strides, "slice strides")
-    if isinstance(operand, ArrayImpl) and strides is None and limit_indices == operand.shape and not any(start_indices):
-        if len(start_indices) == operand.ndim:
-            return operand
+    whole = isinstance(operand, ArrayImpl) and start_indices == (0,) * operand.ndim and limit_indices == operand.shape
+    if whole and strides is None:
+        return operand
     return slice_p.bind(operand, start_indices=start_indices, limit_indices=limit_indices, strides=strides)
 
 
