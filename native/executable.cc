@@ -61,7 +61,8 @@ AvalInfo* parse_aval(PyObject* o) {
 bool parse_avals(PyObject* sequence, const char* what, std::vector<AvalInfo*>* out) {
   Reference items(PySequence_Tuple(sequence));
   if (items.object == nullptr) {
-    if (PyErr_ExceptionMatches(PyExc_TypeError)) PyErr_Format(PyExc_TypeError, "Executable: %s must be a sequence", what);
+    if (PyErr_ExceptionMatches(PyExc_TypeError))
+      PyErr_Format(PyExc_TypeError, "Executable: %s must be a sequence", what);
     return false;
   }
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items.object); i++) {
@@ -105,7 +106,8 @@ bool parse_callbacks(PyObject* sequence, ExecutableParts* parts) {
   for (size_t i = 0; i < n; i++) {
     PyObject* entry = PyTuple_GET_ITEM(items.object, static_cast<Py_ssize_t>(i));
     if (!PyTuple_Check(entry) || PyTuple_GET_SIZE(entry) != 3 || !PyCallable_Check(PyTuple_GET_ITEM(entry, 0))) {
-      PyErr_Format(PyExc_TypeError, "Executable: callback %zu must be (callable, in_avals, out_avals), got %R", i, entry);
+      PyErr_Format(PyExc_TypeError, "Executable: callback %zu must be (callable, in_avals, out_avals), got %R", i,
+                   entry);
       return false;
     }
     Callback callback{};
@@ -121,8 +123,9 @@ bool check_callback_slots(const ExecutableParts& parts, const Instruction& in) {
   const Program& program = *parts.program;
   const Callback& callback = parts.callbacks[in.target];
   if (callback.in_avals.size() != in.nslots || callback.out_avals.size() != in.nslots2) {
-    PyErr_Format(PyExc_ValueError, "Executable: callback %u has %zu inputs and %zu outputs, the program passes %u and %u",
-                 in.target, callback.in_avals.size(), callback.out_avals.size(), in.nslots, in.nslots2);
+    PyErr_Format(PyExc_ValueError,
+                 "Executable: callback %u has %zu inputs and %zu outputs, the program passes %u and %u", in.target,
+                 callback.in_avals.size(), callback.out_avals.size(), in.nslots, in.nslots2);
     return false;
   }
   for (uint32_t i = 0; i < in.nslots + in.nslots2; i++) {
@@ -163,7 +166,8 @@ bool resolve_functions(ExecutableParts* parts) {
 bool check_sizes(const ExecutableParts& parts) {
   const Program& program = *parts.program;
   if (parts.in_avals.size() != program.input_nbytes.size() || parts.out_avals.size() != program.outputs.size()) {
-    PyErr_Format(PyExc_ValueError, "Executable: the program has %zu inputs and %zu outputs, the avals are for %zu and %zu",
+    PyErr_Format(PyExc_ValueError,
+                 "Executable: the program has %zu inputs and %zu outputs, the avals are for %zu and %zu",
                  program.input_nbytes.size(), program.outputs.size(), parts.in_avals.size(), parts.out_avals.size());
     return false;
   }
@@ -366,7 +370,9 @@ PyObject* get_donated(PyObject* o, void*) {
 }
 
 PyObject* get_work(PyObject* o, void*) { return PyLong_FromLongLong(as_executable(o)->parts->program->work); }
-PyObject* get_arena_bytes(PyObject* o, void*) { return PyLong_FromLongLong(as_executable(o)->parts->program->arena_bytes); }
+PyObject* get_arena_bytes(PyObject* o, void*) {
+  return PyLong_FromLongLong(as_executable(o)->parts->program->arena_bytes);
+}
 PyObject* get_literal_bytes(PyObject* o, void*) {
   return PyLong_FromLongLong(as_executable(o)->parts->program->literal_bytes);
 }
@@ -405,16 +411,17 @@ PyGetSetDef getters[] = {
     {"releases_gil", get_releases_gil, nullptr, "whether other Python threads run meanwhile", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
-PyMemberDef members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Executable, vectorcall), READONLY, nullptr},
-    {nullptr, 0, 0, 0, nullptr}};
+PyMemberDef members[] = {{"__vectorcalloffset__", T_PYSSIZET, offsetof(Executable, vectorcall), READONLY, nullptr},
+                         {nullptr, 0, 0, 0, nullptr}};
 
 const char* const doc =
     "Executable(program, kernels, callbacks, in_avals, out_avals, donated=())\n--\n\n"
-    "A program bound to what it calls, ready to run; calling it with arrays returns its output, or a tuple of outputs.\n\n"
+    "A program bound to what it calls, ready to run; calling it with arrays returns its output, or a tuple of "
+    "outputs.\n\n"
     "program: the encoded program (bytes).\n"
     "kernels: a LoadedKernel for each of the program's kernels.\n"
-    "callbacks: a (callable, in_avals, out_avals) for each callback; the callable gets arrays, returns a sequence of arrays.\n"
+    "callbacks: a (callable, in_avals, out_avals) for each callback; the callable gets arrays, returns a sequence of "
+    "arrays.\n"
     "in_avals, out_avals: (shape, dtype, weak) tuples, or objects with .shape, .dtype and .weak_type.\n"
     "donated: indices of the inputs whose memory outputs may take over.\n\n"
     "Raises ValueError if the program is malformed or does not fit the rest.";

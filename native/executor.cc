@@ -10,7 +10,7 @@
 namespace velax {
 namespace {
 
-constexpr size_t kInlineArena = 2048;            // arenas up to this size are on the stack
+constexpr size_t kInlineArena = 2048;             // arenas up to this size are on the stack
 constexpr int64_t kCopyGrain = int64_t{1} << 20;  // larger copies go through the pool
 
 struct Scratch {
@@ -154,8 +154,8 @@ bool check_input(const AvalInfo* wanted, const AvalInfo* got, size_t k) {
       std::equal(wanted->dims, wanted->dims + wanted->ndim, got->dims)) {
     return true;
   }
-  PyErr_Format(PyExc_TypeError, "argument %zu of this executable must be %s, got %s", k,
-               aval_to_string(wanted).c_str(), aval_to_string(got).c_str());
+  PyErr_Format(PyExc_TypeError, "argument %zu of this executable must be %s, got %s", k, aval_to_string(wanted).c_str(),
+               aval_to_string(got).c_str());
   return false;
 }
 
@@ -339,7 +339,8 @@ void raise_stop(Frame& frame, int32_t code) {
   if (code == kStopOutOfMemory) {
     PyErr_Format(PyExc_MemoryError, "%s%s found no memory for its temporaries", kind, name);
   } else if (code == kStopBadParams) {
-    PyErr_Format(runtime_error_type(), "INVALID_ARGUMENT: %s%s was called with parameters that it does not take", kind, name);
+    PyErr_Format(runtime_error_type(), "INVALID_ARGUMENT: %s%s was called with parameters that it does not take", kind,
+                 name);
   } else {
     PyErr_Format(runtime_error_type(), "INTERNAL: %s%s stopped with code %d", kind, name, code);
   }

@@ -35,15 +35,14 @@ struct ExecutableParts {
   std::vector<LibraryFunction> functions;
   std::vector<Callback> callbacks;  // owned references
   std::vector<AvalInfo*> in_avals, out_avals;
-  std::vector<uint8_t> donated;  // one per input
+  std::vector<uint8_t> donated;         // one per input
   std::vector<int32_t> alias_of_input;  // the output that aliases each input, -1 for none
   bool releases_gil = false;
   bool holds_inputs = false;
 };
 
 struct Executable {
-  PyObject_HEAD
-  vectorcallfunc vectorcall;
+  PyObject_HEAD vectorcallfunc vectorcall;
   ExecutableParts* parts;  // nullptr only between allocation and a failed construction
 };
 
@@ -77,12 +76,12 @@ class SmallArray {
 struct Frame {
   const ExecutableParts& parts;
   const Program& program;
-  void** slots;        // where each slot is now
-  void** buffers;      // room for the longest list of a LAUNCH or CALL
+  void** slots;                    // where each slot is now
+  void** buffers;                  // room for the longest list of a LAUNCH or CALL
   PyThreadState* saved = nullptr;  // set while the GIL is released
   Watch* watch = nullptr;
   volatile int32_t* interrupt;
-  int32_t error = 0;   // what kernels wrote to their error slot
+  int32_t error = 0;  // what kernels wrote to their error slot
   const Instruction* stopped_at = nullptr;
 
   void acquire_gil() {

@@ -21,8 +21,8 @@ constexpr int kIdleTicks = 20;  // ticks without work after which the watchdog s
 volatile int32_t interrupted = 0;
 volatile int32_t never_interrupted = 0;
 std::atomic<pthread_t> main_thread;
-PyObject* getsignal_function;  // signal.getsignal
-PyObject* default_int_handler; // signal.default_int_handler
+PyObject* getsignal_function;   // signal.getsignal
+PyObject* default_int_handler;  // signal.default_int_handler
 struct sigaction previous_action;
 
 void on_interrupt(int number, siginfo_t* info, void* context) {

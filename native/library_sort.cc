@@ -16,9 +16,9 @@
 namespace velax {
 namespace {
 
-constexpr int64_t kRankSort = 40;                    // rows up to this length: radix sort's tables cost more
-constexpr int64_t kElementsPerChunk = 16384;         // of work over many rows
-constexpr int64_t kParallelRow = int64_t{1} << 18;   // rows from this length on are sorted by all threads
+constexpr int64_t kRankSort = 40;                   // rows up to this length: radix sort's tables cost more
+constexpr int64_t kElementsPerChunk = 16384;        // of work over many rows
+constexpr int64_t kParallelRow = int64_t{1} << 18;  // rows from this length on are sorted by all threads
 constexpr int64_t kRowChunk = int64_t{1} << 16;
 constexpr int kBuckets = 256;
 
@@ -147,7 +147,8 @@ T* radix_sort(T* items, T* spare, int64_t n) {
     rank_sort(items, spare, n);
     return spare;
   }
-  return n <= UINT32_MAX ? radix_sort_counting<uint32_t>(items, spare, n) : radix_sort_counting<int64_t>(items, spare, n);
+  return n <= UINT32_MAX ? radix_sort_counting<uint32_t>(items, spare, n)
+                         : radix_sort_counting<int64_t>(items, spare, n);
 }
 
 // The same with all threads. Every chunk counts its own digits, so each knows where its items go, in the order of chunks.
@@ -253,7 +254,8 @@ class FloatRepair {
   }
 
   void apply(U* out, int64_t n) const {
-    if (negative_nans_ != 0) std::memmove(out, out + negative_nans_, static_cast<size_t>(n - negative_nans_) * sizeof(U));
+    if (negative_nans_ != 0)
+      std::memmove(out, out + negative_nans_, static_cast<size_t>(n - negative_nans_) * sizeof(U));
     std::copy(nans_.begin(), nans_.end(), out + n - static_cast<int64_t>(nans_.size()));
     if (zeros_.empty()) return;
     U* end = out + n - static_cast<int64_t>(nans_.size());
@@ -338,9 +340,10 @@ int32_t argsort_function(Ctx* ctx, void** buffers, const int64_t* params) {
   bool refine = params[2] != 0;
   auto* keys = static_cast<const U*>(buffers[0]);
   auto* perm = static_cast<int32_t*>(buffers[1]);
-  return for_rows(ctx, rows, n, n * static_cast<int64_t>(sizeof(IndexedKey<U>)), [=](int64_t r, void* first, void* second) {
-    argsort_row<Key>(keys + r * n, 1, perm + r * n, n, refine, first, second);
-  });
+  return for_rows(ctx, rows, n, n * static_cast<int64_t>(sizeof(IndexedKey<U>)),
+                  [=](int64_t r, void* first, void* second) {
+                    argsort_row<Key>(keys + r * n, 1, perm + r * n, n, refine, first, second);
+                  });
 }
 
 // Complex: by the imaginary part, then stably by the real part.
@@ -352,10 +355,11 @@ int32_t complex_argsort_function(Ctx* ctx, void** buffers, const int64_t* params
   bool refine = params[2] != 0;
   auto* keys = static_cast<const U*>(buffers[0]);
   auto* perm = static_cast<int32_t*>(buffers[1]);
-  return for_rows(ctx, rows, n, n * static_cast<int64_t>(sizeof(IndexedKey<U>)), [=](int64_t r, void* first, void* second) {
-    argsort_row<Key>(keys + 2 * r * n + 1, 2, perm + r * n, n, refine, first, second);
-    argsort_row<Key>(keys + 2 * r * n, 2, perm + r * n, n, true, first, second);
-  });
+  return for_rows(ctx, rows, n, n * static_cast<int64_t>(sizeof(IndexedKey<U>)),
+                  [=](int64_t r, void* first, void* second) {
+                    argsort_row<Key>(keys + 2 * r * n + 1, 2, perm + r * n, n, refine, first, second);
+                    argsort_row<Key>(keys + 2 * r * n, 2, perm + r * n, n, true, first, second);
+                  });
 }
 
 template <class Key>

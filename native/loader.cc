@@ -179,7 +179,8 @@ class ObjectReader {
     for (size_t i = 0; i < header.e_shnum; i++) {
       sections_.push_back(read<Elf64_Shdr>(header.e_shoff + i * sizeof(Elf64_Shdr)));
       const Elf64_Shdr& section = sections_.back();
-      if (section.sh_type != SHT_NOBITS && section.sh_type != SHT_NULL && !in_file(section.sh_offset, section.sh_size)) {
+      bool has_contents = section.sh_type != SHT_NOBITS && section.sh_type != SHT_NULL;
+      if (has_contents && !in_file(section.sh_offset, section.sh_size)) {
         fail("section %zu is truncated", i);
       }
     }
@@ -223,9 +224,13 @@ class ObjectReader {
   // Gives a place of `size` bytes at the end of a region.
   uint64_t place(uint64_t* end, uint64_t size, uint64_t alignment) {
     if (alignment == 0) alignment = 1;
-    if ((alignment & (alignment - 1)) != 0 || alignment > page_size()) fail("an alignment is not a power of two up to a page");
+    if ((alignment & (alignment - 1)) != 0 || alignment > page_size()) {
+      fail("an alignment is not a power of two up to a page");
+    }
     uint64_t start = round_up(*end, alignment);
-    if (size > kMaxImageBytes || start + size > kMaxImageBytes) fail("the image is larger than %zu MiB", kMaxImageBytes >> 20);
+    if (size > kMaxImageBytes || start + size > kMaxImageBytes) {
+      fail("the image is larger than %zu MiB", kMaxImageBytes >> 20);
+    }
     *end = start + size;
     return start;
   }
@@ -364,7 +369,9 @@ class ObjectReader {
     if (section.sh_info >= sections_.size()) fail("section %zu relocates a section that does not exist", i);
     char* base = bases_[section.sh_info];
     if (base == nullptr) return;
-    if (section.sh_link != symbol_section_ || symbol_section_ == 0) fail("relocations of section %zu have no symbols", i);
+    if (section.sh_link != symbol_section_ || symbol_section_ == 0) {
+      fail("relocations of section %zu have no symbols", i);
+    }
     if (section.sh_entsize != sizeof(Elf64_Rela) || section.sh_size % sizeof(Elf64_Rela) != 0) {
       fail("relocations of section %zu have the wrong size", i);
     }
@@ -392,8 +399,8 @@ class ObjectReader {
       case R_X86_64_PC32:
       case R_X86_64_PC64: {
         // A PC32 call of something outside needs the stub as PLT32 does; data outside is reached through the GOT.
-        bool external_function = type == R_X86_64_PC32 && symbol != 0 && symbol < symbols_.size() &&
-                                 symbols_[symbol].st_shndx == SHN_UNDEF;
+        bool external_function =
+            type == R_X86_64_PC32 && symbol != 0 && symbol < symbols_.size() && symbols_[symbol].st_shndx == SHN_UNDEF;
         value = (external_function ? call_target(symbol) : symbol_value(symbol)) + addend - here;
         break;
       }
@@ -438,8 +445,8 @@ class ObjectReader {
   std::vector<Elf64_Sym> symbols_;
   size_t names_ = 0, symbol_section_ = 0;
   std::shared_ptr<CodeImage> image_;
-  std::vector<char*> bases_;       // where each section is; nullptr if not loaded
-  std::vector<uint64_t> values_;   // addresses of symbols; 0 until known
+  std::vector<char*> bases_;      // where each section is; nullptr if not loaded
+  std::vector<uint64_t> values_;  // addresses of symbols; 0 until known
   std::vector<bool> got_filled_;
   std::vector<uint64_t> stubs_;
   uint64_t got_offset_ = 0, stub_offset_ = 0, num_stubs_ = 0;

@@ -1,4 +1,4 @@
-// The loader: ELF64 x86-64 relocatable objects (as LLVM and compilers emit with -fPIC) become callable code in this process.
+// The loader: ELF64 x86-64 relocatable objects (as LLVM and compilers emit with -fPIC) become callable code.
 #pragma once
 #include <Python.h>
 
@@ -44,11 +44,10 @@ class CodeImage {
 void register_symbol(const std::string& name, void* address);
 void* find_symbol(const std::string& name);  // nullptr if unknown
 
-// A Python object (heap type `velax._native.LoadedKernel`). `function` may be exchanged while programs run; the images of
-// all code it ever pointed to stay alive with it.
+// A Python object (heap type `velax._native.LoadedKernel`). `function` may be exchanged while programs run; the images
+// of all code it ever pointed to stay alive with it.
 struct LoadedKernel {
-  PyObject_HEAD
-  std::atomic<KernelFn> function;
+  PyObject_HEAD std::atomic<KernelFn> function;
   PyObject* name;
   std::vector<std::shared_ptr<CodeImage>> images;
 };

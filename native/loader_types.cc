@@ -14,8 +14,7 @@ PyTypeObject* loaded_kernel_type = nullptr;
 namespace {
 
 struct LoadedObject {
-  PyObject_HEAD
-  std::shared_ptr<CodeImage> image;
+  PyObject_HEAD std::shared_ptr<CodeImage> image;
 };
 
 PyTypeObject* loaded_object_type = nullptr;
@@ -161,7 +160,8 @@ PyType_Spec kernel_spec = {"velax._native.LoadedKernel", sizeof(LoadedKernel), 0
 PyMethodDef functions[] = {
     {"load_object", load_object, METH_O,
      "load_object(data)\n--\n\nMap an ELF x86-64 relocatable object (bytes) and return it as a LoadedObject.\n\n"
-     "Undefined symbols must be functions of the built-in table (memory functions, libm, compiler helpers) or registered\n"
+     "Undefined symbols must be functions of the built-in table (memory functions, libm, compiler helpers) or "
+     "registered\n"
      "with `register_symbol`. Raises ValueError for anything that is not a complete, consistent object of that kind.\n"
      "Only load code from sources that may run code in this process anyway."},
     {nullptr, nullptr, 0, nullptr}};

@@ -87,8 +87,8 @@ struct Job {
   alignas(64) std::atomic<int64_t> next{0};
   std::atomic<int32_t> result{0};
   std::atomic<int32_t> participants{1};
-  // Workers inside, plus kWaiting once the caller sleeps until they have left. One word, because a worker must not touch the
-  // job after the subtraction that lets the caller go.
+  // Workers inside, plus kWaiting once the caller sleeps until they have left. One word, because a worker must not
+  // touch the job after the subtraction that lets the caller go.
   alignas(64) std::atomic<int32_t> active{0};
   Job* next_job = nullptr;
 
@@ -148,7 +148,7 @@ class Pool {
     size_.store(static_cast<int>(workers_.size()) + 1, std::memory_order_relaxed);
   }
 
-  // For exit: joins the workers, but lets those go their way that are caught in a long chunk of a thread nobody waits for.
+  // For exit: joins the workers, unless some are caught in a long chunk of a thread that nobody waits for.
   void stop_within(std::chrono::milliseconds time) {
     std::lock_guard<std::mutex> resizing(resize_mutex_);
     size_.store(1, std::memory_order_relaxed);
@@ -181,7 +181,8 @@ class Pool {
     job->next_job = jobs_;
     jobs_ = job;
     lock_.unlock();
-    // Sequentially consistent with `sleepers_`: either the worker about to sleep sees the new epoch, or we see it sleeping.
+    // Sequentially consistent with `sleepers_`: either the worker about to sleep sees the new epoch, or we see it
+    // sleeping.
     epoch_.fetch_add(1, std::memory_order_seq_cst);
     int sleepers = sleepers_.load(std::memory_order_seq_cst);
     if (sleepers == 0) return;
@@ -260,8 +261,8 @@ class Pool {
   std::vector<std::thread> workers_;
 };
 
-// The pool is made when first needed, and again in a forked child, which has none of its threads. It is never destroyed:
-// other threads may still be running when static objects die.
+// The pool is made when first needed, and again in a forked child, which has none of its threads. It is never
+// destroyed: other threads may still be running when static objects die.
 std::atomic<Pool*> the_pool{nullptr};
 std::atomic<int> wanted_threads{0};  // 0: the default
 std::atomic<bool> shut_down{false};
@@ -359,7 +360,7 @@ int default_num_threads() {
     char* end = nullptr;
     long n = std::strtol(text, &end, 10);
     if (end != text && *end == '\0' && n >= 1 && n <= 4096) return static_cast<int>(n);
-    std::fprintf(stderr, "velax: VELAX_NUM_THREADS=%s is not a number of threads (1 to 4096), so it is ignored\n", text);
+    std::fprintf(stderr, "velax: VELAX_NUM_THREADS=%s is not a number of threads (1 to 4096) and is ignored\n", text);
   }
   int n = 1;
   cpu_set_t set;

@@ -4,12 +4,13 @@
 
 namespace velax {
 
-// Works on [lo, hi); `participant` is unique among the threads on this job, in [0, num_threads()). Nonzero stops the job.
+// Works on [lo, hi); `participant` is unique among the threads on this job, in [0, num_threads()). Nonzero stops
+// the job.
 using ChunkFn = int32_t (*)(void* env, int64_t lo, int64_t hi, int64_t participant);
 
-// Runs `fn` over [0, total) in chunks of `grain` and returns when all is done: 0, or the nonzero result of one
-// chunk (the chunks not begun by then are skipped). The caller works too, and works alone if the range is one chunk, the pool has one
-// thread, or it is itself inside a chunk. Needs no GIL, and must not hold it if a chunk may take it.
+// Runs `fn` over [0, total) in chunks of `grain` and returns when all is done: 0, or the nonzero result of one chunk
+// (the chunks not begun by then are skipped). The caller works too, and works alone if the range is one chunk, the pool
+// has one thread, or it is itself inside a chunk. Needs no GIL, and must not hold it if a chunk may take it.
 int32_t parallel_for(int64_t total, int64_t grain, ChunkFn fn, void* env);
 
 // The same over a callable `int32_t f(lo, hi, participant)`.

@@ -151,11 +151,13 @@ class Decoder {
       int64_t room = 0;
       switch (kind) {
         case SlotKind::kInput:
-          if (index >= static_cast<int64_t>(p.input_nbytes.size())) fail("slot %lld: there is no input %lld", LL(i), LL(index));
+          if (index >= static_cast<int64_t>(p.input_nbytes.size()))
+            fail("slot %lld: there is no input %lld", LL(i), LL(index));
           room = p.input_nbytes[index];
           break;
         case SlotKind::kOutput:
-          if (index >= static_cast<int64_t>(p.outputs.size())) fail("slot %lld: there is no output %lld", LL(i), LL(index));
+          if (index >= static_cast<int64_t>(p.outputs.size()))
+            fail("slot %lld: there is no output %lld", LL(i), LL(index));
           if (p.outputs[index].kind == OutputKind::kForward) {
             fail("slot %lld: output %lld is forwarded from an input and has no memory of its own", LL(i), LL(index));
           }
@@ -266,7 +268,8 @@ class Decoder {
         in.nparams = word_list("extents", &in.params);
         in.x = plain("total");
         in.y = plain("grain");
-        if (in.x < 0 || in.y < 1) fail("block %lld: a launch over %lld in chunks of %lld", LL(where_), LL(in.x), LL(in.y));
+        if (in.x < 0 || in.y < 1)
+          fail("block %lld: a launch over %lld in chunks of %lld", LL(where_), LL(in.x), LL(in.y));
         p.max_buffers = std::max(p.max_buffers, in.nslots);
         break;
       case static_cast<int>(Opcode::kCopy): {
@@ -289,9 +292,11 @@ class Decoder {
         in.a = slot();
         in.b = slot();
         for (uint32_t s : {in.a, in.b}) {
-          if (p.slots[s].kind != SlotKind::kArena) fail("block %lld: a swap of slot %u, not in the arena", LL(where_), s);
+          if (p.slots[s].kind != SlotKind::kArena)
+            fail("block %lld: a swap of slot %u, not in the arena", LL(where_), s);
         }
-        if (p.slots[in.a].nbytes != p.slots[in.b].nbytes) fail("block %lld: a swap of slots of different sizes", LL(where_));
+        if (p.slots[in.a].nbytes != p.slots[in.b].nbytes)
+          fail("block %lld: a swap of slots of different sizes", LL(where_));
         break;
       case static_cast<int>(Opcode::kCall):
         in.target = operand("function", static_cast<int64_t>(p.functions.size()));

@@ -63,7 +63,14 @@ using LibraryFn = int32_t (*)(Ctx* ctx, void** buffers, const int64_t* params);
 enum class SlotKind : uint8_t { kInput = 0, kOutput = 1, kArena = 2, kLiteral = 3 };
 enum class OutputKind : uint8_t { kFresh = 0, kForward = 1, kAlias = 2 };
 enum class Opcode : uint8_t {
-  kLaunch = 1, kCopy = 2, kSwap = 3, kCall = 4, kWhile = 5, kLoop = 6, kCond = 7, kCallback = 8,
+  kLaunch = 1,
+  kCopy = 2,
+  kSwap = 3,
+  kCall = 4,
+  kWhile = 5,
+  kLoop = 6,
+  kCond = 7,
+  kCallback = 8,
 };
 
 struct Slot {
@@ -82,14 +89,14 @@ struct Output {
 // One decoded instruction; its lists are ranges of Program::operands and Program::words.
 struct Instruction {
   Opcode op;
-  uint32_t target;      // kernel, function, callback; cond block of WHILE; body of LOOP
-  uint32_t a, b;        // COPY dst, src; SWAP a, b; WHILE pred slot, body; LOOP counter slot, reverse; COND index slot
-  uint32_t nslots;      // buffers of LAUNCH and CALL; inputs of CALLBACK; blocks of COND
-  uint32_t nslots2;     // outputs of CALLBACK
-  uint32_t slots;       // start in Program::operands of the slot (or block) list(s)
-  uint32_t params;      // start in Program::words of extents or params
+  uint32_t target;   // kernel, function, callback; cond block of WHILE; body of LOOP
+  uint32_t a, b;     // COPY dst, src; SWAP a, b; WHILE pred slot, body; LOOP counter slot, reverse; COND index slot
+  uint32_t nslots;   // buffers of LAUNCH and CALL; inputs of CALLBACK; blocks of COND
+  uint32_t nslots2;  // outputs of CALLBACK
+  uint32_t slots;    // start in Program::operands of the slot (or block) list(s)
+  uint32_t params;   // start in Program::words of extents or params
   uint32_t nparams;
-  int64_t x, y, z;      // LAUNCH total, grain; COPY dst_offset, src_offset, nbytes; LOOP trip count
+  int64_t x, y, z;  // LAUNCH total, grain; COPY dst_offset, src_offset, nbytes; LOOP trip count
 };
 
 struct Block {

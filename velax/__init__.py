@@ -23,6 +23,7 @@ from velax._lang.devices import (
     process_indices as process_indices,
 )
 from velax._lang.dtypes import float0 as float0
+from velax._lang.meshes import make_mesh as make_mesh, set_mesh as set_mesh
 from velax._lang.shardings import NamedSharding as NamedSharding, PartitionSpec as P
 from velax._lang.source import name_scope as named_scope
 from velax._lang.trace import ensure_compile_time_eval as ensure_compile_time_eval, typeof as typeof
@@ -88,9 +89,9 @@ def __getattr__(name):
 
 
 def _context_managers():
-    from velax._lang.config import __all__ as names
+    from velax._lang.config import CONTEXT_MANAGERS
 
-    return names
+    return CONTEXT_MANAGERS
 
 
 def __dir__():

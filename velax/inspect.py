@@ -14,7 +14,7 @@ def compile_log():
     """Collect a record of every compilation inside.
 
     Yields:
-      A list of `CompileRecord`: ``name``, ``n_equations``, ``kernels``, ``compiled`` (those not cached), ``seconds`` by phase, ``from_cache``.
+      A list of `CompileRecord`: ``name``, ``n_equations``, ``kernels``, ``compiled`` (those not cached), ``seconds`` by phase, ``source``.
 
     Example:
       >>> import velax, velax.inspect, velax.numpy as jnp

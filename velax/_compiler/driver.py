@@ -1,45 +1,53 @@
-"""From a closed jaxpr to something that runs: graph building, the pipeline, object code, loading.
+"""From a closed jaxpr to something that runs: graph building, the pipeline, object code, loading, and the caches around them.
 
-`compile_jaxpr` reads as the recipe. The caches stand around it: a program that is known under its key (canonical jaxpr, donation, configuration, target)
-skips every pass and LLVM; otherwise each kernel that is known under its text skips LLVM.
+A program known under its key (canonical jaxpr, donation, target) skips every pass and LLVM, in this process or from disk; otherwise each kernel known under its
+text skips LLVM. So a warm start reads files and loads machine code, and imports neither the passes nor llvmlite.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from velax import _native
 from velax._compiler.build_graph import build_graph, physical_aval
-from velax._compiler.pipeline import CompiledProgram, Options, compile_graph
+from velax._compiler.cache import disk_cache, key_hash
 from velax._compiler.target import Target, host_target
-from velax._ir.loops import Kernel
-from velax._ir.loops_text import canonical_text
-from velax._ir.program import encode
 from velax._lang import dtypes
+from velax._lang.canonical import NotCanonicalError, canonical_bytes
 from velax._lang.jaxpr import ClosedJaxpr
 
-__all__ = ["CompiledJaxpr", "compile_jaxpr", "on_compile"]
+__all__ = ["CompileRecord", "CompiledJaxpr", "clear_memory_cache", "compile_jaxpr", "on_compile"]
 
 #: called with a `CompileRecord` after each compilation
 on_compile: list[Callable[[CompileRecord], None]] = []
 
-_loaded_kernels: dict[tuple[str, Target], Any] = {}
-
 
 @dataclass(slots=True)
 class CompileRecord:
-    """What a compilation did and how long each part took, in seconds."""
+    """What a compilation did and how long each part took, in seconds.
+
+    Attributes:
+      name: of the function.
+      n_equations: of its jaxpr, outermost level.
+      kernels: the program's kernels.
+      compiled: those that LLVM compiled now.
+      seconds: phase -> seconds.
+      source: where the program came from: "compiled", "disk" or "memory".
+    """
 
     name: str
     n_equations: int
-    kernels: list[str]
-    compiled: list[str]
+    kernels: list[str] = field(default_factory=list)
+    compiled: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    from_cache: bool = False
+    source: str = "compiled"
 
     @property
     def total(self) -> float:
@@ -52,16 +60,14 @@ class CompiledJaxpr:
 
     Attributes:
       executable: takes the kept arguments, then the constants.
-      kept: positions of the arguments that the program reads.
+      kept: positions of the arguments that the program reads; None for all.
       consts: captured arrays that it reads.
-      program: the compiled program, for inspection.
-      record: times.
+      record: what was done.
     """
 
     executable: Any
-    kept: list[int]
+    kept: list[int] | None
     consts: list[Any]
-    program: CompiledProgram | None
     record: CompileRecord
 
 
@@ -75,6 +81,17 @@ class _Clock:
         self._last = now
 
 
+_executables: OrderedDict[str, Any] = OrderedDict()
+_loaded_kernels: dict[tuple[str, Target], Any] = {}
+_MAX_EXECUTABLES = 2048
+
+
+def clear_memory_cache() -> None:
+    """Forget the programs of this process (entries on disk stay)."""
+    _executables.clear()
+    _loaded_kernels.clear()
+
+
 def compile_jaxpr(closed: ClosedJaxpr, donated: Sequence[bool] = (), name: str = "", keep_unused: bool = False) -> CompiledJaxpr:
     """Compile a closed jaxpr for this machine.
 
@@ -82,57 +99,159 @@ def compile_jaxpr(closed: ClosedJaxpr, donated: Sequence[bool] = (), name: str =
       closed: the function; its constants become inputs of the program.
       donated: for each argument, whether its memory may be reused.
       name: of the function, for records.
-      keep_unused: whether arguments that the program does not read are inputs all the same.
+      keep_unused: accepted; arguments that the program does not read cost nothing as inputs.
 
     Returns:
       The `CompiledJaxpr`.
     """
-    record = CompileRecord(name, len(closed.jaxpr.eqns), [], [])
+    record = CompileRecord(name, len(closed.jaxpr.eqns))
     clock = _Clock(record)
     target = host_target()
-    graph, module = build_graph(closed)
-    n_args = len(closed.in_avals)
-    clock.lap("graph")
-    donated_inputs = frozenset(i for i, d in enumerate(donated) if d)
-    compiled = compile_graph(graph, target, Options(donated_inputs))
-    clock.lap("passes")
-    kernels = _load(compiled, target, record)
-    clock.lap("llvm")
-    avals = [physical_aval(a) for a in closed.in_avals]
-    in_avals = [(a.shape, a.dtype, a.weak_type) for a in avals]
-    in_avals += [(node.shape, dtypes.dtype_of_ir_name(node.dtype), False) for node in graph.inputs[n_args:]]
-    out_avals = [(a.shape, a.dtype, a.weak_type) for a in map(physical_aval, closed.out_avals)]
-    executable = _native.Executable(
-        encode(compiled.program), kernels, module.callbacks, in_avals, out_avals, sorted(donated_inputs)
-    )
-    clock.lap("load")
+    key = _program_key(closed, donated, target)
+    consts = list({id(c): c for c in closed.consts if _is_array(c)}.values())
+    clock.lap("key")
+    executable = _executables.get(key) if key else None
+    if executable is not None:
+        _executables.move_to_end(key)
+        record.source = "memory"
+    if executable is None and key:
+        executable = _from_disk(key, closed, consts, donated, target, record)
+        clock.lap("disk")
+    if executable is None:
+        executable, consts = _compile(closed, consts, donated, key, target, record, clock)
+    if key and not _has_callbacks(executable):
+        _executables[key] = executable
+        if len(_executables) > _MAX_EXECUTABLES:
+            _executables.popitem(last=False)
     for observer in on_compile:
         observer(record)
-    return CompiledJaxpr(executable, list(range(n_args)), [as_array(c) for c in module.consts], compiled, record)
+    return CompiledJaxpr(executable, None if not consts else list(range(len(closed.in_avals))), [as_array(c) for c in consts], record)
 
 
-def _load(compiled: CompiledProgram, target: Target, record: CompileRecord) -> list[Any]:
+def _is_array(const) -> bool:
+    return not isinstance(const, (bool, int, float, complex, np.generic))
+
+
+def _has_callbacks(executable) -> bool:
+    return bool(getattr(executable, "callbacks", ()))
+
+
+def _program_key(closed: ClosedJaxpr, donated: Sequence[bool], target: Target) -> str | None:
+    """The program's hash, or None for one that holds Python functions."""
+    try:
+        text = canonical_bytes(closed)
+    except NotCanonicalError:
+        return None
+    return key_hash("program", text, repr(tuple(donated)), repr(target))
+
+
+def _avals(closed: ClosedJaxpr, consts):
+    """The types of the program's inputs and outputs, as the executable takes them."""
+    ins = [physical_aval(a) for a in closed.in_avals]
+    in_avals = [(a.shape, a.dtype, a.weak_type) for a in ins]
+    in_avals += [(tuple(c.shape), np.dtype(dtypes.canonicalize_dtype(c.dtype)), False) for c in map(_physical, consts)]
+    return in_avals, [(a.shape, a.dtype, a.weak_type) for a in map(physical_aval, closed.out_avals)]
+
+
+def _physical(const):
+    return const._base_array if hasattr(const, "_base_array") else const
+
+
+def _executable(program: bytes, kernels, callbacks, closed, consts, donated):
+    in_avals, out_avals = _avals(closed, consts)
+    return _native.Executable(program, kernels, callbacks, in_avals, out_avals, [i for i, d in enumerate(donated) if d])
+
+
+# -- compiling --------------------------------------------------------------------------------------------------------------
+
+
+def _compile(closed, consts, donated, key, target, record, clock):
+    from velax._compiler.pipeline import Options, compile_graph  # a warm start needs no passes
+    from velax._ir.program import encode
+
+    graph, module = build_graph(closed)
+    clock.lap("graph")
+    compiled = compile_graph(graph, target, Options(frozenset(i for i, d in enumerate(donated) if d)))
+    clock.lap("passes")
+    kernels, names = _load_kernels(compiled, target, record)
+    clock.lap("llvm")
+    program = encode(compiled.program)
+    nested = len(module.consts) != len(consts)
+    executable = _executable(program, kernels, module.callbacks, closed, module.consts, donated)
+    if key and not module.callbacks and not nested:
+        cache = disk_cache()
+        if cache is not None:
+            head = json.dumps({"kernels": names}).encode()
+            cache.store("program", key, len(head).to_bytes(8, "little") + head + program)
+    clock.lap("load")
+    return executable, module.consts
+
+
+def _load_kernels(compiled, target: Target, record: CompileRecord):
     """The program's kernels, loaded. A kernel is known by its text; those not seen before are compiled, all of them together."""
-    names = {name: kernel_name(k) for name, k in compiled.kernels.items()}
-    missing = {names[n]: k for n, k in compiled.kernels.items() if (names[n], target) not in _loaded_kernels}
+    from velax._ir.loops_text import canonical_text
+
+    texts = {name: canonical_text(k) for name, k in compiled.kernels.items()}
+    names = {name: "k_" + key_hash("kernel", text, repr(target))[:32] for name, text in texts.items()}
+    cache = disk_cache()
+    missing = {}
+    for name, kernel in compiled.kernels.items():
+        hashed = names[name]
+        if (hashed, target) not in _loaded_kernels and hashed not in missing and not _load_stored(hashed, target, cache):
+            missing[hashed] = kernel
     if missing:
-        from velax._compiler.objects import compile_kernels  # a warm start does not need emission and LLVM
+        from velax._compiler.objects import compile_kernels  # imports llvmlite
 
         for name, image in compile_kernels([replace(k, name=n) for n, k in missing.items()], target).items():
             _loaded_kernels[name, target] = _native.load_object(image).symbol(name)
+            if cache is not None:
+                cache.store("kernel", name, image)
     record.kernels = [names[n] for n in compiled.program.kernels]
     record.compiled = list(missing)
-    return [_loaded_kernels[name, target] for name in record.kernels]
+    return [_loaded_kernels[n, target] for n in record.kernels], record.kernels
 
 
-def kernel_name(kernel: Kernel) -> str:
-    """The name of a kernel by its content, the same in every process."""
-    return "k_" + hashlib.blake2b(canonical_text(kernel).encode(), digest_size=12).hexdigest()
+def _load_stored(name: str, target: Target, cache) -> bool:
+    """Load a kernel's object code from disk, if it is there and whole."""
+    if cache is None:
+        return False
+    image = cache.load("kernel", name)
+    if image is None:
+        return False
+    try:
+        _loaded_kernels[name, target] = _native.load_object(image).symbol(name)
+    except (ValueError, KeyError):
+        cache.drop("kernel", name)
+        return False
+    return True
+
+
+def _from_disk(key, closed, consts, donated, target, record):
+    """The executable of a stored program whose kernels are all there, or None."""
+    cache = disk_cache()
+    payload = cache.load("program", key) if cache is not None else None
+    if payload is None:
+        return None
+    try:
+        n = int.from_bytes(payload[:8], "little")
+        names = json.loads(payload[8 : 8 + n])["kernels"]
+        kernels = []
+        for name in names:
+            if (name, target) not in _loaded_kernels and not _load_stored(name, target, cache):
+                return None
+            kernels.append(_loaded_kernels[name, target])
+        executable = _executable(payload[8 + n :], kernels, [], closed, consts, donated)
+    except (ValueError, KeyError, TypeError):
+        cache.drop("program", key)
+        return None
+    record.kernels, record.source = names, "disk"
+    return executable
 
 
 def as_array(x):
     """A captured value as a native array."""
+    x = _physical(x)
     if isinstance(x, _native.ArrayImpl):
         return x
     dtype = dtypes.canonicalize_dtype(x.dtype)
-    return _native.array_from_numpy(x.astype(dtype, copy=False), False)
+    return _native.array_from_numpy(np.asarray(x, dtype=dtype, order="C"), False)

@@ -8,7 +8,16 @@ the CPU's registers is split by LLVM into independent chains, which is how a ker
 from __future__ import annotations
 
 from velax._compiler.emit_core import Out, Value
-from velax._compiler.emit_memory import IMPURE, Memory, Place, VectorLoop, memory_bytes, operands
+from velax._compiler.emit_memory import IMPURE, Memory, Place, VectorLoop
+from velax._compiler.emit_scan import (
+    constant_offset,
+    lanes_of,
+    loaded_buffers,
+    operation_count,
+    outer_reductions,
+    scratch_layout,
+)
+from velax._compiler.split_lanes import split_lanes
 from velax._compiler.target import Target
 from velax._ir.floats import FORMATS
 from velax._ir.loops import (
@@ -22,9 +31,7 @@ from velax._ir.loops import (
     Bitcast,
     Buffer,
     Cast,
-    Const,
     Expr,
-    Extent,
     Fma,
     For,
     If,
@@ -68,30 +75,7 @@ def emit_function(kernel: Kernel, target: Target, section: str = "") -> tuple[st
 
 def scratch_bytes(kernel: Kernel) -> int:
     """Bytes of per-thread scratch memory that a call of ``kernel`` uses."""
-    return _scratch_layout(kernel.body)[1]
-
-
-def _scratch_layout(body) -> tuple[dict[Buffer, int], int]:
-    """Offsets of scratch buffers; blocks that are not alive together share memory."""
-    offsets: dict[Buffer, int] = {}
-
-    def walk(stmts, start: int, lanes: int) -> int:
-        peak = start
-        for s in stmts:
-            kind = type(s)
-            if kind is Alloc and s.buffer.space == "scratch":
-                offsets[s.buffer] = start
-                start += memory_bytes(s.buffer, lanes)
-                peak = max(peak, start)
-            elif kind is For:
-                peak = max(peak, walk(s.body, start, _lanes(s.width) if s.kind == "vector" else lanes))
-            elif kind is If:
-                peak = max(peak, walk(s.then, start, lanes), walk(s.orelse, start, lanes))
-            elif kind is While:
-                peak = max(peak, walk((*s.cond_block, *s.body), start, lanes))
-        return peak
-
-    return offsets, walk(body, 0, 0)
+    return scratch_layout(kernel.body)[1]
 
 
 class _Emitter(Memory):
@@ -104,6 +88,8 @@ class _Emitter(Memory):
         self.stored_memo: dict[int, frozenset[Buffer]] = {}
         self.lane_ops: dict[tuple, str] = {}
         self.interrupt: str | None = None
+        #: rewritten loops, kept alive: what is stored in a block is remembered by the block's identity
+        self.split_parts: list[tuple] = []
         self.statements = {
             Let: self._let, Store: self._store, Reduce: self._reduce, For: self._for, While: self._while, If: self._if,
             Alloc: self._alloc,
@@ -112,7 +98,7 @@ class _Emitter(Memory):
     def function(self, section: str) -> str:
         kernel = self.kernel
         self.written = {b for b in self._stored(kernel.body, keep_local=True)}
-        self.loaded = _loaded(kernel.body)
+        self.loaded = loaded_buffers(kernel.body)
         for k, buffer in enumerate(kernel.params):
             self.prologue.append(f"  %buffer_p{k} = getelementptr ptr, ptr %buffers, i64 {k}")
             self.prologue.append(f"  %buffer{k} = load ptr, ptr %buffer_p{k}, align 8")
@@ -160,7 +146,7 @@ class _Emitter(Memory):
         group = stmts[first : first + stride]
         if len(group) < stride or any(type(t) is not Store or t.buffer is not s.buffer for t in group):
             return 0
-        if any(_offset(t.index, s.index) != k for k, t in enumerate(group)):
+        if any(constant_offset(t.index, s.index) != k for k, t in enumerate(group)):
             return 0
         values = [self.value(t.value) for t in group]
         self.store_interleaved(s.buffer, stride, self.base(s.index)[0], values)
@@ -255,7 +241,7 @@ class _Emitter(Memory):
 
     def _scratch_pointer(self, buffer: Buffer, number: int) -> Value:
         if self.scratch_offsets is None:
-            self.scratch_offsets = _scratch_layout(self.kernel.body)[0]
+            self.scratch_offsets = scratch_layout(self.kernel.body)[0]
             self.prologue.append("  %scratch_p = getelementptr i8, ptr %ctx, i64 8")
             self.prologue.append("  %scratch = load ptr, ptr %scratch_p, align 8")
         offset = self.scratch_offsets[buffer]
@@ -520,7 +506,13 @@ class _Emitter(Memory):
     def _vector_loop(self, s: For) -> None:
         if self.vector is not None:
             raise ValueError(f"kernel {self.kernel.name}: vector loop {s.var.name} inside vector loop {self.vector.var.name}")
-        lanes, stored = _lanes(s.width), self._stored(s.body)
+        if s.width & (s.width - 1):
+            parts = split_lanes(s)
+            if parts is not None:
+                self.split_parts.append(parts)
+                self.block(parts)
+                return
+        lanes, stored = lanes_of(s.width), self._stored(s.body)
         start, stop = self.value(s.start), self.value(s.stop)
         accumulators = self._open_accumulators(s)
 
@@ -581,12 +573,12 @@ class _Emitter(Memory):
         if start.const is not None and stop.const is not None:
             return False
         wanted = self.kernel.attributes.get("fold_tail")
-        return self.target.vector_bytes == 64 and (_size(s.body) > _SHORT_BODY if wanted is None else bool(wanted))
+        return self.target.vector_bytes == 64 and (operation_count(s.body) > _SHORT_BODY if wanted is None else bool(wanted))
 
     def _open_accumulators(self, s: For) -> list[tuple]:
         """One vector of partial results for each outer element that the body reduces into."""
         found: dict[tuple, tuple] = {}
-        for r in _outer_reductions(s.body):
+        for r in outer_reductions(s.body):
             buffer = r.buffer
             if buffer.space == "register":
                 if self.place_of(buffer).pointer is not None:
@@ -601,7 +593,7 @@ class _Emitter(Memory):
         for key, (op, _) in found.items():
             if self.lane_ops.setdefault(key, op) != op:
                 raise ValueError(f"kernel {self.kernel.name}: {key[0].name} is reduced by {op} and {self.lane_ops[key]} at once")
-            self.state[key] = self.splat(self.identity(op, key[0].dtype), _lanes(s.width))
+            self.state[key] = self.splat(self.identity(op, key[0].dtype), lanes_of(s.width))
         return [(key, op, index) for key, (op, index) in found.items()]
 
     def _close_accumulators(self, accumulators) -> None:
@@ -719,117 +711,3 @@ class _Emitter(Memory):
         result = self.stride(s.cond) != 0
         self.places = places
         return result
-
-
-def _offset(e: Expr, base: Expr) -> int | None:
-    """``e - base`` where both are one expression plus a constant."""
-    if e is base:
-        return 0
-    x, a = (e.x, e.y.value) if type(e) is Binary and e.op == "add" and type(e.y) is Const else (e, 0)
-    y, b = (base.x, base.y.value) if type(base) is Binary and base.op == "add" and type(base.y) is Const else (base, 0)
-    return a - b if _equal(x, y) else None
-
-
-def _equal(x: Expr, y: Expr) -> bool:
-    """Whether two indexes are built alike from the same variables."""
-    if x is y:
-        return True
-    if type(x) is not type(y):
-        return False
-    if type(x) is Const:
-        return x.value == y.value and x.dtype == y.dtype
-    if type(x) is Binary:
-        return x.op == y.op and _equal(x.x, y.x) and _equal(x.y, y.y)
-    return type(x) is Extent and x.k == y.k
-
-
-def _loaded(stmts) -> set[Buffer]:
-    """Buffers that any expression of ``stmts`` reads."""
-    found: set[Buffer] = set()
-    seen: set[Expr] = set()
-
-    def walk(*roots: Expr) -> None:
-        stack = list(roots)
-        while stack:
-            e = stack.pop()
-            if e not in seen:
-                seen.add(e)
-                if type(e) is Load:
-                    found.add(e.buffer)
-                    stack.append(e.index)
-                else:
-                    stack.extend(operands(e))
-
-    def block(stmts) -> None:
-        for s in stmts:
-            kind = type(s)
-            if kind is For:
-                walk(s.start, s.stop)
-                block(s.body)
-            elif kind is If:
-                walk(s.cond)
-                block(s.then)
-                block(s.orelse)
-            elif kind is While:
-                block(s.cond_block)
-                walk(s.cond)
-                block(s.body)
-            elif kind is Let:
-                walk(s.value)
-            elif kind is not Alloc:
-                walk(s.index, s.value)
-                if kind is Reduce:
-                    found.add(s.buffer)
-
-    block(stmts)
-    return found
-
-
-def _lanes(width: int) -> int:
-    """The lanes used for a vector loop of ``width``: a power of two, because LLVM takes other vectors apart into scalars."""
-    return 1 << width.bit_length() - 1
-
-
-def _size(stmts) -> int:
-    """Distinct operations in ``stmts``, those of unrolled loops once for each copy."""
-    count, seen = 0, set()
-    for s in stmts:
-        kind = type(s)
-        if kind is For:
-            copies = 1
-            if s.kind == "unrolled":
-                copies = len(range(s.start.value, s.stop.value, s.step))
-            count += copies * _size(s.body)
-            continue
-        if kind is If:
-            count += _size(s.then) + _size(s.orelse)
-            continue
-        if kind is While:
-            count += _size(s.cond_block) + _size(s.body)
-            continue
-        stack = [s.value] if kind is not Alloc else []
-        while stack:
-            e = stack.pop()
-            if e not in seen:
-                seen.add(e)
-                parts = operands(e)
-                count += bool(parts) or type(e) is Load
-                stack.extend(parts)
-    return count
-
-
-def _outer_reductions(stmts, local: frozenset = frozenset()):
-    """The reductions in ``stmts`` into buffers allocated outside."""
-    local = local | {s.buffer for s in stmts if type(s) is Alloc}
-    for s in stmts:
-        kind = type(s)
-        if kind is Reduce:
-            if s.buffer not in local:
-                yield s
-        elif kind is For:
-            yield from _outer_reductions(s.body, local)
-        elif kind is If:
-            yield from _outer_reductions(s.then, local)
-            yield from _outer_reductions(s.orelse, local)
-        elif kind is While:
-            yield from _outer_reductions((*s.cond_block, *s.body), local)

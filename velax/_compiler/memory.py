@@ -363,7 +363,9 @@ class _Planner:
         if not isinstance(step, LaunchStep):
             return False
         written = [v for v in step.writes if v.storage is new]
-        read = [v for v in step.values if v.storage is old and v not in step.writes]
+        if any(v.storage is old for v in step.writes):
+            return False
+        read = [v for v in step.values if v.storage is old]
         return bool(written) and all((w, r) in step.aligned for w in written for r in read)
 
     def _swap(self, step: CopyStep, loops) -> None:

@@ -156,6 +156,8 @@ def loop_statements(kernel: _Kernel, node: Node, consts: list, carries: list[Mem
     """A ``while`` or ``loop`` over ``carries`` (register buffers or mutable memory), which hold the initial and then the final values."""
     if node.op == "loop":
         length = node.attrs["length"]
+        if length == 0:
+            return []
         i = loops.Var("i")
         counter = lb.sub(lb.c(length - 1), i) if node.attrs["reverse"] else i
         with kernel.only_mutable(carry.buffer for carry in carries):

@@ -7,6 +7,7 @@ level are compiled as one module, every function in a section of its own, and th
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sys
 import time
@@ -21,7 +22,7 @@ __all__ = ["assembly", "codegen_level", "compile_kernels", "target_machine"]
 
 #: what generated code may import: LLVM turns copying loops into the first three, lacking instructions into the others
 _IMPORTS = frozenset(
-    ["memcpy", "memmove", "memset"]
+    ["memcpy", "memmove", "memset", "__extendhfsf2", "__truncsfhf2"]
     + [f"{name}{kind}" for name in ("fma", "floor", "ceil", "trunc", "rint") for kind in ("", "f")]
 )
 
@@ -126,7 +127,7 @@ def _compile_level(kernels: list[Kernel], target: Target, level: int, stats: lis
             raise RuntimeError(f"kernel {name}: generated code imports {', '.join(sorted(unknown))}, which nothing provides")
     times.append(time.perf_counter())
     if stats is not None:
-        steps = [round((b - a) * 1e3, 3) for a, b in zip(times, times[1:])]
+        steps = [round((b - a) * 1e3, 3) for a, b in itertools.pairwise(times)]
         record = dict(zip(("emit_ms", "parse_ms", "codegen_ms", "split_ms"), steps))
         stats.append({"kernels": list(objects), "level": level, **record})
     return objects

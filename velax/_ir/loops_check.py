@@ -296,9 +296,8 @@ class _Checker:
             return
         shared = not self.depends(s.index)
         if type(s) is Reduce:
-            if shared:
-                if self.reductions.setdefault(buffer, s.op) != s.op:
-                    self.fail(f"{buffer.name} is reduced by {self.reductions[buffer]} and by {s.op} in one vector loop")
+            if shared and self.reductions.setdefault(buffer, s.op) != s.op:
+                self.fail(f"{buffer.name} is reduced by {self.reductions[buffer]} and by {s.op} in one vector loop")
             return
         self.accesses.add(buffer)
         if buffer.space == "register":

@@ -137,41 +137,36 @@ class Tracer:
 
     # -- conversions that need the value ------------------------------------------------------------------------------
 
-    def _concrete(self, error):
-        value = self.to_concrete_value()
-        if value is None:
-            check_scalar_conversion(self)
-            raise error(self)
-        return value
-
     def __bool__(self):
+        value = self.to_concrete_value()
+        if value is not None:
+            return bool(value)
         if self.aval.shape and self.aval.size != 1:
             raise ValueError("The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()")
-        return bool(self._concrete(errors.TracerBoolConversionError))
+        raise errors.TracerBoolConversionError(self)
+
+    # A Python number forgets the derivative, so these raise also where the primal is known.
 
     def __int__(self):
-        return int(self._concrete(lambda t: errors.ConcretizationTypeError(t, _with_function("int"))))
+        raise _conversion_error(self, "int")
 
     def __float__(self):
-        return float(self._concrete(lambda t: errors.ConcretizationTypeError(t, _with_function("float"))))
+        raise _conversion_error(self, "float")
 
     def __complex__(self):
-        return complex(self._concrete(lambda t: errors.ConcretizationTypeError(t, _with_function("complex"))))
+        raise _conversion_error(self, "complex")
 
     def __index__(self):
-        return self._concrete(errors.TracerIntegerConversionError).__index__()
+        raise errors.TracerIntegerConversionError(self)
 
     def __array__(self, *args, **kwargs):
-        value = self.to_concrete_value()
-        if value is None:
-            raise errors.TracerArrayConversionError(self)
-        return np.asarray(value, *args, **kwargs)
+        raise errors.TracerArrayConversionError(self)
 
     def tolist(self):
-        return self._concrete(lambda t: errors.ConcretizationTypeError(t, _with_function("tolist() method"))).tolist()
+        raise errors.ConcretizationTypeError(self, "The tolist() method was called on a traced array.")
 
     def tobytes(self, order="C"):
-        return self._concrete(lambda t: errors.ConcretizationTypeError(t, _with_function("tobytes() method"))).tobytes(order)
+        raise errors.ConcretizationTypeError(self, "The tobytes() method was called on a traced array.")
 
     def block_until_ready(self):
         return self
@@ -221,16 +216,18 @@ def _describe(aval) -> str:
     return f"shape {aval.str_short()}" if isinstance(aval, ShapedArray) else str(aval)
 
 
-def _with_function(name: str) -> str:
-    return (
-        f"The problem arose with the `{name}` function. If trying to convert the data type of a value, try using "
-        f"`x.astype({name.split('(')[0]})` or `jnp.array(x, {name.split('(')[0]})` instead."
+def _conversion_error(tracer: Tracer, name: str) -> Exception:
+    check_scalar_conversion(tracer)
+    return errors.ConcretizationTypeError(
+        tracer,
+        f"The problem arose with the `{name}` function. If trying to convert the data type of a value, try using `x.astype({name})` or "
+        f"`jnp.array(x, {name})` instead.",
     )
 
 
 def check_scalar_conversion(x) -> None:
     if len(x.aval.shape) > 0 and x.aval.size != 1:
-        raise TypeError(f"Only scalar arrays can be converted to Python scalars; got {x.aval.ndim=}".replace("x.aval.ndim", "arr.ndim"))
+        raise TypeError(f"Only scalar arrays can be converted to Python scalars; got arr.ndim={x.aval.ndim}")
 
 
 Array.register_tracer(Tracer)
@@ -264,13 +261,12 @@ set_eval_trace(eval_trace)
 
 def escaped_tracer_error(tracer: Tracer, detail: str = "") -> Exception:
     """The error for a tracer used outside the transformation that made it."""
-    origin = tracer._origin_msg()
     message = (
         f"An intermediate value of {_describe(tracer.aval)} was used after the transformation that created it had ended"
         f"{' (' + detail + ')' if detail else ''}. A function passed to jit, grad, vmap, scan, ... must not store such values in globals, attributes or "
         f"closures: return them instead."
     )
-    return errors.UnexpectedTracerError(message + ("\n" + origin if origin else ""))
+    return errors.UnexpectedTracerError(message)
 
 
 # -- the current trace --------------------------------------------------------------------------------------------------

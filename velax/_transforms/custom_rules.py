@@ -239,6 +239,7 @@ def _flat_jvp(jvp, nondiff, in_tree, name, out_tree):
         out_tree[:] = [tree]
         return [*outs, *out_tangents]
 
+    flat.__name__ = _name(jvp)  # as the jaxpr prints it
     return flat
 
 
@@ -507,6 +508,7 @@ def _flat_fwd(fwd, in_tree, name, trees):
         trees[:] = [(out_tree, res_tree)]
         return [*residuals, *outs]
 
+    flat.__name__ = _name(fwd)
     return flat
 
 
@@ -532,6 +534,7 @@ def _flat_bwd(bwd, nondiff, in_tree, in_avals, name, trees):
             _match_cotangent(arg, ct, cts_in, name, bwd)
         return [_checked_cotangent(i, a, ct, name, bwd) for i, (a, ct) in enumerate(zip(in_avals, cts_in, strict=True))]
 
+    flat.__name__ = _name(bwd)
     return flat
 
 

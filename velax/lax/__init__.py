@@ -2,9 +2,14 @@
 
 from velax.lax import _register as _register
 from velax.lax._arithmetic import *
+from velax.lax._associative import *
 from velax.lax._comparison import *
+from velax.lax._contraction import *
+from velax.lax._indexing import *
+from velax.lax._reduce_general import *
 from velax.lax._reductions import *
 from velax.lax._scan import *
 from velax.lax._slicing import *
+from velax.lax._sorting import *
 from velax.lax._structural import *
 from velax.lax._transcendental import *

@@ -20,7 +20,14 @@ from velax._transforms.evaluate import jaxpr_as_fun, move_consts_to_inputs
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import zeros_like_aval
 from velax.lax._structural import convert_type
-from velax.tree_util import equality_errors, keystr, tree_flatten, tree_flatten_with_path, tree_structure, tree_unflatten
+from velax.tree_util import (
+    equality_errors,
+    keystr,
+    tree_flatten,
+    tree_flatten_with_path,
+    tree_structure,
+    tree_unflatten,
+)
 
 __all__ = [
     "argument_tree", "check_carry", "describe", "fill_outputs", "flatten_values", "give_result", "group", "message_lines", "path_of", "permuted",

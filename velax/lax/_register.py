@@ -25,7 +25,10 @@ def _full(aval, value):
         return np.zeros(aval.shape, dtypes.float0)
     if dtypes.is_extended(aval.dtype):
         return aval.dtype.full(aval.shape, value)
-    return structural.full(aval.shape, aval.dtype.type(value), aval.dtype)
+    if not aval.shape:
+        return aval.dtype.type(value)
+    number = aval.dtype.type(value)
+    return structural.full(aval.shape, number, aval.dtype) if aval.shape else number
 
 
 def _broadcast(x, size, axis):

@@ -9,7 +9,7 @@ import numpy as np
 
 from velax._lang.avals import ShapedArray, shaped_array
 from velax._lang.config import config
-from velax._lang.effects import JaxprInputEffect, no_effects
+from velax._lang.effects import JaxprInputEffect
 from velax._lang.jaxpr import ClosedJaxpr, DropVar, Jaxpr, Literal, Var
 from velax._lang.primitive import define
 from velax._lang.trace import get_aval
@@ -38,7 +38,6 @@ __all__ = ["map", "scan", "scan_p"]
 
 
 def _scan_type(*avals, jaxpr, length, num_consts, num_carry, reverse, unroll):
-    consts, carry, xs = group(avals, num_consts, num_carry)
     expected = jaxpr.in_avals
     for i, (a, b) in enumerate(zip(avals, expected, strict=True)):
         shape = a.shape[1:] if i >= num_consts + num_carry else a.shape
@@ -69,7 +68,7 @@ def _jvp(primals, tangents, *, jaxpr, length, num_consts, num_carry, reverse, un
         derived, out = jvp_jaxpr(jaxpr, flags, [*carry, *[False] * n_ys])
         return (derived, flags), out
 
-    (derived, flags), carry_flags, out = _carry_fixpoint(num_consts, num_carry, nonzeros, step)
+    (derived, flags), _, out = _carry_fixpoint(num_consts, num_carry, nonzeros, step)
     n = len(primals)
     groups = (num_consts, num_carry, n - num_consts - num_carry)
     in_primal, in_tangent, start, t = [], [], 0, n
@@ -104,32 +103,16 @@ def _linearize(nonzeros, *primals, jaxpr, length, num_consts, num_carry, reverse
         return (split, flags), split.out_nonzeros
 
     (split, flags), _, out_nonzeros = _carry_fixpoint(num_consts, num_carry, nonzeros, step)
-    n_fixed = num_consts + num_carry
-    # a residual that is a constant stays one; one that is a slice of xs is read from xs; the others are stacked as results
-    stacked = [i is None or num_consts <= i < n_fixed for i in split.forwarded]
-    primal = split.primal.jaxpr
-    computed = iter(primal.outvars[split.n_outs :])
-    extra = []
-    for i, s in zip(split.forwarded, stacked, strict=True):
-        var = next(computed) if i is None else primal.invars[i]
-        if s:
-            extra.append(var)
-    body = jaxpr.memo(
-        ("scan primal", tuple(flags), tuple(out_nonzeros)),
-        lambda: split.primal.replace(jaxpr=primal.replace(outvars=[*primal.outvars[: split.n_outs], *extra])),
-    )
+    key = (tuple(flags), tuple(out_nonzeros), num_consts, num_carry)
+    plan = jaxpr.memo(("scan linearize", *key), lambda: _ResidualPlan(split, flags, num_consts, num_carry))
+    early = eval_jaxpr(plan.early, [], *primals[:num_consts])
+    consts = [early[i] if computed else primals[i] for computed, i in plan.consts]
     outs = scan_p.bind(
-        *primals, jaxpr=body, length=length, num_consts=num_consts, num_carry=num_carry, reverse=reverse, unroll=unroll
+        *consts, *primals[num_consts:], jaxpr=plan.body, length=length, num_consts=len(consts), num_carry=num_carry, reverse=reverse, unroll=unroll
     )
-    results, residual_ys = outs[: split.n_outs], iter(outs[split.n_outs :])
-    residuals = [next(residual_ys) if s else primals[i] for i, s in zip(split.forwarded, stacked, strict=True)]
-    invariant = [not s and i < num_consts for i, s in zip(split.forwarded, stacked, strict=True)]
-    n_res = len(residuals)
-    c_t, carry_t, x_t = (sum(f) for f in group(flags, num_consts, num_carry))
-    fixed = [k for k in range(n_res) if invariant[k]]
-    sliced = [k for k in range(n_res) if not invariant[k]]
-    order = [*fixed, *range(n_res, n_res + c_t), *range(n_res + c_t, n_res + c_t + carry_t), *sliced, *range(n_res + c_t + carry_t, n_res + c_t + carry_t + x_t)]
-    linear_body = jaxpr.memo(("scan tangent", tuple(flags), tuple(out_nonzeros)), lambda: permuted(split.tangent, order))
+    results, stacked = outs[: split.n_outs], outs[split.n_outs :]
+    fixed = [early[i] if computed else primals[i] for computed, i in plan.fixed]
+    sliced = [primals[i] if given else stacked[i] for given, i in plan.sliced]
 
     def linear(*tangents):
         given = iter(tangents)
@@ -138,101 +121,214 @@ def _linearize(nonzeros, *primals, jaxpr, length, num_consts, num_carry, reverse
             for f, nz, p in zip(flags, nonzeros, primals, strict=True)
         ]
         consts, carry, xs = ([t for t in part if t is not None] for part in group(full, num_consts, num_carry))
-        args = [*(residuals[k] for k in fixed), *consts, *carry, *(residuals[k] for k in sliced), *xs]
         return scan_p.bind(
-            *args, jaxpr=linear_body, length=length, num_consts=len(fixed) + len(consts), num_carry=len(carry), reverse=reverse, unroll=unroll
-        )
+            *fixed, *consts, *carry, *sliced, *xs, jaxpr=plan.tangent, length=length, num_consts=len(fixed) + len(consts),
+            num_carry=len(carry), reverse=reverse, unroll=unroll,
+        )  # fmt: skip
 
     return results, out_nonzeros, linear
 
 
+class _ResidualPlan:
+    """How the residuals of a scan's body reach the tangent scan.
+
+    One computed from the constants alone is computed once, before the scan; one that is an input of the body is read from the scan's operand; the
+    others are stacked as results.
+
+    Attributes:
+      early: ``consts -> values`` that the body and the tangent body take as constants.
+      body: ``(*consts, *carry, *xs) -> (*carry, *ys, *stacked residuals)``.
+      consts: of the body, as ``fixed``.
+      tangent: ``(*fixed residuals, *consts', *carry', *sliced residuals, *xs') -> (*carry', *ys')``.
+      fixed: residuals that do not change: (whether early, position there or among the scan's operands).
+      sliced: residuals of each step: (whether an operand, its position or that among the stacked ones).
+    """
+
+    def __init__(self, split, flags, num_consts, num_carry):
+        primal = split.primal.jaxpr
+        consts = primal.invars[:num_consts]
+        invariant, early_eqns, late_eqns = set(consts), [], []
+        wanted = {v for v in primal.outvars[split.n_outs :] if isinstance(v, Var)}
+        for eqn in primal.eqns:
+            if not eqn.effects and all(isinstance(x, Literal) or x in invariant for x in eqn.invars):
+                early_eqns.append(eqn)
+                invariant.update(eqn.outvars)
+            else:
+                late_eqns.append(eqn)
+        # only what residuals need moves out of the body, with what it is computed from
+        needed = wanted & (invariant - set(consts))
+        moved = []
+        for eqn in reversed(early_eqns):
+            if any(v in needed for v in eqn.outvars):
+                moved.append(eqn)
+                needed.update(x for x in eqn.invars if isinstance(x, Var))
+        moved_ids = {id(e) for e in moved}
+        made = {v for e in moved for v in e.outvars}
+        kept_eqns = [e for e in primal.eqns if id(e) not in moved_ids]
+        read = {x for e in kept_eqns for x in e.invars} | set(primal.outvars[: split.n_outs])
+        read = {x for x in read if isinstance(x, Var)}
+        early_vars = [v for e in reversed(moved) for v in e.outvars if v in read or v in wanted]
+        self.early = Jaxpr([], consts, early_vars, moved[::-1])
+        early_position = {v: i for i, v in enumerate(early_vars)}
+        self.consts = [(True, i) for v, i in early_position.items() if v in read]
+
+        computed = iter(primal.outvars[split.n_outs :])
+        stacked, self.fixed, self.sliced, fixed_at, sliced_at = [], [], [], [], []
+        for k, i in enumerate(split.forwarded):
+            var = next(computed) if i is None else primal.invars[i]
+            if i is not None and i < num_consts:
+                self.fixed.append((False, i))
+                fixed_at.append(k)
+            elif i is None and isinstance(var, Var) and var in made:
+                self.fixed.append((True, early_position[var]))
+                fixed_at.append(k)
+            elif i is not None and i >= num_consts + num_carry:
+                self.sliced.append((True, i))
+                sliced_at.append(k)
+            else:
+                self.sliced.append((False, len(stacked)))
+                stacked.append(var)
+                sliced_at.append(k)
+        read.update(v for v in stacked if isinstance(v, Var))
+        self.consts += [(False, i) for i, v in enumerate(consts) if v in read]
+        const_vars = [early_vars[i] if computed else consts[i] for computed, i in self.consts]
+        outvars = [*primal.outvars[: split.n_outs], *stacked]
+        body = primal.replace(invars=[*const_vars, *primal.invars[num_consts:]], outvars=outvars, eqns=kept_eqns)
+        self.body = ClosedJaxpr(body, split.primal.consts)
+
+        n_res = len(split.forwarded)
+        c_t, carry_t, x_t = (sum(f) for f in group(flags, num_consts, num_carry))
+        starts = (n_res, n_res + c_t, n_res + c_t + carry_t)
+        order = [*fixed_at, *range(starts[0], starts[2]), *sliced_at, *range(starts[2], starts[2] + x_t)]
+        self.tangent = permuted(split.tangent, order)
+
+
 def _transpose(cts, *args, jaxpr, length, num_consts, num_carry, reverse, unroll):
     linear = [type(x) is UndefinedPrimal for x in args]
-    c_lin, carry_lin, x_lin = group(linear, num_consts, num_carry)
-    if not all(carry_lin):
-        return _transpose_with_known_carry(cts, args, linear, jaxpr, length, num_consts, num_carry, reverse, unroll)
+    if all(type(ct) is Zero for ct in cts):
+        return [Zero(x.aval.to_tangent_aval()) if lin else None for x, lin in zip(args, linear, strict=True)]
+    known = _known_carries(jaxpr, linear, num_consts, num_carry)
+    if known:
+        return _transpose_beside_known_carries(known, cts, args, linear, jaxpr, length, num_consts, num_carry, reverse, unroll)
+    has_ct = tuple(type(ct) is not Zero for ct in cts[num_carry:])
+    if not all(has_ct):
+        smaller, used = dce_closed(jaxpr, [*[True] * num_carry, *has_ct])
+        if not all(used):
+            return _transpose_used(smaller, used, cts, args, linear, length, num_consts, num_carry, reverse, unroll)
+    c_lin, _, x_lin = group(linear, num_consts, num_carry)
     ct_carry = [instantiate_zeros(ct) for ct in cts[:num_carry]]
-    ct_ys = [instantiate_zeros(ct) for ct in cts[num_carry:]]
+    ct_ys = [ct for ct in cts[num_carry:] if type(ct) is not Zero]
     consts, _, xs = group(list(args), num_consts, num_carry)
     c_res = [x for x, lin in zip(consts, c_lin, strict=True) if not lin]
     x_res = [x for x, lin in zip(xs, x_lin, strict=True) if not lin]
     ct_consts = [zeros_like_aval(x.aval.to_tangent_aval()) for x, lin in zip(consts, c_lin, strict=True) if lin]
-    body = jaxpr.memo(("scan transpose", tuple(linear)), lambda: _transposed_body(jaxpr, c_lin, x_lin, num_consts, num_carry))
+    key = ("scan transpose", tuple(c_lin), tuple(x_lin), has_ct, num_carry)
+    body = jaxpr.memo(key, lambda: _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry))
     outs = scan_p.bind(
         *c_res, *ct_consts, *ct_carry, *ct_ys, *x_res, jaxpr=body, length=length, num_consts=len(c_res),
         num_carry=len(ct_consts) + num_carry, reverse=not reverse, unroll=unroll,
     )  # fmt: skip
-    given_consts, given_carry, given_xs = (iter(part) for part in _fold(outs, (len(ct_consts), num_carry)))
+    given_consts, given_carry, given_xs = group(outs, len(ct_consts), num_carry)
+    given_consts, given_xs = iter(given_consts), iter(given_xs)
     return [
         *(next(given_consts) if lin else None for lin in c_lin),
-        *given_carry,
+        *(ct if lin else None for ct, lin in zip(given_carry, linear[num_consts:], strict=False)),
         *(next(given_xs) if lin else None for lin in x_lin),
     ]
 
 
-def _transposed_body(jaxpr, c_lin, x_lin, num_consts, num_carry):
-    """``(c_res, ct_consts, ct_carry, ct_ys, x_res) -> (ct_consts, ct_carry, ct_xs)`` of one step."""
-    in_avals = jaxpr.in_avals
-    c_avals, carry_avals, x_avals = group(in_avals, num_consts, num_carry)
-    out_avals = jaxpr.out_avals
+def _transpose_used(smaller, used, cts, args, linear, length, num_consts, num_carry, reverse, unroll):
+    """Transpose what the results with cotangents need."""
+    keep = [u or num_consts <= i < num_consts + num_carry for i, u in enumerate(used)]
+    given = iter(smaller.jaxpr.invars)
+    names = [next(given) if u else None for u in used]
+    invars = [v or Var(get_aval(x) if not lin else x.aval) for v, x, lin, k in zip(names, args, linear, keep, strict=True) if k]
+    body = smaller.memo(("scan transpose used", num_consts), lambda: smaller.replace(jaxpr=smaller.jaxpr.replace(invars=invars)))
+    results = iter(
+        _transpose(
+            [ct for i, ct in enumerate(cts) if i < num_carry or type(ct) is not Zero], *(x for x, k in zip(args, keep, strict=True) if k),
+            jaxpr=body, length=length, num_consts=sum(keep[:num_consts]), num_carry=num_carry, reverse=reverse, unroll=unroll,
+        )
+    )  # fmt: skip
+    return [next(results) if k else Zero(x.aval.to_tangent_aval()) if lin else None for x, lin, k in zip(args, linear, keep, strict=True)]
+
+
+def _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry):
+    """``(c_res, ct_consts, ct_carry, nonzero ct_ys, x_res) -> (ct_consts, ct_carry, ct_xs)`` of one step."""
+    c_avals, carry_avals, x_avals = group(jaxpr.in_avals, num_consts, num_carry)
+    out_carry, out_ys = group(jaxpr.out_avals, num_carry)
     n_c_res, n_c_lin = c_lin.count(False), c_lin.count(True)
-    n_ys = len(out_avals) - num_carry
 
     def run(*args):
-        c_res, ct_consts, ct_carry, ct_ys, x_res = group(list(args), n_c_res, n_c_lin, num_carry, n_ys)
-        c_given, x_given = iter(c_res), iter(x_res)
+        c_res, ct_consts, ct_carry, ct_ys, x_res = group(list(args), n_c_res, n_c_lin, num_carry, sum(has_ct))
+        c_given, x_given, y_given = iter(c_res), iter(x_res), iter(ct_ys)
         operands = [
             *(UndefinedPrimal(a) if lin else next(c_given) for lin, a in zip(c_lin, c_avals, strict=True)),
             *(UndefinedPrimal(a) for a in carry_avals),
             *(UndefinedPrimal(a) if lin else next(x_given) for lin, a in zip(x_lin, x_avals, strict=True)),
         ]
+        ct_ys = [next(y_given) if has else Zero(a.to_tangent_aval()) for has, a in zip(has_ct, out_ys, strict=True)]
         results = backward_pass(jaxpr.jaxpr, jaxpr.consts, operands, [*ct_carry, *ct_ys])
         d_consts, d_carry, d_xs = group(results, num_consts, num_carry)
         d_consts = [ct for ct, lin in zip(d_consts, c_lin, strict=True) if lin]
-        summed = [old if type(new) is Zero else ops.add(old, new) for old, new in zip(ct_consts, d_consts, strict=True)]
-        return [*summed, *map(instantiate_zeros, d_carry), *(instantiate_zeros(ct) for ct, lin in zip(d_xs, x_lin, strict=True) if lin)]
+        summed = [add_tangents(old, new) for old, new in zip(ct_consts, d_consts, strict=True)]
+        d_xs = [ct for ct, lin in zip(d_xs, x_lin, strict=True) if lin]
+        return [*summed, *(instantiate_zeros(ct) for ct in (*d_carry, *d_xs))]
 
     pick = lambda avals, flags, want: [a for a, f in zip(avals, flags, strict=True) if f == want]
     tangent = lambda avals: [a.to_tangent_aval() for a in avals]
     avals = [
-        *pick(c_avals, c_lin, False), *tangent(pick(c_avals, c_lin, True)), *tangent(out_avals[:num_carry]), *tangent(out_avals[num_carry:]),
+        *pick(c_avals, c_lin, False), *tangent(pick(c_avals, c_lin, True)), *tangent(out_carry), *tangent(pick(out_ys, has_ct, True)),
         *pick(x_avals, x_lin, False),
     ]  # fmt: skip
     return trace_to_jaxpr(run, [a.strip_weak_type() for a in avals])
 
 
-def _transpose_with_known_carry(cts, args, linear, jaxpr, length, num_consts, num_carry, reverse, unroll):
-    """Some carries are not linear (counters): run their part first, saving each step's value, then transpose with these as slices."""
-    carry_lin = linear[num_consts : num_consts + num_carry]
-    known_carry = [i for i, lin in enumerate(carry_lin) if not lin]
-    used = [i in known_carry for i in range(num_carry)] + [False] * (len(jaxpr.out_avals) - num_carry)
-    smaller, used_inputs = dce_closed(jaxpr, used)
-    wanted = [*range(num_consts), *(num_consts + i for i in known_carry), *range(num_consts + num_carry, len(args))]
-    if any(u and (linear[i] or i not in wanted) for i, u in enumerate(used_inputs)):
-        raise NotImplementedError("scan: a carry that is not linear depends on linear inputs, so the scan cannot be transposed")
-    invars = smaller.jaxpr.invars
-    given = iter(invars)
-    by_position = {i: next(given) for i, u in enumerate(used_inputs) if u}
-    body_in = [by_position.get(i) or Var(jaxpr.in_avals[i]) for i in wanted if not linear[i]]
-    carry_vars = [v for i, v in zip([i for i in wanted if not linear[i]], body_in, strict=True) if num_consts <= i < num_consts + num_carry]
-    body = smaller.replace(jaxpr=smaller.jaxpr.replace(invars=body_in, outvars=[*smaller.jaxpr.outvars, *carry_vars]))
-    operands = [args[i] for i in wanted if not linear[i]]
-    n_c = sum(not lin for lin in linear[:num_consts])
-    outs = scan_p.bind(*operands, jaxpr=body, length=length, num_consts=n_c, num_carry=len(known_carry), reverse=reverse, unroll=unroll)
-    histories = outs[len(known_carry) :]
-    # the known carries become slices of xs
-    n_fixed = num_consts + num_carry
-    lin_carry = [i for i in range(num_carry) if carry_lin[i]]
-    order = [*range(num_consts), *(num_consts + i for i in lin_carry), *range(n_fixed, len(args)), *(num_consts + i for i in known_carry)]
-    order_out = [*lin_carry, *range(num_carry, len(jaxpr.out_avals))]
-    reduced = permuted(jaxpr, order, order_out)
-    new_args = [*(args[i] for i in order[: len(order) - len(known_carry)]), *histories]
+def _known_carries(jaxpr, linear, num_consts, num_carry) -> list[int]:
+    """Carries that do not depend on linear inputs, such as counters. One that starts from a known value (a zero tangent) but takes up linear
+    values on the way is linear all the same."""
+    candidates = [i for i in range(num_carry) if not linear[num_consts + i]]
+    if not candidates:
+        return []
+    n_outs = len(jaxpr.out_avals)
+    reads = {}
+    for i in candidates:
+        _, used = dce_closed(jaxpr, [k == i for k in range(n_outs)])
+        reads[i] = [k for k, u in enumerate(used) if u]
+    known = set(candidates)
+    while True:
+        lost = {
+            i for i in known
+            if any(k - num_consts not in known if num_consts <= k < num_consts + num_carry else linear[k] for k in reads[i])
+        }  # fmt: skip
+        if not lost:
+            return sorted(known)
+        known -= lost
+
+
+def _transpose_beside_known_carries(known, cts, args, linear, jaxpr, length, num_consts, num_carry, reverse, unroll):
+    """Run the known carries on their own, saving each step's value, then transpose with these as slices."""
+    n_outs, n_fixed = len(jaxpr.out_avals), num_consts + num_carry
+    smaller, used = dce_closed(jaxpr, [i in known for i in range(n_outs)])
+    position = {i: v for i, v in zip((i for i, u in enumerate(used) if u), smaller.jaxpr.invars, strict=True)}
+    inputs = sorted({*position, *(num_consts + i for i in known)})
+    invars = [position.get(i) or Var(jaxpr.in_avals[i]) for i in inputs]
+    carry_vars = [v for i, v in zip(inputs, invars, strict=True) if num_consts <= i < n_fixed]
+    body = smaller.replace(jaxpr=smaller.jaxpr.replace(invars=invars, outvars=[*smaller.jaxpr.outvars, *carry_vars]))
+    outs = scan_p.bind(
+        *(args[i] for i in inputs), jaxpr=body, length=length, num_consts=sum(i < num_consts for i in inputs), num_carry=len(known),
+        reverse=reverse, unroll=unroll,
+    )  # fmt: skip
+    histories = outs[len(known) :]
+    rest = [i for i in range(num_carry) if i not in known]
+    order = [*range(num_consts), *(num_consts + i for i in rest), *range(n_fixed, len(args))]
+    reduced = permuted(jaxpr, [*order, *(num_consts + i for i in known)], [*rest, *range(num_carry, n_outs)])
     results = _transpose(
-        [*(cts[i] for i in lin_carry), *cts[num_carry:]], *new_args, jaxpr=reduced, length=length, num_consts=num_consts,
-        num_carry=len(lin_carry), reverse=reverse, unroll=unroll,
+        [*(cts[i] for i in rest), *cts[num_carry:]], *(args[i] for i in order), *histories, jaxpr=reduced, length=length,
+        num_consts=num_consts, num_carry=len(rest), reverse=reverse, unroll=unroll,
     )  # fmt: skip
     full: list = [None] * len(args)
-    for i, ct in zip(order[: len(order) - len(known_carry)], results, strict=False):
+    for i, ct in zip(order, results, strict=False):
         full[i] = ct
     return full
 
@@ -263,6 +359,8 @@ def _batch(axis_data, args, dims, *, jaxpr, length, num_consts, num_carry, rever
 def _dce(used_outputs, eqn):
     p = eqn.params
     num_consts, num_carry = p["num_consts"], p["num_carry"]
+    if any(isinstance(e, JaxprInputEffect) for e in eqn.effects):  # effects name inputs by position
+        return [True] * len(eqn.invars), eqn
     used_carry, used_ys = list(used_outputs[:num_carry]), list(used_outputs[num_carry:])
     while True:
         smaller, used_inputs = dce_closed(p["jaxpr"], [*used_carry, *used_ys])
@@ -284,15 +382,19 @@ def _dce(used_outputs, eqn):
         for v, u, w in zip(eqn.outvars, [*used_carry, *used_ys], used_outputs, strict=True)
         if u
     ]
-    return keep, eqn.replace(invars=[x for x, k in zip(eqn.invars, keep, strict=True) if k], outvars=outvars, params=params)
+    invars = [x for x, k in zip(eqn.invars, keep, strict=True) if k]
+    return keep, eqn.replace(invars=invars, outvars=outvars, params=params, effects=smaller.effects)
 
 
 def _lower(ctx, *args, jaxpr, length, num_consts, num_carry, reverse, unroll):
     consts, init, xs = group(list(args), num_consts, num_carry)
+    dummy = not jaxpr.out_avals
+    if dummy:
+        jaxpr, init = give_result(jaxpr, num_consts), [ctx.builder.literal(False, "bool")]
     body = ctx.subgraph(jaxpr)
     outs = ctx.builder.scan(body, consts, init, xs, length, reverse)
     ctx.keep(outs, [body])
-    return outs
+    return outs[1:] if dummy else outs
 
 
 scan_p = define(
@@ -339,34 +441,73 @@ def scan(f: Callable, init, xs=None, length: int | None = None, reverse: bool = 
     """
     if not callable(f):
         raise TypeError("lax.scan: f argument should be a callable.")
-    x_leaves, x_tree = flatten_values("scan", xs)
+    x_leaves, x_tree = flatten_values(xs)
     length = _scan_length(x_leaves, length)
     if config.jax_disable_jit:
         return _scan_in_python(f, init, xs, length, reverse)
-    init_leaves, init_tree = flatten_values("scan", init)
+    init_leaves, init_tree = flatten_values(init)
     x_avals = [_slice_aval(get_aval(x)) for x in x_leaves]
-    arg_tree = tree_structure((tree_unflatten(init_tree, [0] * len(init_leaves)), tree_unflatten(x_tree, [0] * len(x_leaves))))
-    for _ in range(3):
+    arg_tree = argument_tree(init_tree, x_tree)
+    for _ in range(2):
         init_avals = [get_aval(x) for x in init_leaves]
         jaxpr, consts, out_tree = trace_body("scan", f, arg_tree, [*init_avals, *x_avals])
-        out = out_tree.children()
-        if len(out) != 2 or out_tree.node_data()[0] not in (tuple, list):
-            raise TypeError(f"scan body output must be a pair, got {tree_unflatten(out_tree, jaxpr.out_avals)}. Return (carry, y); y may be None.")
-        carry_tree, y_tree = out
-        n_carry = carry_tree.num_leaves
-        carry_avals = jaxpr.out_avals[:n_carry]
-        if carry_tree == init_tree:
-            init_leaves, changed = strengthen(init_leaves, init_avals, carry_avals)
-            if changed:
-                continue
-        break
-    check_carry("scan", init_tree, init_avals, carry_tree, carry_avals, part="body function")
+        carry_tree, y_tree = _pair(out_tree, jaxpr.out_avals)
+        carry_avals = jaxpr.out_avals[: carry_tree.num_leaves]
+        if carry_tree != init_tree:
+            break
+        init_leaves, changed = promote_carry(init_leaves, init_avals, carry_avals)
+        if not changed:
+            break
+    check_carry("scan body function", f, init_tree, init_avals, carry_tree, carry_avals)
     steps = operator.index(unroll) if not isinstance(unroll, bool) else (length if unroll else 1)
-    outs = scan_p.bind(
-        *consts, *init_leaves, *x_leaves, jaxpr=jaxpr, length=length, num_consts=len(consts), num_carry=n_carry, reverse=bool(reverse),
-        unroll=max(1, steps),
-    )  # fmt: skip
+    if steps < 0:
+        raise ValueError("`unroll` must be a `bool` or a positive `int`.")
+    outs = _bind_scan(jaxpr, consts, init_leaves, x_leaves, length, bool(reverse), max(1, steps))
+    n_carry = len(init_leaves)
     return tree_unflatten(carry_tree, outs[:n_carry]), tree_unflatten(y_tree, outs[n_carry:])
+
+
+def _pair(out_tree, out_avals):
+    children = out_tree.children()
+    if len(children) != 2:
+        raise TypeError(f"scan body output must be a pair, got {tree_unflatten(out_tree, [_Shown(a) for a in out_avals])}.")
+    return children
+
+
+class _Shown:
+    """An aval that shows itself briefly inside a container."""
+
+    def __init__(self, aval):
+        self._aval = aval
+
+    def __repr__(self):
+        return str(self._aval)
+
+
+def _bind_scan(jaxpr, consts, init, xs, length, reverse, unroll) -> list:
+    """All results, with what needs no loop taken out of it: carries that never change become constants, ys that are slices of xs are those."""
+    n_consts, n_carry = len(consts), len(init)
+    invars, outvars = jaxpr.jaxpr.invars, jaxpr.jaxpr.outvars
+    fixed = [i for i in range(n_carry) if outvars[i] is invars[n_consts + i]]
+    x_position = {v: i for i, v in enumerate(invars[n_consts + n_carry :])}
+    taken = {i: init[i] for i in fixed}
+    for i, v in enumerate(outvars[n_carry:], n_carry):
+        if isinstance(v, Var) and v in x_position:
+            taken[i] = xs[x_position[v]]
+    kept = [i for i in range(len(outvars)) if i not in taken]
+    changing = [i for i in range(n_carry) if i not in taken]
+    order = [
+        *(n_consts + i for i in fixed), *range(n_consts), *(n_consts + i for i in changing), *range(n_consts + n_carry, len(invars)),
+    ]  # fmt: skip
+    if taken:
+        closed = jaxpr
+        jaxpr = closed.memo(("scan trimmed", n_consts, n_carry), lambda: permuted(closed, order, kept))
+    outs = scan_p.bind(
+        *(init[i] for i in fixed), *consts, *(init[i] for i in changing), *xs, jaxpr=jaxpr, length=length, num_consts=n_consts + len(fixed),
+        num_carry=len(changing), reverse=reverse, unroll=unroll,
+    ) if kept or jaxpr.effects else []  # fmt: skip
+    taken.update(zip(kept, outs, strict=True))
+    return [taken[i] for i in range(len(outvars))]
 
 
 def _scan_length(leaves, length) -> int:
@@ -374,7 +515,9 @@ def _scan_length(leaves, length) -> int:
     for x in leaves:
         aval = get_aval(x)
         if not isinstance(aval, ShapedArray) or not aval.shape:
-            raise ValueError(f"scan got value with no leading axis to scan over: {aval}. Scan over arrays with one entry a step; close over the others or carry them.")
+            raise ValueError(
+                f"scan got value with no leading axis to scan over: {aval}. Scan over arrays with one entry a step; close over the others or carry them."
+            )
         sizes.append(aval.shape[0])
     if length is not None:
         try:

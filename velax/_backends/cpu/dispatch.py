@@ -118,12 +118,17 @@ class _StageProgram:
         return self._cache(None, *leaves)
 
     def graph_text(self) -> str:
+        from velax._compiler.build_graph import build_graph
         from velax._ir.graph_text import print_graph  # only needed to look
 
-        return print_graph(self._compiled.program.graph)
+        return print_graph(build_graph(self._traced.jaxpr)[0])
 
     def program_text(self) -> str:
-        return str(self._compiled.program.program)
+        from velax._compiler.build_graph import build_graph
+        from velax._compiler.pipeline import compile_graph
+        from velax._compiler.target import host_target
+
+        return str(compile_graph(build_graph(self._traced.jaxpr)[0], host_target()).program)
 
     def cost_analysis(self):
         return {"flops": None, "program instructions": self._compiled.executable.num_instructions}

@@ -1,0 +1,121 @@
+"""Comparing functions of `velax.lax` with their namesakes of JAX: values, both modes of differentiation, batching."""
+
+import itertools
+
+import jax
+import numpy as np
+
+import velax
+from velax._lang.check import check_jaxpr
+
+#: the two implementations under one interface
+LIBRARIES = {"velax": velax, "jax": jax}
+
+
+def leaves(tree):
+    return velax.tree_util.tree_leaves(tree)
+
+
+def host(x):
+    """A result as a NumPy array that NumPy's comparisons read (narrow floats widened)."""
+    x = np.asarray(x)
+    return x.astype(np.float32) if x.dtype.kind == "V" or x.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2") else x
+
+
+def assert_same(ours, theirs, rtol=1e-5, atol=1e-5, what=""):
+    ours, theirs = leaves(ours), leaves(theirs)
+    assert len(ours) == len(theirs), f"{what}: {len(ours)} results against {len(theirs)}"
+    for x, y in zip(ours, theirs, strict=True):
+        assert x.dtype == y.dtype, f"{what}: {x.dtype} against {y.dtype}"
+        assert x.shape == y.shape, f"{what}: {x.shape} against {y.shape}"
+        if x.dtype == jax.dtypes.float0:
+            continue
+        np.testing.assert_allclose(host(x), host(y), rtol=rtol, atol=atol, err_msg=what)
+
+
+def is_differentiable(x):
+    return np.asarray(x).dtype.kind in "fcV"
+
+
+def random_like(x, seed=0):
+    """Random values of an array's type, in [-1, 1); float0 for integers."""
+    x, rng = np.asarray(x), np.random.default_rng(seed)
+    if not is_differentiable(x):
+        return np.zeros(x.shape, jax.dtypes.float0)
+    values = rng.uniform(-1, 1, x.shape)
+    if x.dtype.kind == "c":
+        values = values + 1j * rng.uniform(-1, 1, x.shape)
+    return values.astype(x.dtype)
+
+
+def compare(f, *args, grad=True, second=False, batch=True, jit=True, rtol=1e-5, atol=1e-5, axes=(None, 0, -1)):
+    """Compare ``f(library, *args)`` of both libraries.
+
+    Args:
+      f: the function; ``library`` is `velax` or `jax`.
+      *args: NumPy arrays.
+      grad: whether to compare derivatives.
+      second: whether to compare second derivatives (forward over reverse).
+      batch: whether to compare `vmap` over every choice of mapped arguments and axes.
+      jit: whether to compare the compiled function too, and check its jaxpr.
+      rtol, atol: tolerances.
+      axes: the axes to map.
+    """
+    run = lambda name, transform: transform(LIBRARIES[name])
+    both = lambda transform, what: assert_same(run("velax", transform), run("jax", transform), rtol, atol, what)
+    of = lambda lib: lambda *xs: f(lib, *xs)
+    args = [np.asarray(a) for a in args]
+    both(lambda lib: of(lib)(*args), "value")
+    if jit:
+        assert_same(velax.jit(of(velax))(*args), of(velax)(*args), rtol, atol, "jit")
+        check_jaxpr(velax.make_jaxpr(of(velax))(*args))
+    if grad:
+        tangents = [random_like(a, 10 + i) for i, a in enumerate(args)]
+        both(lambda lib: lib.jvp(of(lib), tuple(args), tuple(tangents)), "jvp")
+        both(lambda lib: vjp(lib, of(lib), args), "vjp")
+        for i, a in enumerate(args):  # one argument at a time: the other tangents are symbolic zeros
+            if len(args) > 1 and is_differentiable(a):
+                one = lambda lib, i=i: lambda x: f(lib, *args[:i], x, *args[i + 1 :])
+                both(lambda lib, one=one, i=i: lib.jvp(one(lib), (args[i],), (tangents[i],)), f"jvp of argument {i}")
+                both(lambda lib, one=one, i=i: vjp(lib, one(lib), [args[i]]), f"vjp of argument {i}")
+        if second:
+            both(lambda lib: lib.jvp(lambda *xs: vjp(lib, of(lib), xs), tuple(args), tuple(tangents)), "second derivative")
+    if batch:
+        compare_batched(f, args, axes, rtol, atol)
+
+
+def vjp(lib, f, args):
+    """Cotangents of the differentiable arguments for fixed random cotangents of the results."""
+    out, pull = lib.vjp(f, *args)
+    flat, tree = lib.tree_util.tree_flatten(out)
+    shaped = [np.zeros(x.shape, x.dtype) for x in flat]
+    cts = [random_like(x, 20 + i) for i, x in enumerate(shaped)]
+    return [ct for a, ct in zip(args, pull(lib.tree_util.tree_unflatten(tree, cts)), strict=True) if is_differentiable(np.zeros((), a.dtype))]
+
+
+def compare_batched(f, args, axes, rtol=1e-5, atol=1e-5, size=3):
+    """Compare `vmap` for every choice of mapped arguments."""
+    for dims in itertools.product(axes, repeat=len(args)):
+        if all(d is None for d in dims):
+            continue
+        stacked = [a if d is None else batched_values(a, d, size, i) for i, (a, d) in enumerate(zip(args, dims, strict=True))]
+        results = [lib.vmap(lambda *xs, lib=lib: f(lib, *xs), in_axes=dims)(*stacked) for lib in (velax, jax)]
+        assert_same(*results, rtol, atol, f"vmap {dims}")
+
+
+def batched_values(a, axis, size, seed):
+    """``size`` different arrays like ``a``, stacked: shuffled along the leading axis, which keeps indices in range."""
+    rng = np.random.default_rng(seed)
+    flat = [rng.permutation(a.reshape(-1)).reshape(a.shape) for _ in range(size)]
+    return np.stack(flat, axis if axis >= 0 else a.ndim)
+
+
+def both_raise(f, kind, phrase):
+    """``f`` raises ``kind`` with ``phrase`` in the message in both libraries."""
+    for lib in (velax, jax):
+        try:
+            f(lib)
+        except kind as e:
+            assert phrase in str(e), f"{lib.__name__}: {e}"
+        else:
+            raise AssertionError(f"{lib.__name__} raised nothing")

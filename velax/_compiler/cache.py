@@ -1,0 +1,173 @@
+"""The caches on disk: programs by their jaxpr, kernels by their text.
+
+A folder holds one file an entry, ``<kind>-<hash>``. The hash covers everything the content depends on: the canonical text, the target's features, and the version of
+Velax. A file is a header (magic, length, checksum) and the payload; it is written beside its place and renamed into it, so that readers see a whole entry or none. Machine
+code is loaded from here, so the folder must belong to the user and be writable by nobody else.
+
+An entry that fails its checksum is dropped and made anew; an I/O error never deletes anything: the cache warns once and goes on without. The folder is kept under
+``VELAX_CACHE_MAX_BYTES`` (1 GiB) by removing what was used least recently. ``VELAX_CACHE_DIR`` says where it is, ``VELAX_CACHE=0`` switches it off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import struct
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+__all__ = ["Cache", "VERSION", "disk_cache", "key_hash"]
+
+#: part of every key: raise it with every change of what the compiler produces for the same text
+VERSION = "velax-1"
+
+_HEADER = struct.Struct("<8sQ16s")
+_MAGIC = b"VELAXC01"
+_REFRESH_SECONDS = 3600.0  # an entry's time of use is written at most this often
+
+
+def key_hash(*parts: str | bytes) -> str:
+    """The hash of a key's parts, unambiguous in their boundaries."""
+    digest = hashlib.blake2b(digest_size=20)
+    for part in (VERSION, *parts):
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(struct.pack("<Q", len(data)))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+class Cache:
+    """A folder of entries.
+
+    Args:
+      folder: made if it does not exist, readable by the user alone.
+      max_bytes: kept under this by removing the least recently used entries.
+
+    Raises:
+      PermissionError: if the folder belongs to another user, or others may write into it.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int):
+        self.folder, self.max_bytes = folder, max_bytes
+        self._stored_since_trim = max_bytes  # the first store looks at the whole folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        info = folder.stat()
+        if info.st_uid != os.geteuid():
+            raise PermissionError(f"the cache folder {folder} belongs to another user (uid {info.st_uid})")
+        if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(f"the cache folder {folder} is writable by others (mode {stat.S_IMODE(info.st_mode):o}); run chmod 700 on it")
+
+    def load(self, kind: str, key: str) -> bytes | None:
+        """The payload of an entry, or None if there is none that is whole."""
+        path = self.folder / f"{kind}-{key}"
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            self._complain("read from", e)
+            return None
+        payload = data[_HEADER.size :]
+        if len(data) >= _HEADER.size:
+            magic, length, checksum = _HEADER.unpack_from(data)
+            if magic == _MAGIC and length == len(payload) and checksum == _checksum(payload):
+                self._mark_used(path)
+                return payload
+        self.drop(kind, key)
+        return None
+
+    def store(self, kind: str, key: str, payload: bytes) -> None:
+        """Publish an entry; a failure to is no error of the program."""
+        path = self.folder / f"{kind}-{key}"
+        try:
+            handle, temporary = tempfile.mkstemp(prefix=".new-", dir=self.folder)
+            try:
+                with os.fdopen(handle, "wb") as f:
+                    f.write(_HEADER.pack(_MAGIC, len(payload), _checksum(payload)))
+                    f.write(payload)
+                os.replace(temporary, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+        except OSError as e:
+            self._complain("write to", e)
+            return
+        self._stored_since_trim += len(payload)
+        if self._stored_since_trim > self.max_bytes // 8:
+            self._stored_since_trim = 0
+            self.trim()
+
+    def drop(self, kind: str, key: str) -> None:
+        """Remove an entry that turned out not to be what it should."""
+        with contextlib.suppress(OSError):
+            (self.folder / f"{kind}-{key}").unlink()
+
+    def trim(self) -> None:
+        """Remove least recently used entries until the folder is below 80% of the cap, if it is above it."""
+        entries = []
+        try:
+            for entry in os.scandir(self.folder):
+                info = entry.stat()
+                entries.append((info.st_mtime, info.st_size, entry.path))
+        except OSError:  # another process is trimming too
+            return
+        total = sum(size for _, size, _ in entries)
+        if total <= self.max_bytes:
+            return
+        for _, size, path in sorted(entries):
+            if total <= self.max_bytes * 0.8:
+                break
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+                total -= size
+
+    def _mark_used(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _REFRESH_SECONDS:
+                os.utime(path)
+
+    def _complain(self, what: str, error: OSError) -> None:
+        warnings.warn(
+            f"Velax could not {what} its cache folder {self.folder}: {error}. Programs are compiled without it; set VELAX_CACHE_DIR to a folder you can "
+            "write to, or VELAX_CACHE=0 to switch the cache off.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        _open.pop("cache", None)
+        _open["cache"] = None
+
+
+def _checksum(payload: bytes) -> bytes:
+    return hashlib.blake2b(payload, digest_size=16).digest()
+
+
+_open: dict[str, Cache | None] = {}
+
+
+def disk_cache() -> Cache | None:
+    """The cache of this process, or None where it is switched off or cannot be used (with a warning, once)."""
+    if "cache" not in _open:
+        _open["cache"] = _open_cache()
+    return _open["cache"]
+
+
+def _open_cache() -> Cache | None:
+    if os.environ.get("VELAX_CACHE", "1").lower() in ("0", "false", "off", "no"):
+        return None
+    folder = os.environ.get("VELAX_CACHE_DIR")
+    if not folder:
+        folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "velax")
+    try:
+        return Cache(Path(folder), int(os.environ.get("VELAX_CACHE_MAX_BYTES", 1 << 30)))
+    except OSError as e:
+        warnings.warn(
+            f"Velax compiles without its cache on disk: {e}. Set VELAX_CACHE_DIR to a folder that is yours alone, or VELAX_CACHE=0 to switch the cache off.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
