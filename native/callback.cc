@@ -120,8 +120,8 @@ int32_t run_callback(Frame& frame, const Instruction& in) {
   frame.acquire_gil();
   bool fine = call_and_store(frame, in);
   if (!fine) wrap_exception();
-  // Signals that came meanwhile were handled by the callback's own bytecodes, or are handled here: kernels that follow must
-  // not stop for them.
+  // Signals that came meanwhile were handled by the callback's own bytecodes, or are handled here: kernels that
+  // follow must not stop for them.
   if (fine && frame.watch != nullptr) fine = handle_signals();
   frame.release_gil();
   return fine ? 0 : kStopFailed;

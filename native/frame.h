@@ -35,14 +35,14 @@ struct ExecutableParts {
   std::vector<LibraryFunction> functions;
   std::vector<Callback> callbacks;  // owned references
   std::vector<AvalInfo*> in_avals, out_avals;
-  std::vector<uint8_t> donated;         // one per input
-  std::vector<int32_t> alias_of_input;  // the output that aliases each input, -1 for none
+  std::vector<uint8_t> donated;  // one per input
   bool releases_gil = false;
   bool holds_inputs = false;
 };
 
 struct Executable {
-  PyObject_HEAD vectorcallfunc vectorcall;
+  PyObject_HEAD
+  vectorcallfunc vectorcall;
   ExecutableParts* parts;  // nullptr only between allocation and a failed construction
 };
 

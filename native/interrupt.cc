@@ -97,7 +97,8 @@ struct Watch {
     ours.sa_mask = previous_action.sa_mask;
     if (sigaction(SIGINT, &ours, nullptr) != 0) return;
     armed.store(true);
-    // The execution may have ended meanwhile. Its end looks at `armed` after leaving `active`, so one of the two sees it.
+    // The execution may have ended meanwhile. Its end looks at `armed` after leaving `active`, so one of the two sees
+    // it.
     if (active.load() == 0) disarm();
   }
 

@@ -1,8 +1,9 @@
 // Sorting: least-significant-digit radix sort of keys mapped to unsigned integers.
 //
-// Two maps are used. The *ordered* map of floats keeps every bit and orders -NaN < -x < -0 < +0 < x < NaN; its inverse gives the value
-// back, so keys can be sorted alone. The *canonical* map makes zeros equal, and NaNs equal and last: the order that is
-// promised. `velax_sort` sorts by the first and puts zeros and NaNs right afterwards; `velax_argsort` sorts (canonical key, index).
+// Two maps are used. The *ordered* map of floats keeps every bit and orders -NaN < -x < -0 < +0 < x < NaN; its
+// inverse gives the value back, so keys can be sorted alone. The *canonical* map makes zeros equal, and NaNs equal
+// and last: the order that is promised. `velax_sort` sorts by the first and puts zeros and NaNs right afterwards;
+// `velax_argsort` sorts (canonical key, index).
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
@@ -62,7 +63,8 @@ struct FloatKey {
   static constexpr bool is_float = true;
   static constexpr U kSign = U(U{1} << (8 * sizeof(U) - 1));
   static constexpr int kSignBit = 8 * sizeof(U) - 1;
-  // Without branches: the signs of random numbers cannot be predicted. Negative numbers have all bits flipped, others the sign.
+  // Without branches: the signs of random numbers cannot be predicted. Negative numbers have all bits flipped, others
+  // the sign.
   static U ordered(U bits) { return bits ^ U(U(0 - (bits >> kSignBit)) | kSign); }
   static U value(U key) { return key ^ U(U((key >> kSignBit) - 1) | kSign); }
   static bool is_zero(U bits) { return U(bits & ~kSign) == 0; }
@@ -151,7 +153,8 @@ T* radix_sort(T* items, T* spare, int64_t n) {
                          : radix_sort_counting<int64_t>(items, spare, n);
 }
 
-// The same with all threads. Every chunk counts its own digits, so each knows where its items go, in the order of chunks.
+// The same with all threads. Every chunk counts its own digits, so each knows where its items go, in the order of
+// chunks.
 template <class T>
 T* parallel_radix_sort(T* items, T* spare, int64_t n) {
   constexpr int kPlaces = sizeof(T::key);

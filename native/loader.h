@@ -47,7 +47,8 @@ void* find_symbol(const std::string& name);  // nullptr if unknown
 // A Python object (heap type `velax._native.LoadedKernel`). `function` may be exchanged while programs run; the images
 // of all code it ever pointed to stay alive with it.
 struct LoadedKernel {
-  PyObject_HEAD std::atomic<KernelFn> function;
+  PyObject_HEAD
+  std::atomic<KernelFn> function;
   PyObject* name;
   std::vector<std::shared_ptr<CodeImage>> images;
 };

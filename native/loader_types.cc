@@ -14,7 +14,8 @@ PyTypeObject* loaded_kernel_type = nullptr;
 namespace {
 
 struct LoadedObject {
-  PyObject_HEAD std::shared_ptr<CodeImage> image;
+  PyObject_HEAD
+  std::shared_ptr<CodeImage> image;
 };
 
 PyTypeObject* loaded_object_type = nullptr;

@@ -1,5 +1,6 @@
-// The program: what the compiler hands to the executor. Plain data, no addresses; kernels by index into a table of names,
-// library functions by symbol name. `velax/_ir/program.py` is the Python form and writes the encoding read here.
+// The program: what the compiler hands to the executor. Plain data, no addresses; kernels by index into a table of
+// names, library functions by symbol name. `velax/_ir/program.py` is the Python form and writes the encoding read
+// here.
 //
 // Encoding: a stream of little-endian int64 words. A "string" is a word with its length in bytes, then the bytes padded
 // with zeros to whole words.
@@ -24,11 +25,11 @@
 //   COND     index_slot nblocks block...                      index: i32, clamped into [0, nblocks)
 //   CALLBACK id nin slot... nout slot...
 //
-// Outputs. FRESH memory comes from the allocator with unspecified contents. FORWARD output is input `input` itself: the
-// same buffer, not a copy, and it has no OUTPUT slot. ALIAS output starts with the contents of input `input`, and in this
-// frame the slots of that input and of this output are the same memory (so a write to one is seen through the other): the
-// input's own memory if the caller donated it, it is uniquely owned and nobody outside holds it; otherwise a copy. A
-// program therefore means the same whether or not the donation could be used.
+// Outputs. FRESH memory comes from the allocator with unspecified contents. FORWARD output is input `input` itself:
+// the same buffer, not a copy, and it has no OUTPUT slot. ALIAS output starts with the contents of input `input`, and
+// in this frame the slots of that input and of this output are the same memory (so a write to one is seen through the
+// other): the input's own memory if the caller donated it, it is uniquely owned and nobody outside holds it;
+// otherwise a copy. A program therefore means the same whether or not the donation could be used.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -63,14 +64,7 @@ using LibraryFn = int32_t (*)(Ctx* ctx, void** buffers, const int64_t* params);
 enum class SlotKind : uint8_t { kInput = 0, kOutput = 1, kArena = 2, kLiteral = 3 };
 enum class OutputKind : uint8_t { kFresh = 0, kForward = 1, kAlias = 2 };
 enum class Opcode : uint8_t {
-  kLaunch = 1,
-  kCopy = 2,
-  kSwap = 3,
-  kCall = 4,
-  kWhile = 5,
-  kLoop = 6,
-  kCond = 7,
-  kCallback = 8,
+  kLaunch = 1, kCopy = 2, kSwap = 3, kCall = 4, kWhile = 5, kLoop = 6, kCond = 7, kCallback = 8,
 };
 
 struct Slot {
@@ -89,14 +83,14 @@ struct Output {
 // One decoded instruction; its lists are ranges of Program::operands and Program::words.
 struct Instruction {
   Opcode op;
-  uint32_t target;   // kernel, function, callback; cond block of WHILE; body of LOOP
-  uint32_t a, b;     // COPY dst, src; SWAP a, b; WHILE pred slot, body; LOOP counter slot, reverse; COND index slot
-  uint32_t nslots;   // buffers of LAUNCH and CALL; inputs of CALLBACK; blocks of COND
-  uint32_t nslots2;  // outputs of CALLBACK
-  uint32_t slots;    // start in Program::operands of the slot (or block) list(s)
-  uint32_t params;   // start in Program::words of extents or params
+  uint32_t target;      // kernel, function, callback; cond block of WHILE; body of LOOP
+  uint32_t a, b;        // COPY dst, src; SWAP a, b; WHILE pred slot, body; LOOP counter slot, reverse; COND index slot
+  uint32_t nslots;      // buffers of LAUNCH and CALL; inputs of CALLBACK; blocks of COND
+  uint32_t nslots2;     // outputs of CALLBACK
+  uint32_t slots;       // start in Program::operands of the slot (or block) list(s)
+  uint32_t params;      // start in Program::words of extents or params
   uint32_t nparams;
-  int64_t x, y, z;  // LAUNCH total, grain; COPY dst_offset, src_offset, nbytes; LOOP trip count
+  int64_t x, y, z;      // LAUNCH total, grain; COPY dst_offset, src_offset, nbytes; LOOP trip count
 };
 
 struct Block {
@@ -127,7 +121,8 @@ struct Program {
   bool has_loops = false;    // any WHILE or LOOP
 };
 
-// Decodes and checks everything that is checkable without the kernels: every index, offset and size. Throws ProgramError.
+// Decodes and checks everything that is checkable without the kernels: every index, offset and size. Throws
+// ProgramError.
 std::unique_ptr<Program> decode_program(const void* data, size_t nbytes);
 
 }  // namespace velax

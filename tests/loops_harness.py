@@ -4,6 +4,7 @@ import ctypes
 
 import numpy as np
 
+from velax import _native
 from velax._compiler.emit import scratch_bytes
 from velax._compiler.objects import compile_kernels
 from velax._compiler.target import host_target
@@ -13,22 +14,16 @@ from velax._ir.loops import FLOATS, SIGNED, WIDTH
 _SIGNATURE = ctypes.CFUNCTYPE(
     ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
 )
-_LIBRARIES = []
+_LOADED = []
 
 
 def load(objects):
-    """Callables for a dict of symbol name -> object bytes."""
-    import llvmlite.binding as llvm
-
-    from velax._compiler.objects import target_machine
-
-    jit = llvm.create_lljit_compiler(target_machine(host_target(), 2))
+    """Callables for a dict of symbol name -> object bytes, through Velax's own loader."""
     functions = {}
     for name, image in objects.items():
-        builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process().export_symbol(name)
-        library = builder.link(jit, name)
-        _LIBRARIES.append((jit, library))
-        functions[name] = _SIGNATURE(library[name])
+        kernel = _native.load_object(image).symbol(name)
+        _LOADED.append(kernel)
+        functions[name] = _SIGNATURE(kernel.address)
     return functions
 
 

@@ -73,7 +73,12 @@ def test_dynamic_update_in_dim():
 
 @pytest.mark.parametrize("config", [((1, 2, 3), (0, -1, 0)), ((-1, 2, 0), (3, -2, 1)), ((0, 0, 0), (0, 0, 0)), ((-3, -2, 2), (1, 1, 0))])
 def test_pad(config):
-    compare(lambda lib, x, v: lib.lax.pad(x, v, config), values(4, 5), np.float32(2.5), axes=(None, 0))
+    compare(lambda lib, x, v: lib.lax.pad(x, v, config), values(4, 5), np.float32(2.5), axes=(None, 0), single=False)
+    compare(lambda lib, x: lib.lax.pad(x, np.float32(0), config), values(4, 5))
+    # JAX fails on the derivative with respect to the value alone
+    total, pull = velax.vjp(lambda v: velax.lax.pad(values(4, 5), v, config), np.float32(1))
+    padded = velax.lax.pad(np.zeros((4, 5), np.float32), np.float32(1), config)
+    np.testing.assert_allclose(pull(np.ones(total.shape, np.float32))[0], np.sum(padded))
 
 
 def test_concatenate_split():
@@ -305,7 +310,7 @@ def test_associative_scan_of_pairs_along_an_axis():
             return lib.lax.mul(q[0], p[0]), lib.lax.add(lib.lax.mul(q[0], p[1]), q[1])
 
         forward = lib.lax.associative_scan(affine, (a, b), axis=1)
-        return forward, lib.lax.associative_scan(affine, (a, b), axis=-1, reverse=True)
+        return forward, lib.lax.associative_scan(affine, (a, b), axis=1, reverse=True)
 
     a, b = (rng.uniform(-1, 1, (3, 7)).astype(np.float32) for _ in range(2))
     compare(f, a, b, axes=(None, 0))

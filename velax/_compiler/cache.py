@@ -20,7 +20,7 @@ import time
 import warnings
 from pathlib import Path
 
-__all__ = ["Cache", "VERSION", "disk_cache", "key_hash"]
+__all__ = ["VERSION", "Cache", "disk_cache", "key_hash"]
 
 #: part of every key: raise it with every change of what the compiler produces for the same text
 VERSION = "velax-1"

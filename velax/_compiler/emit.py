@@ -388,11 +388,12 @@ class _Emitter(Memory):
             out.lines.append(label + ":")
             out.lines.append(inner.lines)
             self.state.update(before)
-            self.push(inner)
+            floor, self.floor = self.floor, self.push(inner).depth
             run()
             values = self._merged(keys)
             self.line(f"br label %{join}")
             self.pop()
+            self.floor = floor
             incoming.append((values, inner.block))
         self.start_block(join)
         (a, a_block), (b, b_block) = incoming
@@ -430,7 +431,7 @@ class _Emitter(Memory):
         inner = Out(header)
         outer.lines.extend([entry.lines, f"  br label %{header}", header + ":", phis, inner.lines])
         self.push(entry)
-        scope = self.push(inner)
+        scope = self.push(inner, preheader=True)
         counter = Value(self.name(), "i64", 0, scope.depth)
         heads = {}
         for key in keys:
@@ -635,7 +636,7 @@ class _Emitter(Memory):
         outer.lines.extend([entry.lines, f"  br label %{header}", header + ":", phis, inner.lines])
         outer.lines.extend([body_label + ":", body.lines])
         self.push(entry)
-        depth = self.push(inner).depth
+        depth = self.push(inner, preheader=True).depth
         polls = Value(self.name(), "i32", 0, depth)
         heads = {}
         for key in keys:

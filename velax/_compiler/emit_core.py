@@ -74,6 +74,8 @@ class Writer:
         self.declarations: dict[str, str] = {}
         self.numbered: dict[str, Value] = {}
         self.scopes: list[Scope] = [Scope(0, Out("entry"))]
+        #: depth of the innermost conditional branch: code does not move out of it
+        self.floor = 0
         self.memo: dict = {}
         self.memo_depth: dict = {}
         self.base_memo: dict = {}
@@ -110,10 +112,11 @@ class Writer:
     def depth(self) -> int:
         return self.scopes[-1].depth
 
-    def push(self, out: Out) -> Scope:
-        """Open a scope with its own text; that of the enclosing one is out of reach until it closes."""
+    def push(self, out: Out, preheader: bool = False) -> Scope:
+        """Open a scope with its own text. That of the enclosing one is out of reach until it closes, unless it is a ``preheader``."""
         scope = Scope(len(self.scopes), out)
-        self.scopes[self.scopes[-1].depth].redirect = scope
+        if not preheader:
+            self.scopes[self.scopes[-1].depth].redirect = scope
         self.scopes.append(scope)
         return scope
 
@@ -156,7 +159,7 @@ class Writer:
         value = self.numbered.get(text)
         if value is not None:
             return value
-        scope = self.scopes[depth]
+        scope = self.scopes[depth if depth > self.floor else self.floor]
         while scope.redirect is not None:
             scope = scope.redirect
         self.counter += 1

@@ -15,8 +15,6 @@ Runs after simplification and before nests. Two linear passes:
 
 from __future__ import annotations
 
-import math
-
 from velax._compiler import schedule
 from velax._ir.graph import Graph, Node
 
@@ -232,7 +230,7 @@ def _inlined_cost(node: Node, cost, reads, roots, users) -> tuple[float, float]:
     if op not in INLINE:
         return 0.0, 1.0
     arithmetic, memory = operation_cost(node), 0.0
-    for x in node.inputs:
+    for x in dict.fromkeys(node.inputs):
         if x in roots or (len(users[x]) > 1 and cost[x] > 4):
             a, m = 0.0, 1.0
         else:

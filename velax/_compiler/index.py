@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from math import gcd
 
-from velax._ir import loops, loops_build as lb
+from velax._ir import loops
+from velax._ir import loops_build as lb
 
 __all__ = ["Affine", "Space"]
 
@@ -130,7 +131,7 @@ class Space:
         """``floor(a / c)`` for ``c >= 1``."""
         if c == 1:
             return a
-        if 0 <= a.lo and a.hi < c:
+        if a.lo >= 0 and a.hi < c:
             return self.zero
         quotient, rest = self._split(a, c)
         if rest.lo // c == rest.hi // c:
@@ -141,7 +142,7 @@ class Space:
         """``a mod c`` in ``[0, c)`` for ``c >= 1``."""
         if c == 1:
             return self.zero
-        if 0 <= a.lo and a.hi < c:
+        if a.lo >= 0 and a.hi < c:
             return a
         _, rest = self._split(a, c)
         if rest.lo // c == rest.hi // c:

@@ -260,6 +260,9 @@ def _segments(value: Value, use: _Use, donated, ends) -> list[tuple[int, int]]:
         end = ends[outer]
         rewritten = [p for p in use.carry if outer <= p <= end]
         if rewritten and pos < rewritten[0]:
+            inner = loops.index(outer) + 1
+            if inner < len(loops):
+                pos = ends[loops[inner]]  # a loop inside the body reads it until it ends
             carried.setdefault(outer, [rewritten[0], 0])[1] = max(carried.get(outer, [0, 0])[1], pos)
         else:
             last = max(last, 2 * end + 1)
@@ -316,16 +319,14 @@ class _Planner:
             return False
         if dst.kind == "literal" or src.kind == "literal" or any(v.kind == "literal" for s in (a, b) for v in s.values):
             return False
-        if a.output is not None and b.output is not None or a.input is not None and b.input is not None:
+        if (a.output is not None and b.output is not None) or (a.input is not None and b.input is not None):
             return False
         taken = a.input if a.input is not None else b.input
-        output = a.output if a.output is not None else b.output
         if taken is not None:
             if taken not in self.donated:
                 # an output that is an untouched input is passed on
-                if copy and output is not None and len(a.values) == len(b.values) == 1 and b.input is not None:
-                    self.forward[output] = taken
-                    self._join(a, b)
+                if copy and dst.kind == "output" and len(a.values) == 1 and b.input is not None:
+                    self.forward[dst.index] = taken
                     return True
                 return False
         if self._overlap(a, b, by_pos):
@@ -341,7 +342,7 @@ class _Planner:
         a.input = a.input if a.input is not None else b.input
         a.output = a.output if a.output is not None else b.output
         a.written = a.written or b.written
-        if a.input is not None and a.output is not None and a.output not in self.forward:
+        if a.input is not None and a.output is not None:
             self.alias[a.output] = a.input
 
     def _overlap(self, a: Storage, b: Storage, by_pos) -> bool:

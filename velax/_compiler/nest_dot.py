@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from velax._compiler import nest_map, schedule
 from velax._compiler.index import Affine, Space
 from velax._compiler.nest_group import Nest
-from velax._ir import loops, loops_build as lb
+from velax._ir import loops
+from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 
 __all__ = ["Dim", "DotSpec", "build_dot", "dot_spec", "view_of"]

@@ -22,7 +22,8 @@ from velax._compiler import nest_map, schedule
 from velax._compiler.fuse import FULL, INLINE, Group, pattern_of
 from velax._compiler.index import Affine, Space
 from velax._compiler.nests import Evaluator, Memory, Misaligned
-from velax._ir import loops, loops_build as lb
+from velax._ir import loops
+from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 
 __all__ = ["Nest", "build_group", "reduction_identity"]
@@ -268,7 +269,7 @@ class _Builder:
         stride = total
         long = [n for n in counts if n != 1]
         for dim, n in zip(dims, counts):
-            stride //= n
+            stride //= max(n, 1)
             if n == 1:
                 indexes.append(self.space.zero)
                 continue
@@ -418,7 +419,7 @@ class _Builder:
             variables = []
             local, stride = self.space.zero, inner_size
             for dim, count in zip(reduced, extents):
-                stride //= count
+                stride //= max(count, 1)
                 if dim is blocked:
                     base = self.space.scale(block, dim.block)
                     var = self._var("r", dim)

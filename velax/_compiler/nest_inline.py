@@ -16,7 +16,8 @@ from velax._compiler.nest_cumulate import build_cumulate
 from velax._compiler.nest_dot import build_dot, dot_spec
 from velax._compiler.nest_update import bind, build_piece, build_scatter, build_update
 from velax._compiler.nests import Evaluator, Memory, Registers
-from velax._ir import loops, loops_build as lb
+from velax._ir import loops
+from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Graph, Node
 
 __all__ = ["NotInlinable", "inline_loop"]

@@ -103,7 +103,8 @@ class _Build:
                     slots = tuple(self.slot(v) for v in step.values)
                     result.append(ir.Launch(self.kernels[step.kernel], slots, step.extents, step.total, step.grain))
                 case CopyStep():
-                    if step.dst.storage is step.src.storage or step.dst.nbytes == 0 or step.src.kind == "empty":
+                    forwarded = step.dst.kind == "output" and step.dst.index in self.layout.forward
+                    if step.dst.storage is step.src.storage or step.dst.nbytes == 0 or step.src.kind == "empty" or forwarded:
                         continue
                     a, b = self.slot(step.dst), self.slot(step.src)
                     result.append(ir.Swap(a, b) if step.swap else ir.Copy(a, 0, b, 0, step.dst.nbytes))

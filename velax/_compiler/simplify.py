@@ -13,9 +13,11 @@ import math
 
 from velax._compiler import control, schedule
 from velax._compiler.fuse import pattern_of, topological_order
+from velax._compiler.nest_group import reduction_identity
 from velax._compiler.nests import value_range
-from velax._ir import loops, loops_build as lb
-from velax._ir.graph import Builder, Graph, GatherDims, Node
+from velax._ir import loops
+from velax._ir import loops_build as lb
+from velax._ir.graph import Builder, GatherDims, Graph, Node
 
 __all__ = ["simplify"]
 
@@ -109,9 +111,7 @@ def _identity_operand(builder: Builder, node: Node, inputs):
             return x
         if _is(x, zero):
             return y
-    elif fn == "sub" and _is(y, 0) and node.dtype not in ("c64", "c128"):
-        return x
-    elif fn == "div" and _is(y, 1) and node.dtype not in ("c64", "c128"):
+    elif (fn == "sub" and _is(y, 0) and node.dtype not in ("c64", "c128")) or (fn == "div" and _is(y, 1) and node.dtype not in ("c64", "c128")):
         return x
     elif fn in ("and", "or", "xor") and (whole or node.dtype == "bool"):
         ones = True if node.dtype == "bool" else lb.wrap(-1, node.dtype)
@@ -128,9 +128,7 @@ def _identity_operand(builder: Builder, node: Node, inputs):
                 return a
         if fn != "xor" and x is y:
             return x
-    elif fn in ("min", "max") and x is y:
-        return x
-    elif fn in ("shl", "shrl", "shra") and _is(y, 0):
+    elif (fn in ("min", "max") and x is y) or (fn in ("shl", "shrl", "shra") and _is(y, 0)):
         return x
     return None
 
@@ -243,8 +241,8 @@ def _exact(source: str, target: str) -> bool:
 def _broadcast(builder: Builder, node: Node, inputs):
     """broadcast of a broadcast is one; of a reshape that adds axes of extent 1, of the reshape's operand."""
     x, dims = inputs[0], node.attrs["dims"]
-    if x.shape == node.shape:
-        return x
+    if x.size == node.size:
+        return rebuild_reshape(builder, x, node.shape)
     if x.op == "broadcast":
         inner = x.attrs["dims"]
         if all(n == 1 or x.shape[d] == n for d, n in zip(inner, x.inputs[0].shape)):
@@ -348,6 +346,8 @@ def _concatenate(builder: Builder, node: Node, inputs):
 def _reduce(builder: Builder, node: Node, inputs):
     """Extents 1 are not reduced; reduce of reduce by one exact function is one; a large one goes in two stages."""
     x, fn, axes = inputs[0], node.attrs["fn"], node.attrs["axes"]
+    if x.size == 0:
+        return builder.full(node.shape, reduction_identity(fn, node.dtype), node.dtype)
     long = tuple(d for d in axes if x.shape[d] != 1)
     if not long:
         return rebuild_reshape(builder, x, node.shape)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-import numpy as np
-
 from velax import _native
 from velax._lang import avals as _avals
 from velax._lang import errors

@@ -19,7 +19,6 @@ item                   meaning                                                  
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -146,7 +145,7 @@ def make_plan(shape: tuple[int, ...], index, wrap: bool = True) -> tuple[tuple, 
     """
     if type(index) is int:
         if shape:
-            return ("at" if wrap or index >= 0 else "at", *("full",) * (len(shape) - 1)), [_static_index(index, shape[0], wrap)]
+            return ("at", *("full",) * (len(shape) - 1)), [_static_index(index, shape[0], wrap)]
         raise _too_many(shape, 1)
     if not isinstance(index, tuple):
         if isinstance(index, str):
@@ -280,7 +279,7 @@ def _read_slice(e: slice, size: int, position: int, plan: list, operands: list) 
     if count == size and step == 1:
         plan.append("full")
     else:
-        if count == 1 and step > 0:
+        if count <= 1:
             step = 1
         plan.append(("part", count, step))
         operands.append(start)
@@ -355,7 +354,7 @@ def static_part(x, shape, plan: tuple, operands: list):
                 start, stride = start + max(count - 1, 0) * stride, -stride
                 reverse.append(axis)
             limit = start + (count - 1) * stride + 1 if count else start
-            if kind == "window" and not (0 <= start and limit <= n):
+            if kind == "window" and not (start >= 0 and limit <= n):
                 return None
             if count:
                 limit = min(n, start + count * stride)  # one past a whole last step, as slices are usually written
@@ -398,7 +397,8 @@ def dynamic_part(x, shape, plan: tuple, operands: list):
         starts.append(start)
         sizes.append(size)
         negative.append(wraps)
-    if len(starts) > 1 or any(dtypes.itemsize_bits(get_aval(s).dtype) < 32 and n > dtypes.iinfo(get_aval(s).dtype).max for s, n in zip(starts, shape, strict=True) if type(s) is not int):
+    narrow = lambda s, n: type(s) is not int and n > dtypes.iinfo(get_aval(s).dtype).max
+    if len(starts) > 1 or any(map(narrow, starts, shape)):  # the starts must have one dtype, which holds the axis sizes
         dtype = index_dtype(shape)
         starts = [s if type(s) is int else convert_type(s, dtype, False) for s in starts]
     x = lax.dynamic_slice(x, starts, sizes, allow_negative_indices=negative)
@@ -466,9 +466,14 @@ def broadcast_to(x, shape: tuple[int, ...]):
         return x
     if len(have) > len(shape):
         raise ValueError(f"Cannot broadcast to shape with fewer dimensions: arr_shape={have} shape={shape}")
-    if any(a not in (1, b) for a, b in zip(reversed(have), reversed(shape))):  # noqa: B905 (leading axes have no partner)
-        raise ValueError(f"Incompatible shapes for broadcasting: {have} and requested shape {shape}")
+    if any(a not in (1, b) for a, b in zip(reversed(have), reversed(shape))):
+        dtype = get_aval(x).dtype
+        raise ValueError(f"Incompatible types for broadcasting: input type={_typed(dtype, have)} and requested type={_typed(dtype, shape)}")
     return lax.broadcast_in_dim(x, shape, tuple(range(len(shape) - len(have), len(shape))))
+
+
+def _typed(dtype, shape) -> str:
+    return f"{dtype}[{','.join(map(str, shape))}]"
 
 
 def make_gather(shape: tuple[int, ...], plan: tuple, operands: Sequence) -> Gather:
@@ -584,7 +589,9 @@ def _lay_out(axes, flags, layout, advanced, by_axis, array_shape, collapsed, siz
 
 
 def _as_index(index, dtype):
-    return dtype.type(index) if type(index) is int else convert_type(index, dtype, False)
+    if type(index) is int:
+        return dtype.type(index)
+    return index.astype(dtype) if isinstance(index, np.ndarray) else convert_type(index, dtype, False)
 
 
 def _column(index, dims: tuple[int, ...], positions: tuple[int, ...], array_shape: tuple[int, ...], dtype):
@@ -610,7 +617,3 @@ def gather_at(x, g: Gather, *, indices_are_sorted=False, unique_indices=False, m
     if g.reversed_axes:
         x = lax.rev(x, g.reversed_axes)
     return lax.expand_dims(x, g.new_axes) if g.new_axes else x
-
-
-def result_size(g: Gather) -> int:
-    return math.prod(g.shape)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from velax import _native
-from velax._compiler.driver import compile_jaxpr
 from velax._backends.cpu import dispatch as dispatch
 from velax._backends.cpu.placement import device_put
+from velax._compiler.driver import compile_jaxpr
 from velax._lang.devices import Backend, Device, register_backend
 from velax._lang.shardings import SingleDeviceSharding
 

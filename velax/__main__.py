@@ -1,0 +1,53 @@
+"""Run a program with ``import jax`` resolved to Velax.
+
+    python -m velax script.py [args...]
+    python -m velax -c "program" [args...]
+    python -m velax -m module [args...]
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+
+from velax._compat import install_as_jax
+
+_USAGE = "usage: python -m velax script.py [args...] | -c program [args...] | -m module [args...]"
+
+
+def main(argv: list[str]) -> int:
+    """Run what the command line names; returns the exit status."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_USAGE, file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    kind = argv[0] if argv[0] in ("-c", "-m") else "script"
+    if kind != "script" and len(argv) < 2:
+        print(f"{argv[0]} needs an argument\n{_USAGE}", file=sys.stderr)
+        return 2
+    if kind == "script" and argv[0].startswith("-"):
+        print(f"unknown option {argv[0]}\n{_USAGE}", file=sys.stderr)
+        return 2
+    install_as_jax()
+    if kind == "-c":
+        sys.argv = ["-c", *argv[2:]]
+        sys.path[0] = ""
+        namespace = {"__name__": "__main__", "__builtins__": __builtins__}
+        sys.modules["__main__"].__dict__.update(namespace)
+        exec(compile(argv[1], "<string>", "exec"), sys.modules["__main__"].__dict__)
+    elif kind == "-m":
+        sys.argv = argv[1:]
+        sys.path[0] = os.getcwd()
+        runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+    else:
+        if not os.path.exists(argv[0]):
+            print(f"python -m velax: can't open file {argv[0]!r}: no such file", file=sys.stderr)
+            return 2
+        sys.argv = argv
+        sys.path[0] = os.path.dirname(os.path.abspath(argv[0]))
+        runpy.run_path(argv[0], run_name="__main__")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,130 @@
+"""Running programs that say ``import jax``: the import alias.
+
+`install_as_jax` makes ``jax`` and its submodules importable as Velax's, ahead of an installed JAX and without touching the file system. Submodules
+are Velax's own module objects. ``jax`` itself is a small module of its own, since its version is that of the JAX whose interface Velax has.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.metadata
+import sys
+import types
+
+__all__ = ["JAX_VERSION", "install_as_jax"]
+
+#: the release of JAX whose public interface this is
+JAX_VERSION = "0.10.2"
+
+_ALIASES = {"jax": "velax"}
+
+
+class _JaxModule(types.ModuleType):
+    """``jax``: every attribute is Velax's, but for the version."""
+
+    def __init__(self, name):
+        super().__init__(name, "Velax under JAX's name.")
+        self.__version__ = JAX_VERSION
+        self.__version_info__ = tuple(map(int, JAX_VERSION.split(".")))
+
+    def __getattr__(self, name):
+        return getattr(importlib.import_module("velax"), name)
+
+    def __dir__(self):
+        return sorted({*super().__dir__(), *dir(importlib.import_module("velax"))})
+
+
+class _Loader(importlib.abc.Loader):
+    """Gives the Velax module of an alias; it is loaded already."""
+
+    def __init__(self, target: str):
+        self._target = target
+        self._saved: tuple = ()
+
+    def create_module(self, spec):
+        if spec.name == "jax":
+            return _JaxModule("jax")
+        if self._target == "velax._compat.jaxlib":
+            return _jaxlib_module(spec.name)
+        module = importlib.import_module(self._target)
+        self._saved = (module.__spec__, module.__loader__, module.__package__)
+        return module
+
+    def exec_module(self, module):
+        if self._saved:  # the import system has just written the alias's over them
+            module.__spec__, module.__loader__, module.__package__ = self._saved
+
+
+def _jaxlib_module(name: str) -> types.ModuleType:
+    """``jaxlib`` and ``jaxlib.version``: only a version; there is no XLA behind Velax."""
+    module = types.ModuleType(name, "Stands in for jaxlib: a version, and nothing else.")
+    module.__version__ = JAX_VERSION
+    module.__path__ = []
+    return module
+
+
+class _Distribution(importlib.metadata.Distribution):
+    """What package metadata says of ``jax`` where no JAX is installed."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def read_text(self, filename):
+        if filename in ("METADATA", "PKG-INFO"):
+            return f"Metadata-Version: 2.1\nName: {self._name}\nVersion: {JAX_VERSION}\n"
+        return None
+
+    def locate_file(self, path):
+        raise FileNotFoundError(path)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, fullname, path=None, target=None):
+        root, _, rest = fullname.partition(".")
+        if root == "jaxlib":
+            if rest in ("", "version"):
+                return importlib.machinery.ModuleSpec(fullname, _Loader("velax._compat.jaxlib"), is_package=True)
+            return None
+        if root != "jax":
+            return None
+        if not rest:
+            return importlib.machinery.ModuleSpec("jax", _Loader("velax"), is_package=True)
+        name = f"velax._compat.src.{rest[5:]}" if rest.startswith("_src.") else "velax._compat.src" if rest == "_src" else f"velax.{rest}"
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as e:
+            if e.name is not None and name.startswith(e.name):
+                raise ModuleNotFoundError(f"No module named {fullname!r}: Velax has no {name!r}", name=fullname) from None
+            raise
+        return importlib.machinery.ModuleSpec(fullname, _Loader(name), is_package=hasattr(module, "__path__"))
+
+    def find_distributions(self, context=None):
+        """Metadata of jax and jaxlib, for libraries that ask for their versions."""
+        wanted = getattr(context, "name", None)
+        return [_Distribution(n) for n in ("jax", "jaxlib") if wanted == n]
+
+
+_finder = _Finder()
+
+
+def install_as_jax() -> None:
+    """Make ``import jax`` give Velax in this process, submodules included.
+
+    Raises:
+      RuntimeError: if the real JAX has been imported already.
+
+    Example:
+      >>> import velax
+      >>> velax.install_as_jax()
+      >>> import jax
+      >>> float(jax.grad(lambda x: x**2)(3.0))
+      6.0
+    """
+    if _finder in sys.meta_path:
+        return
+    loaded = sys.modules.get("jax")
+    if loaded is not None and not isinstance(loaded, _JaxModule):
+        raise RuntimeError(f"install_as_jax: JAX is imported already, from {getattr(loaded, '__file__', loaded)}; call install_as_jax first")
+    sys.meta_path.insert(0, _finder)

@@ -1,0 +1,1 @@
+"""Views of the names that published libraries import from ``jax._src``."""

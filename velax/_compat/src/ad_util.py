@@ -1,0 +1,3 @@
+"""``jax._src.ad_util``."""
+
+from velax._transforms.zero import *

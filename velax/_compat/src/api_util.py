@@ -1,0 +1,3 @@
+"""``jax._src.api_util``."""
+
+from velax.api_util import *

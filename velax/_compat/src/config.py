@@ -1,0 +1,3 @@
+"""``jax._src.config``."""
+
+from velax._lang.config import *

@@ -1,0 +1,3 @@
+"""``jax._src.custom_derivatives``."""
+
+from velax.custom_derivatives import *

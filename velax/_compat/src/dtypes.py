@@ -1,0 +1,3 @@
+"""``jax._src.dtypes``."""
+
+from velax._lang.dtypes import *

@@ -1,0 +1,3 @@
+"""``jax._src.effects``."""
+
+from velax._lang.effects import *

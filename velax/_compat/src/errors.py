@@ -1,0 +1,3 @@
+"""``jax._src.errors``."""
+
+from velax.errors import *

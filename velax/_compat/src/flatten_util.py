@@ -1,0 +1,3 @@
+"""``jax._src.flatten_util``."""
+
+from velax.flatten_util import *

@@ -1,0 +1,3 @@
+"""``jax._src.linear_util``."""
+
+from velax.extend.linear_util import *

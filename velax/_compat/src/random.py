@@ -1,0 +1,3 @@
+"""``jax._src.random``."""
+
+from velax.random import *

@@ -1,0 +1,3 @@
+"""``jax._src.sharding``."""
+
+from velax.sharding import *

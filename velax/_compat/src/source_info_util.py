@@ -1,0 +1,3 @@
+"""``jax._src.source_info_util``."""
+
+from velax.extend.source_info_util import *

@@ -1,0 +1,3 @@
+"""``jax._src.tree_util``."""
+
+from velax.tree_util import *

@@ -1,0 +1,3 @@
+"""``jax._src.typing``."""
+
+from velax.typing import *

@@ -1,0 +1,5 @@
+"""Exchange of arrays through DLPack."""
+
+from velax.numpy import from_dlpack as from_dlpack
+
+__all__ = ["from_dlpack"]

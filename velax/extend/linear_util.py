@@ -1,0 +1,89 @@
+"""Functions with transformations stacked on them, the form in which JAX's internals pass functions to libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from velax._transforms.arguments import debug_info_of
+
+__all__ = ["WrappedFun", "merge_linear_aux", "transformation2", "transformation_with_aux2", "wrap_init"]
+
+
+class WrappedFun:
+    """A function with a stack of transformations; call it with `call_wrapped`.
+
+    Attributes:
+      f: the function at the bottom.
+      transforms: ``(transformation, extra arguments)``, outermost last.
+    """
+
+    __slots__ = ("debug_info", "f", "params", "transforms")
+
+    def __init__(self, f: Callable, transforms=(), params=None, debug_info=None):
+        self.f, self.transforms, self.params, self.debug_info = f, tuple(transforms), params or {}, debug_info
+
+    @property
+    def __name__(self):
+        return getattr(self.f, "__name__", "<unnamed>")
+
+    def wrap(self, transformation, args, store=None) -> WrappedFun:
+        return WrappedFun(self.f, (*self.transforms, (transformation, args, store)), self.params, self.debug_info)
+
+    def call_wrapped(self, *args, **kwargs):
+        f = self.f
+        for transformation, extra, store in self.transforms:
+            f = _apply(transformation, f, extra, store)
+        return f(*args, **{**self.params, **kwargs})
+
+    def __repr__(self):
+        return f"Wrapped function:\n{self.f}"
+
+
+def _apply(transformation, f, extra, store):
+    if store is None:
+        return lambda *args, **kwargs: transformation(f, *extra, *args, **kwargs)
+    return lambda *args, **kwargs: transformation(f, store, *extra, *args, **kwargs)
+
+
+class _Store:
+    """Where a transformation leaves what it learns while it runs."""
+
+    def __init__(self):
+        self._value: list = []
+
+    def store(self, value) -> None:
+        self._value[:] = [value]
+
+    @property
+    def val(self):
+        if not self._value:
+            raise StoreException("the transformed function has not run yet, so its auxiliary output is not known")
+        return self._value[0]
+
+
+class StoreException(Exception):
+    """An auxiliary output was read before the function ran."""
+
+
+def wrap_init(f: Callable, params=None, *, debug_info=None) -> WrappedFun:
+    """A `WrappedFun` without transformations."""
+    return WrappedFun(f, (), params, debug_info or debug_info_of("wrap_init", f))
+
+
+def transformation2(gen: Callable, fun: WrappedFun, *gen_static_args) -> WrappedFun:
+    """Put ``gen(f, *gen_static_args, *args)`` around a function."""
+    return fun.wrap(gen, gen_static_args)
+
+
+def transformation_with_aux2(gen: Callable, fun: WrappedFun, *gen_static_args, use_eq_store: bool = False):
+    """As `transformation2` for ``gen(f, store, *gen_static_args, *args)``; also returns a function that gives what it stored."""
+    store = _Store()
+    return fun.wrap(gen, gen_static_args, store), lambda: store.val
+
+
+def merge_linear_aux(aux1, aux2):
+    """The auxiliary output of whichever of two alternatives ran: ``(is_first, value)``."""
+    try:
+        return True, aux1()
+    except StoreException:
+        return False, aux2()

@@ -1,0 +1,1 @@
+"""`velax.interpreters`: the rule tables and tools of the transformations, for libraries that define primitives."""

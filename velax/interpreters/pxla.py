@@ -1,0 +1,3 @@
+"""Names that older libraries import."""
+
+__all__: list[str] = []

@@ -1,0 +1,421 @@
+"""``while_loop`` and ``fori_loop``: loops whose number of steps depends on values."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+
+import numpy as np
+
+from velax._lang import dtypes
+from velax._lang.avals import ShapedArray, aval_of_scalar
+from velax._lang.config import config
+from velax._lang.effects import JaxprInputEffect
+from velax._lang.jaxpr import ClosedJaxpr, DropVar, Var, join_effects
+from velax._lang.primitive import define
+from velax._lang.trace import concrete_or_error, get_aval, to_concrete_value
+from velax._transforms.batching import batch_jaxpr, matchaxis
+from velax._transforms.calls import dce_closed
+from velax._transforms.evaluate import jaxpr_as_fun
+from velax._transforms.jvp import jvp_jaxpr
+from velax._transforms.staging import trace_to_jaxpr
+from velax._transforms.zero import UndefinedPrimal, Zero, instantiate_zeros
+from velax.lax._arithmetic import add
+from velax.lax._comparison import lt
+from velax.lax._loop_tools import (
+    argument_tree,
+    check_carry,
+    flatten_values,
+    give_result,
+    group,
+    permuted,
+    promote_carry,
+    shift_input_effects,
+    trace_body,
+)
+from velax.lax._reductions import reduce_or
+from velax.lax._scan import scan
+from velax.lax._structural import broadcast_in_dim, convert_type, select_n
+from velax.tree_util import tree_flatten, tree_unflatten
+
+__all__ = ["fori_loop", "while_loop", "while_p"]
+
+
+def _while_type(*avals, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
+    expected = [*cond_jaxpr.in_avals[:cond_nconsts], *body_jaxpr.in_avals]
+    for i, (a, b) in enumerate(zip(avals, expected, strict=True)):
+        if (a.shape, a.dtype) != (b.shape, b.dtype):
+            raise TypeError(f"while: operand {i} has type {a.str_short()}, but the body takes {b.str_short()}")
+    pred = cond_jaxpr.out_avals[0]
+    outs = body_jaxpr.out_avals
+    if any(a.shape[: pred.ndim] != pred.shape for a in outs if isinstance(a, ShapedArray)):
+        raise TypeError(f"while: the predicate has shape {pred.shape}, which is no prefix of the shapes of the carry, {[a.shape for a in outs]}")
+    cond_effects = shift_input_effects(cond_jaxpr.effects, lambda i: i if i < cond_nconsts else i + body_nconsts)
+    body_effects = shift_input_effects(body_jaxpr.effects, lambda i: i + cond_nconsts)
+    return outs, join_effects(cond_effects, body_effects)
+
+
+def _grow(carry, step):
+    """Grow the carry's flags until ``step(carry) -> (result, out flags)`` adds none."""
+    carry = list(carry)
+    while True:
+        result, out = step(carry)
+        grown = [a or b for a, b in zip(carry, out, strict=True)]
+        if grown == carry:
+            return result, carry
+        carry = grown
+
+
+def _with_ignored(cond_jaxpr: ClosedJaxpr, avals) -> ClosedJaxpr:
+    """The predicate of a larger carry: further inputs that it does not read."""
+    j = cond_jaxpr.jaxpr
+    return ClosedJaxpr(j.replace(invars=[*j.invars, *map(Var, avals)]), cond_jaxpr.consts)
+
+
+def _tangent_flags(nonzeros, body_jaxpr, cond_nconsts, body_nconsts):
+    """The derived body and which carries have a tangent."""
+    _, consts, carry = group(list(nonzeros), cond_nconsts, body_nconsts)
+    return _grow(carry, lambda carry: jvp_jaxpr(body_jaxpr, [*consts, *carry], carry))
+
+
+def _bind_jvp(primals, tangents, flags, derived, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
+    """Bind the loop over carries and the tangents of those with ``flags``; ``tangents`` are those of the body's constants and the carries, None for none."""
+    n_carry = len(flags)
+    cond_consts, body_consts, init = group(list(primals), cond_nconsts, body_nconsts)
+    consts_t, init_t = group(list(tangents), body_nconsts)
+    consts_t = [t for t in consts_t if t is not None]
+    init_t = [t for t in init_t if t is not None]
+    n = body_nconsts + n_carry
+    order = [
+        *range(body_nconsts), *range(n, n + len(consts_t)), *range(body_nconsts, n), *range(n + len(consts_t), n + len(consts_t) + len(init_t)),
+    ]  # fmt: skip
+    key = (tuple(flags), len(consts_t))
+    body = derived.memo(("while jvp", *key), lambda: permuted(derived, order))
+    tangent_avals = tuple(a.to_tangent_aval() for a, f in zip(body_jaxpr.out_avals, flags, strict=True) if f)
+    cond = cond_jaxpr.memo(("while jvp", tangent_avals), lambda: _with_ignored(cond_jaxpr, tangent_avals))
+    outs = while_p.bind(
+        *cond_consts, *body_consts, *consts_t, *init, *init_t, cond_jaxpr=cond, cond_nconsts=cond_nconsts, body_jaxpr=body,
+        body_nconsts=body_nconsts + len(consts_t),
+    )  # fmt: skip
+    return outs[:n_carry], outs[n_carry:]
+
+
+def _jvp(primals, tangents, *, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
+    nonzeros = [type(t) is not Zero for t in tangents]
+    derived, flags = _tangent_flags(nonzeros, body_jaxpr, cond_nconsts, body_nconsts)
+    needed = [*nonzeros[cond_nconsts : cond_nconsts + body_nconsts], *flags]
+    given = [instantiate_zeros(t) if f else None for t, f in zip(tangents[cond_nconsts:], needed, strict=True)]
+    outs, tangents_out = _bind_jvp(primals, given, flags, derived, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts)
+    given = iter(tangents_out)
+    return outs, [next(given) if f else Zero(get_aval(x).to_tangent_aval()) for f, x in zip(flags, outs, strict=True)]
+
+
+def _linearize(nonzeros, *primals, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
+    """The number of steps is not known, so no residuals can be stored: the tangent loop runs the primal loop along."""
+    params = dict(cond_jaxpr=cond_jaxpr, cond_nconsts=cond_nconsts, body_jaxpr=body_jaxpr, body_nconsts=body_nconsts)
+    outs = while_p.bind(*primals, **params)
+    derived, flags = _tangent_flags(nonzeros, body_jaxpr, cond_nconsts, body_nconsts)
+    needed = [*nonzeros[cond_nconsts : cond_nconsts + body_nconsts], *flags]
+
+    def linear(*tangents):
+        if not any(flags):
+            return []
+        given = iter(tangents)
+        all_tangents = [next(given) if nz else Zero.from_primal_value(p) for nz, p in zip(nonzeros, primals, strict=True)]
+        chosen = [instantiate_zeros(t) if f else None for t, f in zip(all_tangents[cond_nconsts:], needed, strict=True)]
+        return _bind_jvp(primals, chosen, flags, derived, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts)[1]
+
+    return outs, flags, linear
+
+
+def _transpose(cts, *args, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
+    if all(type(ct) is Zero for ct in cts):
+        return [Zero(x.aval.to_tangent_aval()) if type(x) is UndefinedPrimal else None for x in args]
+    raise ValueError(
+        "Reverse-mode differentiation does not work for lax.while_loop or lax.fori_loop with dynamic start/stop values. "
+        "Try using lax.scan, or using fori_loop with static start/stop."
+    )
+
+
+def _batch(axis_data, args, dims, *, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
+    cond_flags, body_flags, carry_flags = group([d is not None for d in dims], cond_nconsts, body_nconsts)
+    n_carry = len(carry_flags)
+    # a predicate that has a shape is that of an outer vmap: its axes lead those of the carry, so the new axis must lead it too
+    batched_pred = bool(cond_jaxpr.out_avals[0].shape)
+
+    def step(carry):
+        nonlocal batched_pred
+        cond, (pred,) = batch_jaxpr(cond_jaxpr, axis_data, [*cond_flags, *carry], batched_pred)
+        if pred:  # examples end at different steps, so every carry is that of its example
+            batched_pred, carry = True, [True] * n_carry
+            cond, _ = batch_jaxpr(cond_jaxpr, axis_data, [*cond_flags, *carry], True)
+        body, out = batch_jaxpr(body_jaxpr, axis_data, [*body_flags, *carry], carry)
+        return (cond, body), out
+
+    (cond, body), carry = _grow(carry_flags, step)
+    consts, init = group(list(args), cond_nconsts + body_nconsts)
+    const_dims, init_dims = group(list(dims), cond_nconsts + body_nconsts)
+    consts = [x if d is None else matchaxis(axis_data.size, d, 0, x) for x, d in zip(consts, const_dims, strict=True)]
+    init = [matchaxis(axis_data.size, d, 0, x) if c else x for x, d, c in zip(init, init_dims, carry, strict=True)]
+    outs = while_p.bind(*consts, *init, cond_jaxpr=cond, cond_nconsts=cond_nconsts, body_jaxpr=body, body_nconsts=body_nconsts)
+    return outs, [0 if c else None for c in carry]
+
+
+def _dce(used_outputs, eqn):
+    p = eqn.params
+    cond_jaxpr, body_jaxpr, n_cond, n_body = p["cond_jaxpr"], p["body_jaxpr"], p["cond_nconsts"], p["body_nconsts"]
+    effects = eqn.effects
+    if any(isinstance(e, JaxprInputEffect) for e in effects):  # effects name inputs by position
+        return [True] * len(eqn.invars), eqn
+    if not any(used_outputs) and not effects:
+        return [False] * len(eqn.invars), None
+    cond, cond_used = dce_closed(cond_jaxpr, [True])
+    carry = [a or b for a, b in zip(used_outputs, cond_used[n_cond:], strict=True)]
+
+    def step(carry):
+        body, used = dce_closed(body_jaxpr, carry)
+        return (body, used), used[n_body:]
+
+    (body, body_used), carry = _grow(carry, step)
+
+    def trimmed(closed, used, keep):
+        """``closed``, whose inputs are the ``used`` ones, with the inputs ``keep``."""
+        given = iter(closed.jaxpr.invars)
+        names = [next(given) if u else None for u in used]
+        avals = [*body_jaxpr.in_avals[:n_body], *body_jaxpr.in_avals[n_body:]] if closed is body else cond_jaxpr.in_avals
+        return closed.replace(jaxpr=closed.jaxpr.replace(invars=[v or Var(a) for v, a, k in zip(names, avals, keep, strict=True) if k]))
+
+    cond_keep, body_keep = [*cond_used[:n_cond], *carry], [*body_used[:n_body], *carry]
+    params = dict(
+        p, cond_jaxpr=trimmed(cond, cond_used, cond_keep), body_jaxpr=trimmed(body, body_used, body_keep),
+        cond_nconsts=sum(cond_used[:n_cond]), body_nconsts=sum(body_used[:n_body]),
+    )  # fmt: skip
+    keep = [*cond_keep[:n_cond], *body_keep]
+    outvars = [v if u else DropVar(v.aval) for v, u, c in zip(eqn.outvars, used_outputs, carry, strict=True) if c]
+    invars = [x for x, k in zip(eqn.invars, keep, strict=True) if k]
+    return keep, eqn.replace(invars=invars, outvars=outvars, params=params, effects=join_effects(cond.effects, body.effects))
+
+
+def _for_each_example(cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
+    """A loop with a predicate for each example as one that runs while any holds and leaves the carries of finished examples alone.
+
+    The new body takes the predicate's constants before its own.
+    """
+    pred = cond_jaxpr.out_avals[0]
+    axes = tuple(range(pred.ndim))
+    test, step = jaxpr_as_fun(cond_jaxpr), jaxpr_as_fun(body_jaxpr)
+
+    def any_left(*args):
+        return [reduce_or(test(*args)[0], axes)]
+
+    def advance(*args):
+        cond_consts, body_consts, carry = group(args, cond_nconsts, body_nconsts)
+        going = test(*cond_consts, *carry)[0]
+        moved = step(*body_consts, *carry)
+        return [select_n(broadcast_in_dim(going, get_aval(new).shape, axes), old, new) for old, new in zip(carry, moved, strict=True)]
+
+    cond = trace_to_jaxpr(any_left, cond_jaxpr.in_avals)
+    body = trace_to_jaxpr(advance, [*cond_jaxpr.in_avals[:cond_nconsts], *body_jaxpr.in_avals])
+    return cond, body
+
+
+def _lower(ctx, *args, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
+    cond_consts, body_consts, init = group(list(args), cond_nconsts, body_nconsts)
+    if cond_jaxpr.out_avals[0].shape:
+        closed = cond_jaxpr
+        cond_jaxpr, body_jaxpr = closed.memo(
+            ("while of examples", body_jaxpr), lambda: _for_each_example(closed, cond_nconsts, body_jaxpr, body_nconsts)
+        )
+        body_consts = [*cond_consts, *body_consts]
+        body_nconsts += cond_nconsts
+    dummy = not init
+    if dummy:
+        body_jaxpr, init = give_result(body_jaxpr, body_nconsts), [ctx.builder.literal(False, "bool")]
+        cond_jaxpr = _with_ignored(cond_jaxpr, body_jaxpr.out_avals)
+    cond, body = ctx.subgraph(cond_jaxpr), ctx.subgraph(body_jaxpr)
+    outs = ctx.builder.while_(cond, body, cond_consts, body_consts, init)
+    ctx.keep(outs, [cond, body])
+    return [] if dummy else outs
+
+
+while_p = define(
+    "while",
+    abstract_eval=_while_type,
+    effectful=True,
+    lower=_lower,
+    jvp=_jvp,
+    linearize=_linearize,
+    transpose=_transpose,
+    batch=None,
+    batch_axis=_batch,
+    dce=_dce,
+    multiple_results=True,
+)
+while_p.rules["physical"] = True
+
+
+def while_loop(cond_fun: Callable, body_fun: Callable, init_val):
+    """Repeat ``x = body_fun(x)`` while ``cond_fun(x)`` holds.
+
+    Args:
+      cond_fun: from the carry to a boolean scalar.
+      body_fun: from the carry to the next one, of unchanged structure and types.
+      init_val: the first carry, a pytree.
+
+    Returns:
+      The last carry.
+
+    Raises:
+      TypeError: if ``cond_fun`` returns no boolean scalar, or the carry changes structure or type.
+      ValueError: under reverse-mode differentiation, as the number of steps is unknown: use `scan`, or `fori_loop` with static bounds.
+
+    Example:
+      >>> from velax import lax
+      >>> int(lax.while_loop(lambda x: x < 100, lambda x: x * 2, 3))
+      192
+    """
+    if not (callable(body_fun) and callable(cond_fun)):
+        raise TypeError("lax.while_loop: body_fun and cond_fun arguments should be callable.")
+    if config.jax_disable_jit:
+        try:
+            return _while_in_python(cond_fun, body_fun, init_val)
+        except _NotConcrete:
+            pass  # a traced predicate (vmap, jit inside out): the loop is staged after all
+    init, tree = flatten_values(init_val)
+    arg_tree = argument_tree(tree)
+    for _ in range(2):
+        avals = [get_aval(x) for x in init]
+        cond_jaxpr, cond_consts, cond_tree = trace_body("while_cond", cond_fun, arg_tree, avals)
+        body_jaxpr, body_consts, body_tree = trace_body("while_body", body_fun, arg_tree, avals)
+        if body_tree != tree:
+            break
+        init, changed = promote_carry(init, avals, body_jaxpr.out_avals)
+        if not changed:
+            break
+    _check_predicate(cond_jaxpr, cond_tree)
+    check_carry("while_loop body function", body_fun, tree, avals, body_tree, body_jaxpr.out_avals)
+    return tree_unflatten(body_tree, _bind_while(cond_jaxpr, cond_consts, body_jaxpr, body_consts, init))
+
+
+def _check_predicate(cond_jaxpr, cond_tree) -> None:
+    if cond_tree != tree_flatten(0)[1]:
+        raise TypeError(f"cond_fun must return a boolean scalar, but got pytree {cond_tree}.")
+    (aval,) = cond_jaxpr.out_avals
+    if not isinstance(aval, ShapedArray) or aval.shape or aval.dtype != np.bool_:
+        raise TypeError(f"cond_fun must return a boolean scalar, but got output type(s) [{aval!r}].")
+
+
+def _bind_while(cond_jaxpr, cond_consts, body_jaxpr, body_consts, init) -> list:
+    """All results; carries that never change and that the predicate does not read become constants of the body."""
+    n_cond, n_body = len(cond_consts), len(body_consts)
+    invars, outvars = body_jaxpr.jaxpr.invars[n_body:], body_jaxpr.jaxpr.outvars
+    fixed = [i for i, (v, w) in enumerate(zip(invars, outvars, strict=True)) if v is w]
+    if fixed:
+        _, used = dce_closed(cond_jaxpr, [True])
+        fixed = [i for i in fixed if not used[n_cond + i]]
+    kept = [i for i in range(len(init)) if i not in fixed]
+    if fixed and (kept or body_jaxpr.effects or cond_jaxpr.effects):
+        cond, body = cond_jaxpr, body_jaxpr
+        order = [*(n_body + i for i in fixed), *range(n_body), *(n_body + i for i in kept)]
+        cond_order = [*range(n_cond), *(n_cond + i for i in kept)]
+        body_jaxpr = body.memo(("while trimmed", n_body, tuple(fixed)), lambda: permuted(body, order, kept))
+        cond_jaxpr = cond.memo(("while trimmed", n_cond, tuple(fixed)), lambda: permuted(cond, cond_order))
+        body_consts = [*(init[i] for i in fixed), *body_consts]
+    else:
+        fixed, kept = [], list(range(len(init)))
+    outs = while_p.bind(
+        *cond_consts, *body_consts, *(init[i] for i in kept), cond_jaxpr=cond_jaxpr, cond_nconsts=n_cond, body_jaxpr=body_jaxpr,
+        body_nconsts=len(body_consts),
+    )  # fmt: skip
+    results = dict(zip(kept, outs, strict=True))
+    return [results[i] if i in results else init[i] for i in range(len(init))]
+
+
+class _NotConcrete(Exception):
+    """The predicate of a loop in Python is traced."""
+
+
+def _while_in_python(cond_fun, body_fun, value):
+    while True:
+        pred = to_concrete_value(cond_fun(value))
+        if pred is None:
+            raise _NotConcrete
+        if not pred:
+            return value
+        value = body_fun(value)
+
+
+def fori_loop(lower, upper, body_fun: Callable, init_val, *, unroll: int | bool | None = None):
+    """Apply ``x = body_fun(i, x)`` for each ``i`` from ``lower`` to ``upper - 1``.
+
+    With bounds known while tracing it is a `scan`, which has a reverse-mode derivative; otherwise a `while_loop`.
+
+    Args:
+      lower: the first ``i``, an integer scalar.
+      upper: the end, of the same type.
+      body_fun: ``body_fun(i, x)`` returns the next ``x``, of unchanged structure and types.
+      init_val: the first ``x``, a pytree.
+      unroll: how many steps to put together (a hint), for bounds known while tracing.
+
+    Returns:
+      The last ``x``.
+
+    Raises:
+      TypeError: if the bounds differ in type, or the carry changes structure or type.
+
+    Example:
+      >>> from velax import lax
+      >>> int(lax.fori_loop(1, 5, lambda i, x: x * i, 1))
+      24
+    """
+    if not callable(body_fun):
+        raise TypeError("lax.fori_loop: body_fun argument should be callable.")
+    dtype = _bound_dtype(get_aval(lower), get_aval(upper))
+    static = to_concrete_value(lower) is not None and to_concrete_value(upper) is not None
+    if static:
+        lower = concrete_or_error(operator.index, _item(lower), "the lower bound of fori_loop")
+        upper = concrete_or_error(operator.index, _item(upper), "the upper bound of fori_loop")
+        if config.jax_disable_jit:
+            for i in range(lower, upper):
+                init_val = body_fun(i, init_val)
+            return init_val
+
+        def scanned_fun(loop_carry, _):
+            i, x = loop_carry
+            return (add(i, 1), body_fun(i, x)), None
+
+        (_, result), _ = scan(scanned_fun, (lower, init_val), None, length=max(upper - lower, 0), unroll=1 if unroll is None else unroll)
+        return result
+    if unroll is not None and unroll is not False and unroll != 1:
+        raise ValueError("Can only use `unroll` in `fori_loop` if the loop bounds are statically known.")
+
+    def cond_fun(loop_carry):
+        i, end, _ = loop_carry
+        return lt(i, end)
+
+    def while_fun(loop_carry):
+        i, end, x = loop_carry
+        return add(i, 1), end, body_fun(i, x)
+
+    bounds = [x if get_aval(x).dtype == dtype else convert_type(x, dtype, False) for x in map(_as_scalar, (lower, upper), (dtype, dtype))]
+    return while_loop(cond_fun, while_fun, (*bounds, init_val))[2]
+
+
+def _as_scalar(x, dtype):
+    """A Python number as a NumPy scalar of the other bound's dtype."""
+    return dtype.type(x) if isinstance(x, (int, float)) and aval_of_scalar(x).dtype != dtype else x
+
+
+def _item(x):
+    """A concrete bound as a Python number."""
+    x = to_concrete_value(x)
+    return x if isinstance(x, int) else np.asarray(x).item()
+
+
+def _bound_dtype(lower, upper):
+    """The dtype of the counter: that of both bounds, or of the one that is not a Python number."""
+    if lower.dtype == upper.dtype:
+        return lower.dtype
+    if dtypes.is_signed_integer(lower.dtype) and dtypes.is_signed_integer(upper.dtype) and lower.weak_type != upper.weak_type:
+        return upper.dtype if lower.weak_type else lower.dtype
+    raise TypeError(f"lower and upper arguments to fori_loop must have equal types, got {lower.dtype.name} and {upper.dtype.name}")
