@@ -51,7 +51,7 @@ types: $(VENV)/.lint $(VENV)/.test
 
 ## Velax and JAX in turn, with ratios
 bench: $(VENV)/.test
-	cd benchmarks && ../$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks
 
 ## the native core into velax/, for work on a source checkout
 native:

@@ -289,8 +289,8 @@ int array_assign_subscript(PyObject*, PyObject*, PyObject* value) {
                     "use velax.numpy.delete(x, idx).");
   } else {
     PyErr_SetString(PyExc_TypeError,
-                    "'ArrayImpl' object does not support item assignment. Arrays are immutable. Instead of "
-                    "``x[idx] = y``, use ``x = x.at[idx].set(y)``; for ``x[idx] += y``, ``x = x.at[idx].add(y)``.");
+                    "JAX arrays are immutable and do not support in-place item assignment. Instead of x[idx] = y, "
+                    "use x = x.at[idx].set(y) or another .at[] method.");
   }
   return -1;
 }

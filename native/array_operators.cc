@@ -85,6 +85,15 @@ inline PyObject* binary(Operator which, PyObject* left, PyObject* right) {
     return left_is_array ? call(which, left, right) : call(static_cast<Operator>(which + 1), right, left);
   }
   if (kind == Operand::kError) return nullptr;
+  PyObject* other = left_is_array ? right : left;
+  // Python would go on to the sequence protocol, by which [1, 2] * array repeats the list.
+  if (PyList_CheckExact(other) || PyTuple_CheckExact(other) || PyDict_CheckExact(other) || PyAnySet_CheckExact(other)) {
+    const char* name = Py_TYPE(other)->tp_name;
+    PyErr_Format(PyExc_TypeError, "unsupported operand type(s) for %s: '%s' and '%s'; convert it with "
+                 "velax.numpy.asarray first",
+                 operator_symbols[which], left_is_array ? "ArrayImpl" : name, left_is_array ? name : "ArrayImpl");
+    return nullptr;
+  }
   Py_RETURN_NOTIMPLEMENTED;
 }
 

@@ -249,7 +249,7 @@ def test_index_errors():
     with pytest.raises(ValueError, match="slice step cannot be zero"):
         array[::0]
     for assign in ("array[0] = 1", "array[()] = 1", "array[[1, 2]] = array"):
-        with pytest.raises(TypeError, match=r"does not support item assignment.*x = x.at\[idx\].set\(y\)"):
+        with pytest.raises(TypeError, match=r"do not support in-place item assignment.*x = x.at\[idx\].set\(y\)"):
             exec(assign, {"array": array})
     with pytest.raises(TypeError, match="does not support item deletion"):
         del array[0]

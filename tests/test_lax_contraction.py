@@ -71,7 +71,7 @@ def test_integers(dtype):
 
 
 MIXED = [
-    ("float32", "bfloat16", None), ("bfloat16", "float32", None), ("int32", "float32", None), ("int32", "uint8", None), ("float16", "bfloat16", None),
+    ("float32", "bfloat16", None), ("bfloat16", "float32", None), ("int32", "float32", None), ("int32", "uint8", None), ("int8", "uint8", None), ("float16", "bfloat16", None),
     ("complex64", "float32", None), ("float32", "float32", "bfloat16"), ("float32", "float32", "float16"), ("bfloat16", "bfloat16", "float16"),
     ("float32", "float32", "complex64"), ("complex64", "complex64", "float32"), ("uint8", "uint8", "int8"), ("float16", "float16", "float32"),
 ]  # fmt: skip
@@ -79,7 +79,7 @@ MIXED = [
 
 @pytest.mark.parametrize("left, right, preferred", MIXED)
 def test_mixed_dtypes(left, right, preferred):
-    scale = 8 if left == "uint8" else 3
+    scale = 8 if "int8" in left else 3
     x, y = (np.asarray(jax.numpy.asarray(scale * np.abs(random(s))).astype(t)) for s, t in (((4, 5), left), ((5, 3), right)))
     differentiable = not (left.startswith(("int", "uint")) or preferred == "complex64" or (left, preferred) == ("complex64", "float32"))
     compare(dot_general(MATMUL, preferred_element_type=preferred), x, y, grad=differentiable, batch=False, rtol=2e-2, atol=2e-2)
@@ -108,10 +108,8 @@ def test_algorithms():
     algorithm = lambda lib: lib.lax.DotAlgorithm(np.dtype(ml_dtypes.bfloat16), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32))
     out = velax.lax.dot_general(x, y, MATMUL, precision=algorithm(velax))
     np.testing.assert_allclose(out, x @ y, rtol=1e-5)
-    both_raise(
-        lambda lib: lib.jit(lambda x, y: lib.lax.dot_general(x, y, MATMUL, precision="TF32_TF32_F32")).lower(x, y), ValueError,
-        "The precision 'TF32_TF32_F32' is not supported by dot_general on CPU",
-    )  # fmt: skip
+    with pytest.raises(ValueError, match="The precision 'TF32_TF32_F32' is not supported by dot_general on CPU"):
+        velax.lax.dot_general(x, y, MATMUL, precision="TF32_TF32_F32")
 
 
 def test_dot_and_batch_matmul():
@@ -169,16 +167,15 @@ def products(draw):
 
 
 @given(products())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_any_dimension_numbers(product):
     numbers, left, right = product
     x, y = random(left), random(right)
     assert_same(velax.lax.dot_general(x, y, numbers), jax.lax.dot_general(x, y, numbers), what=str(product))
-    for lib in (velax,):
-        out, pull = lib.vjp(lambda x, y: lib.lax.dot_general(x, y, numbers), x, y)
-        ct = random(out.shape)
-        theirs = jax.vjp(lambda x, y: jax.lax.dot_general(x, y, numbers), x, y)[1](ct)
-        assert_same(pull(ct), theirs, what=f"vjp {product}")
+    out, pull = velax.vjp(lambda x, y: velax.lax.dot_general(x, y, numbers), x, y)
+    ct = random(out.shape)
+    theirs = jax.jit(lambda: jax.vjp(lambda x, y: jax.lax.dot_general(x, y, numbers), x, y)[1](ct))()
+    assert_same(pull(ct), theirs, what=f"vjp {product}")
 
 
 X = np.ones((4, 5), np.float32)

@@ -60,7 +60,8 @@ _POLL = 4096
 def emit_kernel(kernel: Kernel, target: Target) -> str:
     """The LLVM module text of ``kernel``: ``i32 @name(ptr %ctx, ptr %buffers, ptr %extents, i64 %lo, i64 %hi)``.
 
-    The function returns 0, or 1 after an interrupt. Raises ValueError for a kernel that breaks the rules of the loop IR in a way that
+    Attributes of the kernel that matter here: ``fold_tail`` (1: every group of a vector loop is masked and the body is written once; 0: whole
+    groups, then a masked rest; unset: by the length of the body). The function returns 0, or 1 after an interrupt. Raises ValueError for a kernel that breaks the rules of the loop IR in a way that
     has no code (`velax._ir.loops_check` gives the full diagnosis).
     """
     function, declarations = emit_function(kernel, target)
@@ -404,8 +405,12 @@ class _Emitter(Memory):
     def _phi(self, x: Value, x_block: str, y: Value, y_block: str) -> Value:
         return self.here(f"phi {x.ty} [{x.ref}, %{x_block}], [{y.ref}, %{y_block}]", x.elem, x.lanes)
 
-    def _loop(self, start: Value, stop: Value, step: int, body, stored) -> None:
-        """``for (i = start; i < stop; i += step) body(i)``; the preheader runs only if the body does."""
+    def _loop(self, start: Value, stop: Value, step: int, body, stored, masked: bool = False) -> None:
+        """``for (i = start; i < stop; i += step) body(i)``; the preheader runs only if the body does.
+
+        ``masked``: the body handles ``step`` lanes at once and is called as ``body(i, mask)``. The mask is carried from one group to the next:
+        all lanes until the last group needs another one, so that no group waits for its mask.
+        """
         if start.const is not None and stop.const is not None:
             trips = max(0, -(-(stop.const - start.const) // step))
             if trips <= 1:
@@ -437,17 +442,40 @@ class _Emitter(Memory):
         for key in keys:
             x = before[key]
             heads[key] = self.state[key] = Value(self.name(), x.elem, x.lanes, scope.depth)
-        body(counter)
+        if masked:
+            first = self.intrinsic("smin", self.simple("sub", stop, start), self.int_literal(step))
+            first_mask = self._first_lanes(first, step)
+            first_count = self.prefix[1]
+            mask = Value(self.name(), "i1", step, scope.depth)
+            count = Value(self.name(), "i32", 0, scope.depth)
+            self.prefix = mask, count
+            body(counter, mask)
+        else:
+            body(counter)
         finals = self._merged(keys)
         following = self.name()
         again = self.name()
         self.line(f"{following} = add nsw i64 {counter.ref}, {step}")
         self.line(f"{again} = icmp slt i64 {following}, {stop.ref}")
-        self.line(f"br i1 {again}, label %{header}, label %{after}")
         latch = inner.block
-        phis.append(f"  {counter.ref} = phi i64 [{start.ref}, %{entry.block}], [{following}, %{latch}]")
+        back = [latch]
+        if masked:
+            last_mask, last_count, back = self._next_mask(again, following, stop, step, header, after)
+            phis.append(
+                f"  {mask.ref} = phi {mask.ty} [{first_mask.ref}, %{entry.block}], [splat (i1 true), %{back[0]}], "
+                f"[{last_mask.ref}, %{back[1]}]"
+            )
+            phis.append(
+                f"  {count.ref} = phi i32 [{first_count.ref}, %{entry.block}], [{step}, %{back[0]}], "
+                f"[{last_count.ref}, %{back[1]}]"
+            )
+            self.prefix = None
+        else:
+            self.line(f"br i1 {again}, label %{header}, label %{after}")
+        merge = lambda ref: "".join([f", [{ref}, %{block}]" for block in back])
+        phis.append(f"  {counter.ref} = phi i64 [{start.ref}, %{entry.block}]{merge(following)}")
         for key, head in heads.items():
-            phis.append(f"  {head.ref} = phi {head.ty} [{before[key].ref}, %{entry.block}], [{finals[key].ref}, %{latch}]")
+            phis.append(f"  {head.ref} = phi {head.ty} [{before[key].ref}, %{entry.block}]{merge(finals[key].ref)}")
         self.pop()
         self.pop()
         self.start_block(after)
@@ -460,6 +488,20 @@ class _Emitter(Memory):
                 self.state[key] = self._phi(old, guard_block, x, latch)
             else:
                 self.state[key] = Value(x.ref, x.elem, x.lanes, depth, x.const)
+
+    def _next_mask(self, again: str, following: str, stop: Value, lanes: int, header: str, after: str):
+        """The end of a masked body: back to ``header`` with all lanes, or with those that are left; mask, count and the two blocks."""
+        step, short = self.label("step"), self.label("short")
+        self.line(f"br i1 {again}, label %{step}, label %{after}")
+        self.start_block(step)
+        left = self.here(f"sub i64 {stop.ref}, {following}", "i64", 0)
+        whole = self.here(f"icmp sge i64 {left.ref}, {lanes}", "i1", 0)
+        self.line(f"br i1 {whole.ref}, label %{header}, label %{short}")
+        self.start_block(short)
+        mask = self._first_lanes(left, lanes)
+        count = self.prefix[1]
+        self.line(f"br label %{header}")
+        return mask, count, (step, short)
 
     def _for(self, s: For) -> None:
         if s.kind == "unrolled":
@@ -525,12 +567,7 @@ class _Emitter(Memory):
             self.vector = self.mask = None
 
         if self._folds_tail(s, start, stop):
-            most = self.int_literal(lanes)
-
-            def masked(base: Value) -> None:
-                group(base, self._first_lanes(self.intrinsic("smin", self.simple("sub", stop, base), most), lanes))
-
-            self._loop(start, stop, lanes, masked, stored)
+            self._loop(start, stop, lanes, group, stored, masked=True)
             self._close_accumulators(accumulators)
             return
         if start.const is not None and stop.const is not None:

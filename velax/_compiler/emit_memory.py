@@ -397,8 +397,7 @@ class Memory(Operations):
                 return self._read(place, self.address(place, base), lanes, impure, mask), depth
             if stride == -1:
                 first = self.binary("sub", "i64", base, self.int_literal(lanes - 1))
-                backwards = None if mask is None else self.shuffle(mask, range(lanes - 1, -1, -1))
-                value = self._read(place, self.address(place, first), lanes, impure, backwards)
+                value = self._read(place, self.address(place, first), lanes, impure, self._backwards())
                 return self.shuffle(value, range(lanes - 1, -1, -1)), depth
             if 1 < stride <= _MAX_SHUFFLED_STRIDE and (mask is None or self._is_prefix()):
                 return self._load_apart(place, index, stride, impure), depth
@@ -411,6 +410,16 @@ class Memory(Operations):
     def _is_prefix(self) -> bool:
         """Whether the active lanes are the first ones, as in the remainder of a loop."""
         return self.prefix is not None and self.mask is self.prefix[0]
+
+    def _backwards(self) -> Value | None:
+        """The mask with its lanes in reverse order; mask registers shuffle slowly, so a known count is compared anew."""
+        lanes = self.vector.lanes
+        if self.mask is None:
+            return None
+        if self._is_prefix():
+            order = self.iota(lanes, -1, "i32", lanes - 1)
+            return self.compare("icmp ult", order, self.splat(self.prefix[1], lanes))
+        return self.shuffle(self.mask, range(lanes - 1, -1, -1))
 
     def _load_apart(self, place: Place, index: Expr, stride: int, impure: bool) -> Value:
         """Every ``stride``-th element: whole vectors are read and the wanted lanes picked.
@@ -530,8 +539,7 @@ class Memory(Operations):
             if stride == -1:
                 order = range(lanes - 1, -1, -1)
                 first = self.binary("sub", "i64", base, self.int_literal(lanes - 1))
-                mask = None if self.mask is None else self.shuffle(self.mask, order)
-                self._write(place, self.address(place, first), self.shuffle(data, order), mask)
+                self._write(place, self.address(place, first), self.shuffle(data, order), self._backwards())
                 return
             if abs(stride) * lanes < 1 << 31:
                 self._scatter(Place(self.address(place, base), place.elem), self.iota(lanes, stride, "i32"), data)

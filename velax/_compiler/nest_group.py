@@ -104,6 +104,12 @@ def build_group(
         cuts = cuts | wished
     if body is None:
         builder.build(lo, hi)  # raises
+    tile = builder.tile_wish() if body is not None and alone else None
+    if tile is not None:
+        if restart is not None:
+            restart()
+        builder = _Builder(group, plan, place, target, builder.cuts, alone, point, tile)
+        body = builder.build(lo, hi)
     early = any(level.full for level in builder.levels[:-1])
     return Nest(body, builder.total, builder.grain, builder.work, not early)
 
@@ -164,7 +170,7 @@ def _first_cuts(group: Group, roots) -> set[int]:
 
 
 class _Builder:
-    def __init__(self, group: Group, plan, place, target, cuts, alone, point):
+    def __init__(self, group: Group, plan, place, target, cuts, alone, point, tile: int | None = None):
         self.group, self.plan, self.target, self.alone, self.point = group, plan, target, alone, point
         self.space = Space()
         members = set(group.roots)
@@ -186,6 +192,8 @@ class _Builder:
         )
         self.width = schedule.vector_width(target, dtypes, self.full_cost)
         self.levels = _levels(group)
+        self.tile = tile  # stride of the dimension that is walked in tiles together with the lanes' one
+        self.lane_atoms: list = []
         self.total = 1
         self.grain = 1
         self.work = group.size * schedule.element_ns(self.full_cost, self.nbytes)
@@ -330,6 +338,9 @@ class _Builder:
             self._set_grain(unit, self.width)
             return body
 
+        tiled = next((d for d in outer if d.stride == self.tile), None)
+        if tiled is not None:
+            return self._build_tiled(lanes, tiled, [d for d in outer if d is not tiled], lo, hi)
         rows = math.prod(d.extent for d in outer)
         size = schedule.inner_block(rows, lanes.extent) if self.alone else lanes.extent
         dims: list = ([None] if blocked else []) + outer
@@ -352,6 +363,40 @@ class _Builder:
         self._set_grain(size * unit + 3, 1)
         return result
 
+    def tile_wish(self) -> int | None:
+        """The stride of an outer dimension along which a load is contiguous that the lanes' dimension strides over; None if there is none."""
+        if not self.lane_atoms or self.group.pattern or self.group.size < schedule.TILE_ELEMENTS:
+            return None
+        for index in self.ev.loads:
+            if any(abs(index.coefficient(atom)) >= 8 for atom in self.lane_atoms):
+                for atom, k in index.terms:
+                    known = self.strides.get(atom)
+                    if abs(k) == 1 and known is not None and known[1] >= 8 and atom not in self.lane_atoms:
+                        return known[0]
+        return None
+
+    def _build_tiled(self, lanes: _Dim, tiled: _Dim, outer: list[_Dim], lo, hi) -> list[loops.Stmt]:
+        """Two dimensions in tiles, so that what one of them strides over stays in the first-level cache for the other."""
+        height, breadth = schedule.TILE
+
+        def body(indexes):
+            *indexes, block = indexes
+            bound = dict(zip(outer, indexes))
+            first = lb.mul(self.space.expr(block), height)
+            row = self._var("i", tiled)
+            base = loops.Var("jb")
+            inner = self._vector(
+                lanes, base, lb.min_(lb.add(base, breadth), lanes.extent),
+                lambda j: self._stores(self.levels[0].full, self._linear({**bound, tiled: row, lanes: j})),
+            )  # fmt: skip
+            rows = loops.For(row.terms[0][0].arg, first, lb.min_(lb.add(first, height), tiled.extent), tuple(inner))
+            return [loops.For(base, lb.c(0), lb.c(lanes.extent), (rows,), step=breadth)]
+
+        counts = [*(d.extent for d in outer), -(-tiled.extent // height)]
+        result = self._outer([*outer, None], counts, lo, hi, body)
+        self._set_grain(height * lanes.extent * (schedule.element_ns(self.full_cost, self.nbytes) + 0.3), 1)
+        return result
+
     def _set_grain(self, unit_ns: float, multiple: int) -> None:
         self.grain = schedule.grain_for(self.total, unit_ns, multiple)
 
@@ -361,6 +406,7 @@ class _Builder:
             return body(self.space.zero)
         var = self._var("j", dim)
         atom = var.terms[0][0]
+        self.lane_atoms.append(atom)
         statements = body(var)
         breaks = sorted(self.space.breaks.get(atom, ()))
         if not breaks or len(breaks) >= _MAX_SEGMENTS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from velax._compiler import nest_complex
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART
@@ -17,10 +16,33 @@ _DIRECT = {
 _ANY_DTYPE = {"and": lb.and_, "or": lb.or_, "xor": lb.xor, "not": lb.not_, "shl": lb.shl, "shrl": lb.shrl, "shra": lb.shra}
 
 
+def _complex_mul(x, y):
+    return (
+        lb.sub(lb.mul(x[0], y[0]), lb.mul(x[1], y[1])),
+        lb.add(lb.mul(x[0], y[1]), lb.mul(x[1], y[0])),
+    )
+
+
+_COMPLEX = {
+    "add": lambda x, y: (lb.add(x[0], y[0]), lb.add(x[1], y[1])),
+    "sub": lambda x, y: (lb.sub(x[0], y[0]), lb.sub(x[1], y[1])),
+    "mul": _complex_mul,
+    "neg": lambda x: (lb.neg(x[0]), lb.neg(x[1])),
+    "select": lambda cond, x, y: (lb.select(cond, x[0], y[0]), lb.select(cond, x[1], y[1])),
+    "complex": lambda re, im: (re, im), "real": lambda x: x[0], "imag": lambda x: x[1], "conj": lambda x: (x[0], lb.neg(x[1])),
+}  # fmt: skip
+
+
 def lower(fn: str, args: list, dtype: str):
     """The value of ``fn`` on ``args``; ``dtype`` is the result's (a complex one, or an argument that is a pair, means complex)."""
     if type(args[-1]) is tuple or dtype in COMPLEX_PART:
-        return nest_complex.lower(fn, args, dtype)
+        build = _COMPLEX.get(fn)
+        if build is not None:
+            return build(*args)
+        # heavy to import, and few kernels are complex
+        from velax._compiler import math
+
+        return math.lower_complex(fn, args)
     build = _DIRECT.get(fn)
     if build is not None and args[-1].dtype != "bool":
         return build(*args)

@@ -84,6 +84,7 @@ class Evaluator:
         self.space = space
         self.place = place
         self.memo: dict = {}
+        self.loads: set[Affine] = set()  # where memory is read
         self._indexes: dict = {}  # run-time indexes, so that equal ones are one affine form
 
     def at(self, node: Node, index: Affine):
@@ -116,6 +117,7 @@ class Evaluator:
             return nest_map.constant(node.attrs["value"], node.dtype)
         place = self.place(node)
         if place is not None:
+            self.loads.add(index)
             return place.load(self.space, index)
         if op == "map":
             args = []

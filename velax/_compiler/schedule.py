@@ -14,6 +14,9 @@ __all__ = ["MAX_INLINE_PIECES", "Costs", "grain_for", "inner_block", "reduction_
 
 #: a concatenation of more operands is written piece by piece instead of being selected from
 MAX_INLINE_PIECES = 4
+#: rows and columns of the tiles in which transposing nests walk; nests smaller than `TILE_ELEMENTS` do not bother
+TILE = (64, 64)
+TILE_ELEMENTS = 1 << 12
 #: simple operations in one iteration of a loop up to which the loop is compiled whole
 INLINE_WORK = 4096
 #: nanoseconds of work that one chunk of a parallel range should have

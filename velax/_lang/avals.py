@@ -254,3 +254,4 @@ def _aval_of_numpy(x) -> ShapedArray:
 aval_factories[np.ndarray] = _aval_of_numpy
 for _scalar in dtypes.numpy_scalar_types:
     aval_factories[_scalar] = _aval_of_numpy
+aval_factories[np.void] = _aval_of_numpy  # an element of a float0 array

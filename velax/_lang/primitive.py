@@ -66,6 +66,7 @@ class Primitive:
         self.multiple_results = multiple_results
         self.rules: dict[str, Callable | None] = {}
         self.elementwise = False  #: result and operands have one shape and element i depends on elements i only
+        self.arity: int | None = None  #: number of operands, where it is part of the record
         self.linear_in: tuple[int, ...] | None = None  #: operands in which the result is linear, if any
         self.irrelevant_params: frozenset[str] = frozenset()  #: parameters that do not change the compiled program
         self._effectful = False

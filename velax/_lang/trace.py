@@ -180,8 +180,7 @@ class Tracer:
 
     def __setitem__(self, index, value):
         raise TypeError(
-            f"'{type(self).__name__}' object does not support item assignment. Arrays are immutable. "
-            "Instead of ``x[idx] = y``, use ``x = x.at[idx].set(y)``."
+            "JAX arrays are immutable and do not support in-place item assignment. Instead of x[idx] = y, use x = x.at[idx].set(y) or another .at[] method."
         )
 
     def __copy__(self):

@@ -12,7 +12,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from velax import _native
+from velax._lang.array import ArrayImpl
 from velax._lang.config import config
 from velax._lang.devices import local_devices
 from velax._lang.jaxpr import ClosedJaxpr
@@ -26,6 +29,7 @@ from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_l
 __all__ = ["TracedCall", "infer_params", "jit", "set_compiler", "trace_call"]
 
 _compiler: Callable[..., Any] | None = None
+_VALUES = (ArrayImpl, Tracer, bool, int, float, complex, np.ndarray, np.generic)  # leaves that are what they stand for
 
 
 def set_compiler(compiler: Callable[..., Any]) -> None:
@@ -247,6 +251,7 @@ def infer_params(self, args, kwargs, *, abstract: bool = False) -> TracedCall:
     fun = self._fun
     split_args, split_kwargs = _split_static(self, args, kwargs)
     leaves, in_tree, statics = _flatten_dynamic(split_args, split_kwargs)
+    leaves = [x if isinstance(x, _VALUES) or not hasattr(x, "__jax_array__") else x.__jax_array__() for x in leaves]
     try:
         in_avals = tuple(map(shaped_abstractify if abstract else get_aval, leaves))
     except TypeError:

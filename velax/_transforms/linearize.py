@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from velax._lang import dtypes
 from velax._lang.jaxpr import ClosedJaxpr, DebugInfo, Var
 from velax._lang.primitive import Primitive
 from velax._lang.trace import Trace, Tracer, TraceTag, current_trace, get_aval, set_current_trace
@@ -192,10 +193,11 @@ def linearize_flat(
     tangent_trace = DynamicJaxprTrace(debug_info, parent)
     trace = LinearizeTrace(parent, tangent_trace, TraceTag())
     nonzeros = [True] * len(primals) if nonzeros is None else nonzeros
-    args = [
-        LinearizeTracer(trace, p, tangent_trace.new_arg(get_aval(p).to_tangent_aval())) if nz else p
-        for p, nz in zip(primals, nonzeros, strict=True)
-    ]
+    args = []
+    for p, nz in zip(primals, nonzeros, strict=True):
+        tangent = tangent_trace.new_arg(get_aval(p).to_tangent_aval()) if nz else None
+        # a tangent of an integer is an input of the linear function that nothing depends on
+        args.append(LinearizeTracer(trace, p, tangent) if nz and tangent.aval.dtype != dtypes.float0 else p)
     try:
         with set_current_trace(trace):
             outs = fun(*args)

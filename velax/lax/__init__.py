@@ -3,7 +3,9 @@
 from velax.lax import _register as _register
 from velax.lax._arithmetic import *
 from velax.lax._associative import *
+from velax.lax._callbacks import *
 from velax.lax._comparison import *
+from velax.lax._cond import *
 from velax.lax._contraction import *
 from velax.lax._indexing import *
 from velax.lax._reduce_general import *
@@ -13,3 +15,4 @@ from velax.lax._slicing import *
 from velax.lax._sorting import *
 from velax.lax._structural import *
 from velax.lax._transcendental import *
+from velax.lax._while import *

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax._transforms.zero import UndefinedPrimal, Zero, ops
@@ -193,8 +195,24 @@ def _extremum(name):
         name,
         (*ARITH, *ORDERED[2:]),
         jvp=jvp_from(lambda t, out, x, y: mul(t, _share(x, y, out)), lambda t, out, x, y: mul(t, _share(y, x, out))),
-        lower=name,
+        lower=_extremum_lower(name),
+        arity=2,
     )
+
+
+def _extremum_lower(name):
+    def lower(ctx, x, y):
+        b, shape = ctx.builder, ctx.avals_out[0].shape
+        x, y = broadcast_node(b, x, shape), broadcast_node(b, y, shape)
+        if x.dtype not in ("c64", "c128"):
+            return b.map(name, x, y)
+        # lexicographic in (real, imaginary)
+        order = "gt" if name == "max" else "lt"
+        real_x, real_y, imag_x, imag_y = b.map("real", x), b.map("real", y), b.map("imag", x), b.map("imag", y)
+        first = b.map("select", b.map("eq", real_x, real_y), b.map(order, imag_x, imag_y), b.map(order, real_x, real_y))
+        return b.map("select", first, x, y)
+
+    return lower
 
 
 max_p = _extremum("max")
@@ -223,7 +241,7 @@ def _abs_jvp(t, out, x):
     return ops.select(ops.ge(x, full_like(x, 0)), t, neg(t))
 
 
-abs_p = elementwise("abs", ARITH, jvp=jvp_from(_abs_jvp), lower="abs", result=_real_dtype)
+abs_p = elementwise("abs", (np.signedinteger, np.floating, np.complexfloating), jvp=jvp_from(_abs_jvp), lower="abs", result=_real_dtype)
 
 
 def abs(x):
@@ -277,7 +295,7 @@ def _pow_lower(ctx, x, y):
     return b.map("pow", x, b.convert(y, x.dtype))
 
 
-pow_p = elementwise("pow", INEXACT, jvp=jvp_from(_pow_jvp_x, _pow_jvp_y), lower=_pow_lower)
+pow_p = elementwise("pow", INEXACT, jvp=jvp_from(_pow_jvp_x, _pow_jvp_y), lower=_pow_lower, arity=2)
 pow_p.def_abstract_eval(_pow_type)
 
 
@@ -316,7 +334,7 @@ def _integer_pow_jvp(t, out, x, *, y):
     return mul(t, mul(full_like(x, y), integer_pow(x, y - 1)))
 
 
-integer_pow_p = elementwise("integer_pow", ARITH, jvp=jvp_from(_integer_pow_jvp), lower=_integer_pow_lower)
+integer_pow_p = elementwise("integer_pow", ARITH, jvp=jvp_from(_integer_pow_jvp), lower=_integer_pow_lower, arity=1)
 
 
 def integer_pow(x, y: int):
@@ -333,7 +351,7 @@ def integer_pow(x, y: int):
     return integer_pow_p.bind(x, y=y)
 
 
-square_p = elementwise("square", ARITH, jvp=jvp_from(lambda t, out, x: mul(t, mul(full_like(x, 2), x))), lower=lambda ctx, x: ctx.builder.map("mul", x, x))
+square_p = elementwise("square", ARITH, jvp=jvp_from(lambda t, out, x: mul(t, mul(full_like(x, 2), x))), lower=lambda ctx, x: ctx.builder.map("mul", x, x), arity=1)
 
 
 def square(x):

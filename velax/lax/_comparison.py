@@ -14,6 +14,7 @@ from velax.lax._rules import (
     BITS,
     FLOAT,
     INT,
+    ORDERED,
     broadcast_node,
     elementwise,
     zero_derivative,
@@ -29,12 +30,12 @@ __all__ = [
 # -- comparison -----------------------------------------------------------------------------------------------------------
 
 
-def _comparison(name):
-    return elementwise(name, ANY, jvp=zero_derivative, lower=name, result=lambda dtype: np.dtype(bool))
+def _comparison(name, classes):
+    return elementwise(name, classes, jvp=zero_derivative, lower=name, result=lambda dtype: np.dtype(bool))
 
 
-eq_p, ne_p = _comparison("eq"), _comparison("ne")
-lt_p, le_p, gt_p, ge_p = (_comparison(n) for n in ("lt", "le", "gt", "ge"))
+eq_p, ne_p = (_comparison(n, ANY) for n in ("eq", "ne"))
+lt_p, le_p, gt_p, ge_p = (_comparison(n, ORDERED) for n in ("lt", "le", "gt", "ge"))
 
 
 def eq(x, y):
@@ -148,7 +149,7 @@ def _round_lower(ctx, x, *, rounding_method):
     return ctx.builder.map("round_even" if rounding_method == RoundingMethod.TO_NEAREST_EVEN else "round_away", x)
 
 
-round_p = elementwise("round", FLOAT, jvp=zero_derivative, lower=_round_lower)
+round_p = elementwise("round", FLOAT, jvp=zero_derivative, lower=_round_lower, arity=1)
 nextafter_p = elementwise("nextafter", FLOAT, jvp=zero_derivative, lower="nextafter")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from velax._lang import dtypes
+from velax._lang.avals import ShapedArray
 from velax._lang.config import config
 from velax._lang.effects import IOEffect, JaxprInputEffect, ordered_effects
 from velax._lang.jaxpr import ClosedJaxpr, Literal, Var, join_effects
@@ -299,7 +300,7 @@ def _check_branches(what, names, funs, traced) -> None:
         head = f"{names[0]} is {describe(funs[0])}\n{name} is {describe(fun)}"
         if other != tree:
             lines = [
-                f"{names[0]} output{_at(keystr(path))} is a {this} but {name} output{_at(keystr(path))} is a {that}, so {why}"
+                f"{names[0]} output{_at(keystr(path))} is a {_kind(this)} but {name} output{_at(keystr(path))} is a {_kind(that)}, so {why}"
                 for path, this, that, why in structure_errors(tree, first.out_avals, other, jaxpr.out_avals)
             ] or [f"{names[0]} output has structure {tree} but {name} output has structure {other}"]
             detail = f"{lines[0]}." if len(lines) == 1 else ";\n".join(f"  * {line}" for line in lines) + "."
@@ -317,6 +318,10 @@ def _check_branches(what, names, funs, traced) -> None:
                 f"{what} branches must have equal output types but they differ.\n\n{head}\n\n{message_lines(lines)}\n\n"
                 f"Revise {names[0]} and/or {name} so that all output types match."
             )
+
+
+def _kind(what: str) -> str:
+    return "pytree leaf" if what == str(ShapedArray) else what
 
 
 def _at(path: str) -> str:
@@ -478,7 +483,7 @@ def switch(index, branches: Sequence[Callable], *operands, operand=None):
         index = np.int32(min(max(int(index), 0), last))
     else:
         if aval.dtype != np.int32 or aval.weak_type:
-            if aval.dtype.kind == "u":  # large unsigned values must not turn negative
+            if aval.dtype.itemsize > 4 or aval.dtype == np.uint32:  # large values must not wrap around
                 index = clamp(aval.dtype.type(0), index, aval.dtype.type(min(last, np.iinfo(aval.dtype).max)))
             index = convert_type(index, np.dtype(np.int32), False)
         index = clamp(np.int32(0), index, np.int32(last))

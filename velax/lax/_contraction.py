@@ -14,6 +14,7 @@ from velax._lang.primitive import define
 from velax._lang.promotion import promote_types
 from velax._lang.trace import get_aval
 from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents
+from velax.lax._indexing import python_scalar
 from velax.lax._structural import convert_type, transpose
 from velax.lax._values import core_args
 
@@ -196,7 +197,7 @@ def _dot_general_type(lhs, rhs, *, dimension_numbers, precision, preferred_eleme
 
 
 def _result_dtype(lhs, rhs, preferred):
-    natural = lhs if lhs == rhs else promote_types(lhs, rhs)
+    natural = _common_dtype(lhs, rhs)
     if preferred is None:
         return natural
     if dtypes.is_integer(natural) and dtypes.itemsize_bits(preferred) < dtypes.itemsize_bits(natural):
@@ -205,6 +206,17 @@ def _result_dtype(lhs, rhs, preferred):
             f"of {natural}."
         )
     return preferred
+
+
+def _common_dtype(x, y):
+    """The dtype of a product: of two of one kind the wider, of two as wide the signed integer or the float with more exponent bits."""
+    if x == y:
+        return x
+    for same_kind in (dtypes.is_integer, dtypes.is_floating):
+        if same_kind(x) and same_kind(y):
+            preferred = dtypes.is_signed_integer if same_kind is dtypes.is_integer else lambda d: dtypes.finfo(d).nexp
+            return max(x, y, key=lambda d: (dtypes.itemsize_bits(d), preferred(d)))
+    return promote_types(x, y)
 
 
 def _free(rank: int, batch, contract) -> tuple[int, ...]:
@@ -222,8 +234,11 @@ def _dot_general_lower(ctx, lhs, rhs, *, dimension_numbers, precision, preferred
     """
     contract, batch = dimension_numbers
     b = ctx.builder
+    if not lhs.size or not rhs.size:  # sums of nothing, or no sums
+        aval = ctx.avals_out[0]
+        return b.full(aval.shape, python_scalar(0, aval.dtype), dtypes.ir_name(aval.dtype))
     (x, y), out = (a.dtype for a in ctx.avals_in), ctx.avals_out[0].dtype
-    natural = x if x == y else promote_types(x, y)
+    natural = _common_dtype(x, y)
     algorithm = _computation_dtype(precision)
     if algorithm is not None and dtypes.is_floating(natural):
         compute, operands = algorithm, algorithm

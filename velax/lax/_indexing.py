@@ -223,12 +223,13 @@ def _gather_lower(ctx, x, indices, *, dimension_numbers, slice_sizes, mode, fill
     fill = None
     if fill_value is not None:
         dtype = ctx.avals_out[0].dtype
-        fill = _python_scalar(fill_value, dtype)
+        fill = python_scalar(fill_value, dtype)
     name = {GatherScatterMode.CLIP: "clip", GatherScatterMode.FILL_OR_DROP: "fill", GatherScatterMode.PROMISE_IN_BOUNDS: "promise"}[mode]
     return ctx.builder.gather(x, indices, GatherDims(*dimension_numbers), slice_sizes, name, fill, ctx.avals_out[0].shape)
 
 
-def _python_scalar(value, dtype):
+def python_scalar(value, dtype):
+    """A number as the Python scalar that the graph's literals of a dtype hold."""
     if dtypes.is_complex(dtype):
         return complex(value)
     if dtypes.is_inexact(dtype):
@@ -609,9 +610,10 @@ def _set_jvp(primitive, primals, tangents, *, dimension_numbers, indices_are_sor
     count = int(np.prod(positions, dtype=np.int64))
     numbers = add(iota(np.uint32, count), np.uint32(1))
     numbers = broadcast_in_dim(reshape(numbers, positions), updates_shape, position_axes)
-    written = primitive.bind(full(get_aval(x).shape, 0, np.uint32), indices, numbers, **params)
+    nothing = full(get_aval(x).shape, np.uint32(0))
+    written = primitive.bind(nothing, indices, numbers, **params)
     found = _gather_at(written, indices, dimension_numbers, updates_shape, GatherScatterMode.PROMISE_IN_BOUNDS)
-    kept = select(eq(written, full(get_aval(x).shape, 0, np.uint32)), tx, zeros_like_aval(get_aval(tx)))
+    kept = select(eq(written, nothing), tx, zeros_like_aval(get_aval(tx)))
     effective = select(eq(numbers, found), tu, zeros_like_aval(get_aval(tu)))
     params["update_jaxpr"] = _combiner("scatter-add", get_aval(tx).dtype)
     return out, scatter_add_p.bind(kept, indices, effective, **params)

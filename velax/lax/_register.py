@@ -53,6 +53,14 @@ def _eye_rows(total, n, start, dtype):
     return structural.convert_type(comparison.eq(row, arithmetic.add(column, start)), np.dtype(dtype))
 
 
+def _select(which, on_true, on_false):
+    """`lax.select` whose cases may be of rank 0 next to arrays."""
+    shapes = [get_aval(v).shape for v in (which, on_true, on_false)]
+    shape = max(shapes, key=len)
+    cases = [v if s == shape else structural.broadcast_in_dim(v, shape, ()) for v, s in zip((on_true, on_false), shapes[1:], strict=True)]
+    return structural.select(which, *cases)
+
+
 def _slice_axis(x, axis, start, stop):
     from velax.lax._slicing import slice_in_dim  # slicing is defined after the operations registered here
 
@@ -87,7 +95,7 @@ def _associative_scan_tangent(combine, x, t, axis, reverse):
 for _name, _f in {
     "full": _full, "broadcast": _broadcast, "moveaxis": _moveaxis, "eye_rows": _eye_rows, "slice_axis": _slice_axis, "shift": _shift,
     "associative_scan_tangent": _associative_scan_tangent, "broadcast_in_dim": structural.broadcast_in_dim, "reshape": structural.reshape,
-    "transpose": structural.transpose, "select": structural.select, "convert": structural.convert_type, "reduce_sum": reductions.reduce_sum,
+    "transpose": structural.transpose, "select": _select, "convert": structural.convert_type, "reduce_sum": reductions.reduce_sum,
     "add": arithmetic.add, "sub": arithmetic.sub, "mul": arithmetic.mul, "div": arithmetic.div, "neg": arithmetic.neg,
     "eq": comparison.eq, "lt": comparison.lt, "ge": comparison.ge, "floor": comparison.floor, "ceil": comparison.ceil,
     "is_finite": comparison.is_finite, "exp": transcendental.exp, "log": transcendental.log, "real": transcendental.real,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from velax._ir.graph import MAP_FNS
 from velax._lang import dtypes
 from velax._lang.avals import ShapedArray, shaped_array
 from velax._lang.primitive import Primitive, define
@@ -35,7 +36,7 @@ ANY = (np.number, np.bool_)
 
 _NAMES = {
     np.integer: "integer", np.floating: "floating", np.complexfloating: "complexfloating", np.bool_: "bool", np.number: "number",
-    np.signedinteger: "signedinteger", np.unsignedinteger: "unsignedinteger",
+    np.signedinteger: "signedinteger", np.unsignedinteger: "unsignedinteger", np.float32: "float32", np.float64: "float64",
 }  # fmt: skip
 
 
@@ -204,6 +205,7 @@ def elementwise(
     transpose: Callable | None = None,
     linear_in: tuple[int, ...] | None = None,
     result: Callable | None = None,
+    arity: int | None = None,
 ) -> Primitive:
     """Define an elementwise primitive.
 
@@ -215,7 +217,9 @@ def elementwise(
       transpose: for those linear in an operand.
       linear_in: which.
       result: dtype of the result.
+      arity: number of operands; that of the graph's function if ``lower`` names one.
     """
+    arity = MAP_FNS[lower] if isinstance(lower, str) else arity
     holder: list[Primitive] = []
 
     def jvp_rule(primals, tangents, **params):
@@ -231,6 +235,7 @@ def elementwise(
         elementwise=True,
         linear_in=linear_in,
     )
+    p.arity = arity
     holder.append(p)
     return p
 

@@ -309,7 +309,7 @@ def _start_indices(name: str, operand, starts, allow_negative) -> list:
     starts = core_args(name, *starts, same_dtype=False)
     avals = [get_aval(s) for s in starts]
     strong = next((a.dtype for s, a in zip(starts, avals, strict=True) if type(s) is not builtins.int), None)
-    target = strong if strong is not None and dtypes.is_integer(strong) else np.dtype(np.int32)
+    target = strong if strong is not None and dtypes.is_integer(strong) else dtypes.default_int_dtype()
     result = []
     for start, aval, n, negative in zip(starts, avals, shape, allowed, strict=True):
         if type(start) is builtins.int:
@@ -327,7 +327,7 @@ def _start_indices(name: str, operand, starts, allow_negative) -> list:
                     f"{name}: an axis of size {n} cannot be indexed from the end by {aval.dtype} indices; convert them to int32 or pass "
                     "allow_negative_indices=False"
                 )
-            start = select(lt(start, zero), add(convert_type(start, aval.dtype, False), aval.dtype.type(size)), convert_type(start, aval.dtype, False))
+            start = select(lt(start, zero), add(convert_type(start, aval.dtype, False), aval.dtype.type(size)), start)
         result.append(start)
     return result
 

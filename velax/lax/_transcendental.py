@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax._transforms.zero import Zero
@@ -92,7 +94,7 @@ digamma = _make("digamma", digamma_p, "derivative of `lgamma` of floats.")
 
 atan2_p = elementwise(
     "atan2",
-    INEXACT,
+    FLOAT,
     jvp=jvp_from(
         lambda t, out, x, y: mul(t, div(y, add(square(x), square(y)))),
         lambda t, out, x, y: mul(t, div(neg(x), add(square(x), square(y)))),
@@ -135,7 +137,7 @@ def _complex_transpose(ct, x, y):
 
 complex_p = elementwise(
     "complex",
-    FLOAT,
+    (np.float32, np.float64),
     jvp=jvp_from(lambda t, out, x, y: complex(t, full_like(t, 0)), lambda t, out, x, y: complex(full_like(t, 0), t)),
     lower="complex",
     result=_complex_of,
@@ -157,7 +159,7 @@ def _conj_transpose(ct, x, *, input_dtype):
 
 
 conj_p = elementwise(
-    "conj", INEXACT, jvp=jvp_from(lambda t, out, x, **p: conj_p.bind(t, **p)), lower=_conj_lower, result=_complex_of, linear_in=(0,),
+    "conj", INEXACT, jvp=jvp_from(lambda t, out, x, **p: conj_p.bind(t, **p)), lower=_conj_lower, result=_complex_of, linear_in=(0,), arity=1,
     transpose=_conj_transpose,
 )  # fmt: skip
 

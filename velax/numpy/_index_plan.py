@@ -9,6 +9,7 @@ item                   meaning                                                  
 =====================  ==========================================================  ============
 ``"full"``             the whole axis                                              none
 ``"new"``              a new axis of size 1                                        none
+``"gap"``              an ellipsis for no axes; it parts index arrays              none
 ``"at"``               an index that counts from the start                         one
 ``"wrap"``             an index that counts from the end where it is negative      one
 ``"flag"``             a scalar boolean: an index 0 into a new axis, or none       one
@@ -176,7 +177,7 @@ def make_plan(shape: tuple[int, ...], index, wrap: bool = True) -> tuple[tuple, 
     axis = 0
     for position, e in enumerate(entries):
         if e is Ellipsis:
-            plan += ["full"] * (len(shape) - used)
+            plan += ["full"] * (len(shape) - used) or ["gap"]
             axis += len(shape) - used
         elif e is None:
             plan.append("new")
@@ -335,6 +336,8 @@ def static_part(x, shape, plan: tuple, operands: list):
         if item == "new":
             new.append(len(starts) + len(new) - len(drop))
             continue
+        if item == "gap":
+            continue
         axis = len(starts)
         n = shape[axis]
         if item == "full":
@@ -379,6 +382,8 @@ def dynamic_part(x, shape, plan: tuple, operands: list):
     for item in plan:
         if item == "new":
             new.append(len(starts) + len(new) - len(drop))
+            continue
+        if item == "gap":
             continue
         start, size, wraps = 0, shape[len(starts)], False
         if item == "flag" or (isinstance(item, tuple) and item[2] != 1):
@@ -487,9 +492,10 @@ def make_gather(shape: tuple[int, ...], plan: tuple, operands: Sequence) -> Gath
     source = iter(shape)
     runs, before_advanced = 0, False
     for item in plan:
-        if item == "new":
-            layout.append("new")
+        if item in ("new", "gap"):
             before_advanced = False
+            if item == "new":
+                layout.append("new")
             continue
         axis = len(axes)
         if item in _ADVANCED:
@@ -556,6 +562,8 @@ def _lay_out(axes, flags, layout, advanced, by_axis, array_shape, collapsed, siz
             taken = True
             dims = tuple(range(len(positions), len(positions) + len(array_shape)))
             for axis, index in advanced:
+                if type(index) is not int and get_aval(index).shape not in ((), array_shape):
+                    index = broadcast_to(_as_index(index, dtype), array_shape)
                 columns.append((axis, index, dims))
             positions += array_shape
             shape += array_shape
@@ -580,7 +588,7 @@ def _lay_out(axes, flags, layout, advanced, by_axis, array_shape, collapsed, siz
         columns += [(axis, index, ()) for axis, index in by_axis.items()]
         columns.sort(key=lambda c: c[0])
     positions = tuple(positions)
-    vectors = [_column(index, dims, positions, array_shape, dtype) for _, index, dims in columns]
+    vectors = [_column(index, dims, positions, dtype) for _, index, dims in columns]
     if not vectors:
         indices = np.zeros((*positions, 0), np.int32)
     else:
@@ -594,15 +602,10 @@ def _as_index(index, dtype):
     return index.astype(dtype) if isinstance(index, np.ndarray) else convert_type(index, dtype, False)
 
 
-def _column(index, dims: tuple[int, ...], positions: tuple[int, ...], array_shape: tuple[int, ...], dtype):
+def _column(index, dims: tuple[int, ...], positions: tuple[int, ...], dtype):
     """One component of the index vectors, over all positions."""
     index = _as_index(index, dtype)
-    shape = get_aval(index).shape
-    if dims and shape and shape != array_shape and len(dims) == len(array_shape):
-        index = broadcast_to(index, array_shape)
-    if not get_aval(index).shape:
-        dims = ()
-    return lax.broadcast_in_dim(index, (*positions, 1), dims)
+    return lax.broadcast_in_dim(index, (*positions, 1), dims if get_aval(index).shape else ())
 
 
 def gather_at(x, g: Gather, *, indices_are_sorted=False, unique_indices=False, mode=None, fill_value=None):

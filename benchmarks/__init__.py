@@ -1,0 +1,1 @@
+"""Velax and JAX side by side: see `python -m benchmarks --help`."""
