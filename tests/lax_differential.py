@@ -107,7 +107,7 @@ def both_raise(f, kind, phrase):
     """``f`` raises ``kind`` with ``phrase`` in the message in both libraries."""
     for lib in (velax, jax):
         try:
-            lib.make_jaxpr(lambda: f(lib))()
+            lib.make_jaxpr(lambda lib=lib: f(lib))()
         except kind as e:
             assert phrase in str(e), f"{lib.__name__}: {e}"
         else:

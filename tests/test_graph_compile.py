@@ -9,7 +9,8 @@ from graph_runner import Compiled, run
 from velax._compiler import schedule
 from velax._compiler.fuse import fuse
 from velax._compiler.simplify import simplify
-from velax._ir.graph import Builder, GatherDims, Graph
+from velax._ir.graph import Builder, GatherDims, Graph, Node
+from velax._ir.graph_check import GraphError, check_graph
 from velax._ir.graph_text import print_graph
 from velax._ir.loops_check import check_kernel
 from velax._ir.program import Copy, Launch
@@ -20,7 +21,9 @@ def rand(*shape, dtype=np.float32, seed=0):
 
 
 def check(graph, *arrays, rtol=2e-5, atol=2e-5, **options):
+    check_graph(graph)
     compiled = Compiled(graph, **options)
+    check_graph(compiled.compiled.graph)
     for kernel in compiled.compiled.kernels.values():
         check_kernel(kernel)
     got, want = compiled(*arrays), run_graph(graph, *arrays)
@@ -357,6 +360,17 @@ def test_graph_text():
         "  %3 = map.add %0, %2 : f32[4, 3]\n"
         "  return %3\n"
     )
+
+
+def test_verifier_shows_the_node_in_its_graph():
+    b = Builder()
+    x = b.input((4, 3), "f32")
+    bad = Node("transpose", (x,), {"perm": (1, 0)}, (4, 3), "f32")
+    with pytest.raises(GraphError, match=r"shape should be \[3, 4\](.|\n)*%1 = transpose %0 perm=\(1, 0\) : f32\[4, 3\]  ; <--"):
+        check_graph(Graph((x,), (b.map("neg", bad),)))
+    other = Builder().input((2,), "f32")
+    with pytest.raises(GraphError, match="an input of another graph"):
+        check_graph(Graph((x,), (b.map("neg", other),)))
 
 
 @pytest.mark.parametrize("seed", range(25))

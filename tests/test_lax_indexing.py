@@ -5,7 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from lax_differential import both_raise, compare
+from lax_differential import assert_same, both_raise, compare
 
 import velax
 
@@ -132,6 +132,12 @@ def test_gather_index_dtypes(dtype):
     idx = np.array([[1], [100], [3]], dtype)
     f = lambda lib, x: lib.lax.gather(x, idx, lib.lax.GatherDimensionNumbers((), (0,), (0,)), (1,), mode="clip")
     compare(f, values(6), batch=False)
+
+
+def test_index_take():
+    i, j = np.array([0, 2, -1, 7], np.int32), np.array([1, 1, 2, -1], np.int32)
+    compare(lambda lib, x: lib.lax.index_take(x, (i, j), (0, 2)), values(3, 4, 5))
+    compare(lambda lib, x: lib.lax.index_take(x, (i,), (1,)), values(3, 4, 5))
 
 
 # -- scatter --------------------------------------------------------------------------------------------------------------
@@ -276,6 +282,11 @@ def test_reduce_recognises_operations():
     assert [e.primitive.name for e in jaxpr.eqns] == ["reduce_max"]
 
 
+def test_reduce_rejects_captured_tracers():
+    captured = lambda lib: lib.make_jaxpr(lambda v: lib.lax.reduce(np.ones(3, np.float32), np.float32(0), lambda a, b: lib.lax.mul(v, lib.lax.add(a, b)), (0,)))
+    both_raise(lambda lib: captured(lib)(1.0), NotImplementedError, "Reduction computations can't close over Tracers")
+
+
 def test_reduce_derivative_keeps_the_initial_value():
     f = lambda x, v: velax.lax.reduce(x, v, lambda a, b: velax.lax.mul(a, b), (0,))
     x, v = np.float32([2, 3, 5]), np.float32(7)
@@ -316,6 +327,32 @@ def test_associative_scan_of_pairs_along_an_axis():
     compare(f, a, b, axes=(None, 0))
 
 
+# -- transformations composed ---------------------------------------------------------------------------------------------
+
+
+def test_batched_gradients():
+    """Derivative rules under vmap: each example has its own indices."""
+    numbers = lambda lib: lib.lax.ScatterDimensionNumbers((), (0,), (0,))
+    weigh = lambda lib, x: lib.lax.reduce_sum(lib.lax.mul(x, lib.lax.convert_element_type(lib.lax.iota(np.int32, x.shape[0]), np.float32)), (0,))
+    functions = {
+        "gather": lambda lib, x, u, i: lib.lax.gather(x, i, lib.lax.GatherDimensionNumbers((), (0,), (0,)), (1,), mode="fill"),
+        "scatter": lambda lib, x, u, i: lib.lax.scatter(x, i, u, numbers(lib)),
+        "scatter_max": lambda lib, x, u, i: lib.lax.scatter_max(x, i, u, numbers(lib)),
+        "dynamic_slice": lambda lib, x, u, i: lib.lax.dynamic_slice(x, (lib.lax.index_in_dim(i, 0, 0, False)[0],), (2,)),
+        "dynamic_update_slice": lambda lib, x, u, i: lib.lax.dynamic_update_slice(x, u, (lib.lax.index_in_dim(i, 0, 0, False)[0],)),
+        "sort": lambda lib, x, u, i: lib.lax.sort(x),
+        "top_k": lambda lib, x, u, i: lib.lax.top_k(x, 3)[0],
+        "associative_scan": lambda lib, x, u, i: lib.lax.associative_scan(lib.lax.mul, lib.lax.sin(x)),
+    }  # fmt: skip
+    x, u = values(3, 6), values(3, 2) + 0.5
+    i = np.array([[[0], [9]], [[3], [1]], [[2], [5]]], np.int32)
+    for name, f in functions.items():
+        gradients = lambda lib, f=f: lib.vmap(lib.grad(lambda x, u, i: weigh(lib, f(lib, x, u, i)), argnums=(0, 1)))(x, u, i)
+        expected = jax.jit(lambda gradients=gradients: gradients(jax))()
+        assert_same(gradients(velax), expected, what=name)
+        assert_same(velax.jit(lambda gradients=gradients: gradients(velax))(), expected, what=f"{name}, jit")
+
+
 # -- messages -------------------------------------------------------------------------------------------------------------
 
 X = np.ones((4, 5), np.float32)
@@ -326,7 +363,10 @@ def gather(numbers, sizes, idx=I31):
     return lambda lib: lib.lax.gather(X, idx, lib.lax.GatherDimensionNumbers(*numbers), sizes)
 
 
-def scatter(numbers, updates=np.ones((3, 5), np.float32), idx=I31):
+ROWS = np.ones((3, 5), np.float32)
+
+
+def scatter(numbers, updates=ROWS, idx=I31):
     return lambda lib: lib.lax.scatter_add(X, idx, updates, lib.lax.ScatterDimensionNumbers(*numbers))
 
 

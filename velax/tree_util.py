@@ -419,6 +419,7 @@ def tree_transpose(outer_treedef: PyTreeDef, inner_treedef: PyTreeDef | None, py
                 f"{outer_treedef} has no leaves; pass inner_treedef"
             )
         inner_treedef = tree_structure(parts[0])
+    assert inner_treedef is not None
     inner_size, outer_size = inner_treedef.num_leaves, outer_treedef.num_leaves
     if treedef.num_leaves != inner_size * outer_size:
         raise TypeError(f"Mismatch\n{treedef}\n != \n{outer_treedef.compose(inner_treedef)}")
@@ -517,13 +518,11 @@ def register_pytree_with_keys(
     >>> keystr(tree_leaves_with_path(Point(1))[0][0])
     '.x'
     """
-    if flatten_func is None:
+    def without_keys(node: T) -> tuple[Iterable[Any], Any]:
+        pairs, data = flatten_with_keys(node)
+        return [child for _, child in pairs], data
 
-        def flatten_func(node: T) -> tuple[Iterable[Any], Any]:
-            pairs, data = flatten_with_keys(node)
-            return [child for _, child in pairs], data
-
-    register_pytree_node(nodetype, flatten_func, unflatten_func, flatten_with_keys)
+    register_pytree_node(nodetype, flatten_func or without_keys, unflatten_func, flatten_with_keys)
 
 
 def register_pytree_node_class(cls: Typ) -> Typ:
@@ -722,5 +721,5 @@ class Partial(functools.partial):
 register_pytree_node(
     Partial,
     lambda p: ((p.args, p.keywords), p.func),
-    lambda func, children: Partial(func, *children[0], **children[1]),
+    lambda func, children: Partial(func, *(parts := tuple(children))[0], **parts[1]),
 )

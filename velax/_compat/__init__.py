@@ -60,8 +60,7 @@ class _Loader(importlib.abc.Loader):
 def _jaxlib_module(name: str) -> types.ModuleType:
     """``jaxlib`` and ``jaxlib.version``: only a version; there is no XLA behind Velax."""
     module = types.ModuleType(name, "Stands in for jaxlib: a version, and nothing else.")
-    module.__version__ = JAX_VERSION
-    module.__path__ = []
+    vars(module).update(__version__=JAX_VERSION, __path__=[])
     return module
 
 

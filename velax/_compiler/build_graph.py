@@ -25,12 +25,12 @@ class Module:
 
     Attributes:
       consts: captured arrays; they follow the arguments as inputs.
-      callbacks: host functions; a ``callback`` node names one by position.
+      callbacks: host functions with the types of their operands and results; a ``callback`` node names one by position.
     """
 
     def __init__(self):
         self.consts: list[Any] = []
-        self.callbacks: list[Callable] = []
+        self.callbacks: list[tuple[Callable, list, list]] = []
 
 
 class LoweringContext:
@@ -70,11 +70,14 @@ class LoweringContext:
         return Graph(tuple(inputs), tuple(outputs), tuple(scope.effects))
 
     def callback(self, function: Callable, operands: Sequence[Node], out_avals, *, ordered: bool, effectful: bool) -> list[Node]:
-        """Call ``function(*numpy arrays) -> sequence of arrays`` on the host."""
-        self.module.callbacks.append(function)
+        """Call ``function(*arrays) -> sequence of arrays`` on the host."""
         physical = [physical_aval(a) for a in out_avals]
-        results = [(a.shape, dtypes.ir_name(a.dtype)) for a in physical]
-        node, outs = self.builder.callback(len(self.module.callbacks) - 1, operands, results, ordered)
+        results = tuple((a.shape, dtypes.ir_name(a.dtype)) for a in physical)
+        types_in = [(x.shape, dtypes.dtype_of_ir_name(x.dtype), False) for x in operands]
+        self.module.callbacks.append((function, types_in, [(a.shape, a.dtype, False) for a in physical]))
+        attrs = {"id": len(self.module.callbacks) - 1, "ordered": ordered, "results": results}
+        node = Node("callback", tuple(operands), attrs, None, None, self.builder.source)
+        outs = [self.builder.get(node, k, shape, dtype) for k, (shape, dtype) in enumerate(results)]
         if effectful:
             self._scope.effects.append(node)
         return outs

@@ -38,6 +38,14 @@ def expand_scan(builder: Builder, node: Node, inputs):
     body, length = node.attrs["body"], node.attrs["length"]
     consts, init, xs = inputs[:n_consts], inputs[n_consts : n_consts + n_carry], inputs[n_consts + n_carry :]
     ys = node.attrs["results"][n_carry:]
+    if length == 0:
+        empties = [builder.full(shape, 0, dtype) for shape, dtype in ys]
+        return Node("results", (*init, *empties), {}, None, None, node.source)
+    if length == 1 and not body.effects:
+        slices = [builder.reshape(x, x.shape[1:]) for x in xs]
+        outs, _ = inline_graph(builder, body, [*consts, *init, *slices])
+        stacked = [builder.reshape(y, shape) for y, (shape, _) in zip(outs[n_carry:], ys)]
+        return Node("results", (*outs[:n_carry], *stacked), {}, None, None, node.source)
 
     inner = Builder()
     counter = inner.input((), "i64")

@@ -177,7 +177,8 @@ def _compile(closed, consts, donated, key, target, record, clock):
     clock.lap("llvm")
     program = encode(compiled.program)
     nested = len(module.consts) != len(consts)
-    executable = _executable(program, kernels, module.callbacks, closed, module.consts, donated)
+    callbacks = module.callbacks[: compiled.program.callbacks]  # those after the last one used were dead code
+    executable = _executable(program, kernels, callbacks, closed, module.consts, donated)
     if key and not module.callbacks and not nested:
         cache = disk_cache()
         if cache is not None:

@@ -20,7 +20,7 @@ from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Graph, Node
 
-__all__ = ["NotInlinable", "inline_loop"]
+__all__ = ["NotInlinable", "inline_loop", "inline_program"]
 
 _TINY = 8  #: elements of an array that is kept in registers
 _UNROLLED = 48  #: element operations of a group that is written out element by element
@@ -79,6 +79,42 @@ def inline_loop(block, node: Node) -> bool:
     length = node.attrs.get("length", 1000)
     block.launch(params, Nest(statements, 1, 1, length * 20.0))
     return True
+
+
+def inline_program(block) -> list | None:
+    """Lower a whole program of several small groups to one kernel; the values of its outputs, or None if it is not of that kind."""
+    from velax._compiler.nest_group import Nest
+    from velax._compiler.nest_steps import Params, new_value
+
+    graph, plan = block.graph, block.plan
+    if not 2 <= len(plan.groups) <= schedule.INLINE_GROUPS or graph.effects or _too_much(graph):
+        return None
+    params = Params({})
+    kernel = _Kernel(block.context.target)
+    reached = set(plan.order)
+    places = [params.memory(block.values[x]) if x in reached and x.size else None for x in graph.inputs]
+    results, targets = {}, {}
+    for node in map(fuse.storage, graph.outputs):
+        if node not in block.values and node not in results and node.size:
+            results[node] = value = new_value(node)
+            if node.size > _TINY:
+                targets[node] = params.written(value)
+    region = _Region(kernel, graph, places, (), targets, plan)
+    try:
+        region.run()
+    except NotInlinable:
+        return None
+    for node, value in results.items():
+        place = region.values[node]
+        if place is not targets.get(node):
+            region.statements += _copy(kernel, params.written(value), place, node)
+    for node in map(fuse.storage, graph.outputs):
+        if node not in block.values:
+            block.values[node] = results.get(node) or new_value(node)
+    if results:
+        work = sum(group.size for group in plan.groups) * 0.5
+        block.launch(params, Nest(region.statements, 1, 1, work))
+    return [block.value(node) for node in graph.outputs]
 
 
 def _produced(node: Node) -> list[Node]:
@@ -229,10 +265,11 @@ class _Region:
     Args:
         places: where the graph's inputs lie.
         carries: the memory of loop carries, which are bound to variables first.
-        targets: where results are wanted (carry memory), if that is free by then.
+        targets: where results are wanted (carry or output memory), if that is free by then.
+        plan: what fusion decided, if it is known.
     """
 
-    def __init__(self, kernel: _Kernel, graph: Graph, places: list, carries=(), targets=None):
+    def __init__(self, kernel: _Kernel, graph: Graph, places: list, carries=(), targets=None, plan=None):
         self.kernel, self.graph = kernel, graph
         self.space = kernel.space
         self.statements: list[loops.Stmt] = []
@@ -241,8 +278,9 @@ class _Region:
         for node, place in zip(graph.inputs, places, strict=True):
             if isinstance(place, Memory) and place.buffer in held and place.buffer.space == "register":
                 place = self._bound([place.load(self.space, self.space.const(k)) for k in range(node.size)])
-            self.values[node] = place
-        self.plan = fuse.fuse(graph)
+            if place is not None:
+                self.values[node] = place
+        self.plan = plan or fuse.fuse(graph)
         self.targets = targets or {}
         self.last_use: dict[Node, float] = {}
         self.needed = {fuse.storage(node) for node in graph.outputs}

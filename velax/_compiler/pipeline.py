@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from velax._compiler.memory import CopyStep, plan_memory
+from velax._compiler.nest_inline import inline_program
 from velax._compiler.nest_steps import BlockLowering, Context, new_value
 from velax._compiler.program_build import build_program
 from velax._compiler.simplify import simplify
@@ -48,7 +49,7 @@ def compile_graph(graph: Graph, target: Target, options: Options | None = None) 
     context = Context(target)
     inputs = [new_value(node, kind="input", index=k) for k, node in enumerate(graph.inputs)]
     block = BlockLowering(context, graph, inputs)
-    results = block.run()
+    results = inline_program(block) or block.run()
     outputs = [new_value(node, kind="output", index=k) for k, node in enumerate(graph.outputs)]
     steps = [*block.steps, *(CopyStep(out, value) for out, value in zip(outputs, results))]
     layout = plan_memory(steps, options.donated)

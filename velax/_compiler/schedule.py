@@ -17,6 +17,8 @@ MAX_INLINE_PIECES = 4
 #: rows and columns of the tiles in which transposing nests walk; nests smaller than `TILE_ELEMENTS` do not bother
 TILE = (64, 64)
 TILE_ELEMENTS = 1 << 12
+#: groups of a program that may become one kernel if all of it is no more work than `INLINE_WORK`
+INLINE_GROUPS = 16
 #: simple operations in one iteration of a loop up to which the loop is compiled whole
 INLINE_WORK = 4096
 #: nanoseconds of work that one chunk of a parallel range should have

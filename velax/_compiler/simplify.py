@@ -331,6 +331,26 @@ def _slice(builder: Builder, node: Node, inputs):
     return None
 
 
+def _dynamic_slice(builder: Builder, node: Node, inputs):
+    """All of the operand is the operand; known starts make a plain slice."""
+    x, *starts = inputs
+    if x.shape == node.shape:
+        return x
+    if all(s.op == "literal" for s in starts):
+        at = [min(max(int(s.attrs["value"]), 0), n - m) for s, n, m in zip(starts, x.shape, node.shape)]
+        plain = builder.slice(x, at, [a + m for a, m in zip(at, node.shape)])
+        return rebuild(builder, plain, plain.inputs) if plain.op == "slice" else plain
+    return None
+
+
+def _dynamic_update_slice(builder: Builder, node: Node, inputs):
+    """An update of everything is the update; an empty one changes nothing."""
+    x, update = inputs[:2]
+    if update.shape == x.shape:
+        return update
+    return x if update.size == 0 else None
+
+
 def _concatenate(builder: Builder, node: Node, inputs):
     """Empty operands are dropped."""
     dim = node.attrs["dim"]
@@ -440,6 +460,8 @@ RULES = {
     "reshape": (_reshape,),
     "transpose": (_transpose,),
     "slice": (_slice,),
+    "dynamic_slice": (_dynamic_slice,),
+    "dynamic_update_slice": (_dynamic_update_slice,),
     "concatenate": (_concatenate,),
     "reduce": (_reduce,),
     "argreduce": (_argreduce,),

@@ -120,6 +120,7 @@ jit_p = define(
     multiple_results=True,
     irrelevant_params=("name", "keep_unused", "inline", "donated_invars"),
 )
+jit_p.rules["physical"] = True  # the body sees keys as keys
 
 
 def inline_calls(jaxpr):

@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 
-from velax._lang.jaxpr import ClosedJaxpr
+from velax._lang.jaxpr import ClosedJaxpr, Literal
 from velax._lang.primitive import Primitive, define
 from velax._lang.trace import Tracer, current_trace, eval_trace, get_aval, set_current_trace
 from velax._transforms.arguments import debug_info_of, flatten_call, resolve_kwargs
@@ -70,7 +70,7 @@ def _stage_custom_jvp(trace, fun, rules, args, params):
     consts = [trace.to_tracer(c) for c in closed.consts]
     body = closed.jaxpr
     closed = ClosedJaxpr(body.replace(constvars=[], invars=[*body.constvars, *body.invars]), [])
-    atoms = [getattr(t, "var", t) for t in (*consts, *tracers)]
+    atoms = [t if isinstance(t, Literal) else t.val for t in (*consts, *tracers)]
     eqn_params = {
         "call_jaxpr": closed, "jvp_jaxpr_fun": jvp, "num_consts": len(consts), "symbolic_zeros": params.get("symbolic_zeros", False),
     }  # fmt: skip
@@ -96,7 +96,7 @@ def _custom_jvp_bind_params(params):
 
 
 custom_jvp_call_p.get_bind_params = _custom_jvp_bind_params
-custom_jvp_call_p.rules.update(stage_call=_stage_custom_jvp, lower=_inline_lower, jvp=_custom_jvp_of_eqn)
+custom_jvp_call_p.rules.update(stage_call=_stage_custom_jvp, lower=_inline_lower, jvp=_custom_jvp_of_eqn, physical=True)
 custom_jvp_call_p.def_effectful_abstract_eval(lambda *avals, call_jaxpr, **_: (call_jaxpr.out_avals, call_jaxpr.effects))
 
 
@@ -256,7 +256,7 @@ def _stage_custom_vjp(trace, fun, rules, args, params):
     consts = [trace.to_tracer(c) for c in closed.consts]
     body = closed.jaxpr
     closed = ClosedJaxpr(body.replace(constvars=[], invars=[*body.constvars, *body.invars]), [])
-    atoms = [getattr(t, "var", t) for t in (*consts, *tracers)]
+    atoms = [t if isinstance(t, Literal) else t.val for t in (*consts, *tracers)]
     eqn_params = {
         "call_jaxpr": closed, "fwd_jaxpr_thunk": fwd, "bwd": bwd, "num_consts": len(consts),
         "out_trees": params["out_trees"], "symbolic_zeros": params.get("symbolic_zeros", False),
@@ -394,8 +394,9 @@ def _batch_custom_vjp_call(trace, fun, fwd, bwd, values, dims, params):
 
 
 custom_vjp_call_p.rules.update(
-    stage_call=_stage_custom_vjp, lower=_inline_lower, run_forward=_run_forward, linear_primitive=custom_lin_p, batch_call=_batch_custom_vjp_call
-)
+    stage_call=_stage_custom_vjp, lower=_inline_lower, run_forward=_run_forward, linear_primitive=custom_lin_p, batch_call=_batch_custom_vjp_call,
+    physical=True,
+)  # fmt: skip
 
 
 # -- custom_vjp: the decorator --------------------------------------------------------------------------------------------
@@ -714,6 +715,7 @@ linear_call_p = define(
     irrelevant_params=("transpose_fun", "num_res"),
 )
 linear_call_p.irrelevant_params = frozenset({"transpose_fun", "num_res"})
+linear_call_p.rules["physical"] = True
 
 
 def zero_from_primal(value, symbolic_zeros: bool = False):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from velax import _native
 from velax._lang import dtypes
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.trace import get_aval, shaped_abstractify
@@ -105,9 +106,11 @@ def _is_float0(t) -> bool:
 
 
 def _public_tangent(t):
+    """A tangent as users see it: an array, also where a rule made do with a NumPy scalar."""
     if type(t) is Zero and t.aval.dtype == dtypes.float0:
         return np.zeros(t.aval.shape, dtypes.float0)
-    return instantiate_zeros(t)
+    t = instantiate_zeros(t)
+    return _native.array_from_numpy(np.asarray(t), False) if isinstance(t, np.generic) else t
 
 
 def _check_tangent(what: str, x, t) -> None:

@@ -212,6 +212,7 @@ checkpoint_p = define(
     multiple_results=True,
     irrelevant_params=("policy",),
 )
+checkpoint_p.rules["physical"] = True  # the body sees keys as keys
 
 
 # -- names and policies ---------------------------------------------------------------------------------------------------

@@ -25,13 +25,12 @@ __all__ = ["DynamicJaxprTrace", "DynamicJaxprTracer", "trace_to_jaxpr"]
 class DynamicJaxprTracer(Tracer):
     """A variable of the jaxpr that is being built."""
 
-    __slots__ = ("_aval", "_line_info", "var")
+    __slots__ = ("_aval", "_line_info", "val")  # `var` is a method of arrays
 
     def __init__(self, trace: DynamicJaxprTrace, aval: AbstractValue, var: Var, line_info=None):
-        self._trace, self._aval, self.var, self._line_info = trace, aval, var, line_info
+        self._trace, self._aval, self.val, self._line_info = trace, aval, var, line_info
 
     aval = property(lambda self: self._aval)
-    val = property(lambda self: self.var)
 
     def _origin_msg(self) -> str:
         return self._trace.origin_of(self)
@@ -108,11 +107,11 @@ class DynamicJaxprTrace(Trace):
         atoms, avals = [], []
         for x in args:
             if type(x) is DynamicJaxprTracer and x._trace is self:
-                atoms.append(x.var)
+                atoms.append(x.val)
                 avals.append(x._aval)
             else:
                 x = self.to_tracer(x)
-                atoms.append(x.var if isinstance(x, DynamicJaxprTracer) else x)
+                atoms.append(x.val if isinstance(x, DynamicJaxprTracer) else x)
                 avals.append(x.aval)
         out_avals, effects = primitive.abstract_eval(*avals, **params)
         return self.add_eqn(primitive, atoms, out_avals, params, effects)
@@ -122,7 +121,7 @@ class DynamicJaxprTrace(Trace):
         info = source.current()
         if primitive.multiple_results:
             outs = [DynamicJaxprTracer(self, a, Var(a), info) for a in out_avals]
-            self._frame_eqns.append(JaxprEqn(atoms, [t.var for t in outs], primitive, params, effects, info))
+            self._frame_eqns.append(JaxprEqn(atoms, [t.val for t in outs], primitive, params, effects, info))
             return outs
         var = Var(out_avals)
         self._frame_eqns.append(JaxprEqn(atoms, [var], primitive, params, effects, info))
@@ -144,7 +143,7 @@ class DynamicJaxprTrace(Trace):
 
     def to_jaxpr(self, outs: Sequence[Any], debug_info: DebugInfo | None = None) -> tuple[Jaxpr, list[Any]]:
         """The finished jaxpr and its constants. Equations without users and effects stay (`dce_jaxpr` removes them)."""
-        outvars = [t.var if isinstance(t, DynamicJaxprTracer) else t for t in map(self.to_tracer, outs)]
+        outvars = [t.val if isinstance(t, DynamicJaxprTracer) else t for t in map(self.to_tracer, outs)]
         effects = self._joined_effects()
         jaxpr = Jaxpr(self.const_vars, self.invars, outvars, self._frame_eqns, effects, debug_info or self.debug_info)
         _mark_unused(jaxpr)
@@ -171,7 +170,7 @@ class DynamicJaxprTrace(Trace):
         if info is None:
             return ""
         head = f"The error occurred while tracing the function {info.func_src_info} for {info.traced_for}."
-        needed, sources = {tracer.var}, []
+        needed, sources = {tracer.val}, []
         for eqn in reversed(self._frame_eqns):
             if any(v in needed for v in eqn.outvars):
                 needed.update(v for v in eqn.invars if isinstance(v, Var))

@@ -14,5 +14,6 @@ from velax.lax._scan import *
 from velax.lax._slicing import *
 from velax.lax._sorting import *
 from velax.lax._structural import *
+from velax.lax._take import *
 from velax.lax._transcendental import *
 from velax.lax._while import *

@@ -18,7 +18,12 @@ from velax.lax._indexing import python_scalar
 from velax.lax._structural import convert_type, transpose
 from velax.lax._values import core_args
 
-__all__ = ["DotAlgorithm", "DotAlgorithmPreset", "Precision", "batch_matmul", "canonicalize_precision", "dot", "dot_general", "dot_general_p"]
+__all__ = [
+    "DotAlgorithm", "DotAlgorithmPreset", "DotDimensionNumbers", "Precision", "PrecisionLike", "batch_matmul", "dot", "dot_general", "dot_general_p",
+]  # fmt: skip
+
+#: ((lhs contracted axes, rhs contracted axes), (lhs batch axes, rhs batch axes))
+DotDimensionNumbers = tuple[tuple[Sequence[int], Sequence[int]], tuple[Sequence[int], Sequence[int]]]
 
 
 # -- precision ------------------------------------------------------------------------------------------------------------
@@ -95,6 +100,8 @@ class DotAlgorithmPreset(enum.Enum):
     def __repr__(self):
         return self.name
 
+
+PrecisionLike = None | str | Precision | tuple[str, str] | tuple[Precision, Precision] | DotAlgorithm | DotAlgorithmPreset
 
 #: algorithm -> the dtype in which it is computed here
 _COMPUTED = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from velax._lang import dtypes
+from velax._lang import config, dtypes
 from velax._lang.array import ArrayImpl
 from velax._lang.avals import shaped_array
 from velax._lang.jaxpr import ClosedJaxpr, Literal
@@ -167,7 +167,7 @@ def _greatest(dtype):
 
 def _own_reduction(computation, operands, inits):
     """The reduction that ``reduce`` amounts to for a known operation with its neutral initial value, else None."""
-    if len(operands) != 1 or not callable(computation) or getattr(computation, "__hash__", None) is None:
+    if len(operands) != 1 or not _hashable(computation):
         return None
     found = _REDUCERS.get(computation)
     init = inits[0]
@@ -184,6 +184,10 @@ def _own_reduction(computation, operands, inits):
 
 
 @functools.lru_cache(maxsize=512)
+def _cached_computation(computation: Callable, tree, avals: tuple, config_key) -> ClosedJaxpr:
+    return _trace_computation(computation, tree, avals)
+
+
 def _trace_computation(computation: Callable, tree, avals: tuple) -> ClosedJaxpr:
     n = len(avals)
 
@@ -197,7 +201,17 @@ def _trace_computation(computation: Callable, tree, avals: tuple) -> ClosedJaxpr
     for given, found in zip(avals, closed.out_avals, strict=True):
         if found.shape or found.dtype != given.dtype:
             raise TypeError(f"reduce: computation must return scalars of the dtypes it is given; got {found} from {given}")
+    if any(isinstance(c, Tracer) for c in closed.consts):
+        raise NotImplementedError("Reduction computations can't close over Tracers: pass such values as operands, broadcast to the operands' shape")
     return closed
+
+
+def _hashable(x) -> bool:
+    try:
+        hash(x)
+    except TypeError:
+        return False
+    return True
 
 
 def reduce(operands, init_values, computation: Callable, dimensions: Sequence[int], out_sharding=None):
@@ -247,9 +261,10 @@ def reduce(operands, init_values, computation: Callable, dimensions: Sequence[in
     if own is not None:
         return tree_unflatten(tree, [own(flat[0], dimensions)])
     scalars = tuple(shaped_array((), a.dtype) for a in avals)
-    jaxpr = _trace_computation(computation, tree, scalars)
-    if any(isinstance(c, Tracer) for c in jaxpr.consts):
-        raise NotImplementedError("Reduction computations can't close over Tracers: pass such values as operands, broadcast to the operands' shape")
+    if _hashable(computation):
+        jaxpr = _cached_computation(computation, tree, scalars, config.config_key())
+    else:
+        jaxpr = _trace_computation(computation, tree, scalars)
     inits = [convert_type(v, a.dtype) if isinstance(v, (Tracer, ArrayImpl)) else a.dtype.type(v) for v, a in zip(inits, avals, strict=True)]
     return tree_unflatten(tree, reduce_p.bind(*flat, *inits, computation=computation, jaxpr=jaxpr, dimensions=dimensions))
 

@@ -13,8 +13,8 @@ from velax._lang.primitive import define
 from velax._lang.trace import get_aval
 from velax._transforms.batching import matchaxis
 from velax._transforms.zero import Zero
-from velax.lax._indexing import GatherDimensionNumbers, GatherScatterMode, gather_p
-from velax.lax._structural import broadcast_in_dim, broadcasted_iota
+from velax.lax._structural import broadcasted_iota
+from velax.lax._take import take_along
 from velax.lax._values import core_args
 
 __all__ = ["sort", "sort_key_val", "sort_p", "top_k", "top_k_p"]
@@ -25,19 +25,6 @@ def _axis_in(axis, ndim: int) -> int:
     if not -ndim <= axis < ndim:
         raise ValueError(f"axis {axis} is out of bounds for array of dimension {ndim}")
     return axis % ndim
-
-
-def _take_along(x, indices, axis: int):
-    """``x`` at the indices along an axis; the other axes run along."""
-    shape = get_aval(indices).shape
-    others = tuple(d for d in range(len(shape)) if d != axis)
-    numbers = GatherDimensionNumbers((), (axis,), (axis,), others, others)
-    vectors = broadcast_in_dim(indices, (*shape, 1), tuple(range(len(shape))))
-    sizes = tuple(min(n, 1) for n in get_aval(x).shape)
-    return gather_p.bind(
-        x, vectors, dimension_numbers=numbers, slice_sizes=sizes, indices_are_sorted=False, unique_indices=True,
-        mode=GatherScatterMode.PROMISE_IN_BOUNDS, fill_value=None,
-    )  # fmt: skip
 
 
 # -- sort -----------------------------------------------------------------------------------------------------------------
@@ -65,7 +52,7 @@ def _sort_jvp(primals, tangents, *, dimension, **params):
     positions = broadcasted_iota(np.uint32, get_aval(primals[0]).shape, dimension)
     *outs, order = sort_p.bind(*primals, positions, dimension=dimension, **params)
     return outs, [
-        Zero(get_aval(o).to_tangent_aval()) if type(t) is Zero else _take_along(t, order, dimension) for o, t in zip(outs, tangents, strict=True)
+        Zero(get_aval(o).to_tangent_aval()) if type(t) is Zero else take_along(t, order, dimension) for o, t in zip(outs, tangents, strict=True)
     ]
 
 
@@ -186,7 +173,7 @@ def _top_k_jvp(primals, tangents, *, k, axis):
     no_tangent = Zero(get_aval(indices).to_tangent_aval())
     if type(t) is Zero:
         return [values, indices], [Zero(get_aval(values).to_tangent_aval()), no_tangent]
-    return [values, indices], [_take_along(t, indices, axis), no_tangent]
+    return [values, indices], [take_along(t, indices, axis), no_tangent]
 
 
 def _top_k_batch(args, dims, *, k, axis):

@@ -1,10 +1,16 @@
 """`velax.numpy`: NumPy's functions on immutable arrays, traceable, differentiable, compiled."""
 
 from velax.numpy._creation import *
+from velax.numpy._einsum import *
+from velax.numpy._index_tricks import *
 from velax.numpy._indexing import *
 from velax.numpy._joining import *
+from velax.numpy._linear import *
+from velax.numpy import _methods as _methods  # operators and methods of arrays
+from velax.numpy._padding import *
 from velax.numpy._reductions import *
 from velax.numpy._scalars import *
 from velax.numpy._selecting import *
 from velax.numpy._shaping import *
+from velax.numpy._sorting_searching import *
 from velax.numpy._ufuncs import *
