@@ -16,6 +16,12 @@ from velax._ir.loops_check import check_kernel
 from velax._ir.program import Copy, Launch
 
 
+@pytest.fixture(autouse=True)
+def separate_kernels(monkeypatch):
+    """Small programs would be one kernel; most tests are about what becomes kernels of its own."""
+    monkeypatch.setattr(schedule, "INLINE_GROUPS", 0)
+
+
 def rand(*shape, dtype=np.float32, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
@@ -133,6 +139,23 @@ def test_cheap_values_are_recomputed_instead_of_stored():
     plan = fuse(simplify(graph))
     assert not any(node.op == "map" for node in plan.roots)
     check(graph, rand(64, 32), rtol=1e-4)
+
+
+def test_elementwise_consumers_are_computed_as_a_contraction_is_stored():
+    b = Builder()
+    x, w, bias = b.input((6, 5, 8), "f32"), b.input((8, 9), "f32"), b.input((9,), "f32")
+    y = b.map("add", b.dot(x, w, ((2,), (0,)), ((), ()), "f32"), b.broadcast(bias, (6, 5, 9), (2,)))
+    graph = Graph((x, w, bias), (b.map("tanh", y), b.map("neg", y)))
+    assert launches(check(graph, rand(6, 5, 8), rand(8, 9), rand(9))) == 1
+
+
+def test_small_programs_are_one_kernel(monkeypatch):
+    monkeypatch.setattr(schedule, "INLINE_GROUPS", 16)
+    b = Builder()
+    x, w = b.input((4, 4), "f32"), b.input((4, 4), "f32")
+    y = b.dot(b.map("tanh", b.dot(x, w, ((1,), (0,)), ((), ()), "f32")), w, ((1,), (0,)), ((), ()), "f32")
+    graph = Graph((x, w), (b.reduce("add", y, (0,)), b.reduce("max", y, (0, 1)), x, b.cumulate("add", y, 1, False)))
+    assert launches(check(graph, rand(4, 4), rand(4, 4))) == 1
 
 
 # -- large reductions -------------------------------------------------------------------------------------------------------
@@ -373,8 +396,10 @@ def test_verifier_shows_the_node_in_its_graph():
         check_graph(Graph((x,), (b.map("neg", other),)))
 
 
+@pytest.mark.parametrize("groups", [16, 0], ids=["whole", "kernels"])
 @pytest.mark.parametrize("seed", range(25))
-def test_random_graphs(seed):
+def test_random_graphs(seed, groups, monkeypatch):
+    monkeypatch.setattr(schedule, "INLINE_GROUPS", groups)
     f = Fuzzer(seed, 20)
     check(f.graph, *f.arrays, rtol=3e-4, atol=3e-4)
 

@@ -27,7 +27,10 @@ def same(ours, theirs):
     assert ours.dtype == theirs.dtype
     if hasattr(theirs, "weak_type"):
         assert ours.weak_type == theirs.weak_type
-    np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+    values = [np.asarray(x) for x in (ours, theirs)]
+    if values[0].dtype.name == "bfloat16":  # NumPy's comparison does not know its NaN
+        values = [v.astype(np.float32) for v in values]
+    np.testing.assert_array_equal(*values)
 
 
 def outcome(f):
@@ -141,6 +144,7 @@ def test_out_of_bounds_index_is_clipped():
     assert int(x[10]) == 4 and int(x[-10]) == 0
     assert int(velax.jit(lambda x, i: x[i])(x, 10)) == 4
     agree(lambda m, p: m.arange(5).at[10].get(fill_value=7))
+    agree(lambda m, p: m.arange(5).at[10].get(mode="fill", fill_value=7))
     agree(lambda m, p: m.arange(5).at[m.asarray([1, 10])].get(mode="fill", fill_value=-1))
     agree(lambda m, p: m.arange(5).at[-1].get(mode="fill", fill_value=9, wrap_negative_indices=False))
     agree(lambda m, p: m.arange(5).at[m.asarray([-1, 1])].set(9, wrap_negative_indices=False))
@@ -428,7 +432,7 @@ CALLS = {
     "r_": lambda m, p: m.r_[1:3, 5, I([7, 8])],
     "r_ directive": lambda m, p: m.r_["0,2", [1, 2], [3, 4]],
     "r_ trans": lambda m, p: m.r_["0,2,0", [1, 2], [3, 4]],
-    "r_ points": lambda m, p: m.r_[-1:1:6j, [0] * 3],
+    "r_ points": lambda m, p: m.r_[-1:1:5j, [0] * 3],
     "r_ row": lambda m, p: m.r_["r", [1, 2]],
     "r_ col": lambda m, p: m.r_["c", [1, 2]],
     "r_ bad": lambda m, p: m.r_["a", [1, 2]],

@@ -432,7 +432,17 @@ def _find_group(node, reads, n_nodes, groups, home, by_reader) -> int | None:
     return best
 
 
+def _can_be_epilogue(node, reads, group: Group, position: int, home) -> bool:
+    """Whether a root is elementwise in a contraction's result, so that it can be computed as the result is stored."""
+    if node.op not in INLINE or node.size != group.size or len(group.roots) > 8:
+        return False
+    own = [states for leaf, states in reads.items() if home.get(_source(leaf)) == position]
+    return bool(own) and all(states == {FULL} for states in own)
+
+
 def _can_join(node, reads, n_nodes, group: Group, position: int, home) -> bool:
+    if group.kind == "dot":
+        return _can_be_epilogue(node, reads, group, position, home)
     if group.kind != "nest" or len(group.roots) >= _MAX_ROOTS or group.n_nodes + n_nodes > _MAX_NODES:
         return False
     if node.op in _REDUCTIONS:

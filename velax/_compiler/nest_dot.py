@@ -7,16 +7,18 @@ result; transposes, reshapes, slices and broadcasts of the operands become strid
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from velax._compiler import nest_map, schedule
 from velax._compiler.index import Affine, Space
 from velax._compiler.nest_group import Nest
+from velax._compiler.nests import Memory
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 
-__all__ = ["Dim", "DotSpec", "build_dot", "dot_spec", "view_of"]
+__all__ = ["Dim", "DotSpec", "build_dot", "dot_spec", "operand_views", "store_result", "view_of"]
 
 _VIEWS = frozenset({"transpose", "reshape", "slice", "broadcast"})
 
@@ -212,38 +214,59 @@ def _stride_at(digits, low: int) -> int:
 _ACCUMULATE = {"f16": "f32", "bf16": "f32", "f8e4m3fn": "f32", "f8e5m2": "f32"}
 
 
-def build_dot(spec: DotSpec, a: loops.Buffer, b: loops.Buffer, c: loops.Buffer, target, lo=loops.LO, hi=loops.HI) -> Nest:
-    """A plain nest: parallel over batch and M, lanes along N (or K for matrix-vector products), serial over K."""
+def store_result(spec: DotSpec, c: Memory) -> Callable:
+    """The plain way to store a result: ``store(value, coordinates)`` for `build_dot`."""
+    dims = (*spec.batch, *spec.m, *spec.n)
+
+    def store(value, coordinates):
+        index = lb.add_n(lb.c(0), *(lb.mul(x, dim.c) for x, dim in zip(coordinates, dims)))
+        if not c.complex:
+            return [loops.Store(c.buffer, index, value)]
+        index = lb.mul(index, 2)
+        return [loops.Store(c.buffer, index, value[0]), loops.Store(c.buffer, lb.add(index, 1), value[1])]
+
+    return store
+
+
+def build_dot(spec: DotSpec, a: loops.Buffer, b: loops.Buffer, store: Callable, target, lo=loops.LO, hi=loops.HI) -> Nest:
+    """A plain nest: parallel over batch and M, lanes along N (or K for matrix-vector products), serial over K.
+
+    Args:
+        store: ``store(value, coordinates) -> statements``: what to do with an element of the result; ``coordinates`` are `i64` expressions,
+            one for each dimension of batch, M and N, in this order.
+    """
     part = COMPLEX_PART.get(spec.dtype)
     acc_dtype = _ACCUMULATE.get(part or spec.dtype, part or spec.dtype)
-    outer = (*spec.batch, *spec.m, *spec.n[:-1])
+    outer = [*spec.batch, *spec.m, *spec.n[:-1]]
     lane = spec.n[-1] if spec.n else None
     along_k = lane is None or (lane.extent < 4 and spec.size("k") >= 16) or (
-        lane.b != 1 and spec.k and spec.k[-1].a == spec.k[-1].b == 1 and part is None
+        lane.b != 1 and bool(spec.k) and spec.k[-1].a == spec.k[-1].b == 1 and part is None
     )
     if along_k and lane is not None:
-        outer, lane = (*outer, lane), None
+        outer, lane = [*outer, lane], None
     total = math.prod(d.extent for d in outer)
     width = schedule.vector_width(target, [part or spec.dtype, acc_dtype], 1)
     t = loops.Var("t")
     statements: list[loops.Stmt] = []
-    at = [lb.c(spec.a_offset), lb.c(spec.b_offset), lb.c(0)]
+    at = [lb.c(spec.a_offset), lb.c(spec.b_offset)]
 
     def step(at, dim: Dim, index: loops.Expr):
-        return [lb.add(x, lb.mul(index, s)) if s else x for x, s in zip(at, (dim.a, dim.b, dim.c))]
+        return [lb.add(x, lb.mul(index, s)) if s else x for x, s in zip(at, (dim.a, dim.b))]
 
     stride = total
+    coordinates: list[loops.Expr] = []
     for dim in outer:
-        stride //= dim.extent
-        index = lb.rem(lb.div(t, stride), dim.extent) if stride * dim.extent != total else lb.div(t, stride)
-        if total == 1:
-            index = lb.c(0)
-        var = loops.Var("p")
-        statements.append(loops.Let(var, index))
+        stride //= max(dim.extent, 1)
+        if total == dim.extent:
+            var: loops.Expr = t if total > 1 else lb.c(0)
+        else:
+            index = lb.div(t, stride)
+            var = loops.Var("p")
+            statements.append(loops.Let(var, lb.rem(index, dim.extent) if stride * dim.extent != total else index))
+        coordinates.append(var)
         at = step(at, dim, var)
 
-    parts = 2 if part else 1
-    accs = [loops.Buffer("acc", acc_dtype, "register", 1) for _ in range(parts)]
+    accs = [loops.Buffer("acc", acc_dtype, "register", 1) for _ in range(2 if part else 1)]
     init = [s for acc in accs for s in (loops.Alloc(acc), loops.Store(acc, lb.c(0), lb.c(0, acc_dtype)))]
 
     def value(buffer: loops.Buffer, index, is_complex):
@@ -277,21 +300,21 @@ def build_dot(spec: DotSpec, a: loops.Buffer, b: loops.Buffer, c: loops.Buffer, 
                 body = [loops.For(var, lb.c(0), lb.c(dim.extent), tuple(body))]
         return body
 
-    def store(at):
+    def finish(coordinates):
         values = [lb.cast(part or spec.dtype, lb.load(acc)) for acc in accs]
-        if part is None:
-            return [loops.Store(c, at[2], values[0])]
-        where = lb.mul(at[2], 2)
-        return [loops.Store(c, where, values[0]), loops.Store(c, lb.add(where, 1), values[1])]
+        names = [loops.Var("s", v.dtype) for v in values]
+        lets = [loops.Let(name, v) for name, v in zip(names, values)]
+        return [*lets, *store(tuple(names) if part else names[0], tuple(coordinates))]
 
     n_k = spec.size("k")
     if lane is None:
-        statements += [*init, *contract(at, n_k > 1 and spec.k[-1].extent > 1), *store(at)]
+        vector = n_k > 1 and spec.k[-1].extent > 1
+        statements += [*init, *contract(at, vector), *finish(coordinates)]
         unit = n_k * 0.1 + 3
     else:
         j = loops.Var("j")
         inner = step(at, lane, j)
-        body = [*init, *contract(inner, False), *store(inner)]
+        body = [*init, *contract(inner, False), *finish([*coordinates, j])]
         while width > 2 and width >= 2 * lane.extent:
             width //= 2
         statements.append(loops.For(j, lb.c(0), lb.c(lane.extent), tuple(body), "vector", width))

@@ -429,13 +429,19 @@ def _unrolled_reduce(region: _Region, ev: Evaluator, root: Node) -> None:
 
 
 def _inline_dot(region: _Region, group: fuse.Group, position: int) -> None:
+    from velax._compiler.nest_steps import epilogue
+
     node = group.roots[0]
+    roots = [root for root in group.roots if root in region.needed]
     spec, a, b = dot_spec(node)
     buffers = [region.in_memory(x).buffer for x in (a, b)]
-    memory = region.destination(node, position) if node.size > 1 else region.addressable(node)
-    nest = build_dot(spec, *buffers, memory.buffer, region.kernel.target, lb.c(0), None)
-    region.statements += nest.body
-    region.values[node] = memory
+    places = {root: region.destination(root, position) if root.size > 1 else region.addressable(root) for root in roots}
+    if not roots:
+        return
+    members = set(group.roots)
+    store = epilogue(group, spec, lambda x: None if x in members else region.values.get(x), places)
+    region.statements += build_dot(spec, *buffers, store, region.kernel.target, lb.c(0), None).body
+    region.values.update(places)
 
 
 def _inline_update(region: _Region, group: fuse.Group, position: int) -> None:

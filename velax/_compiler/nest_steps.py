@@ -14,12 +14,13 @@ import numpy as np
 
 from velax._compiler import control, fuse, schedule
 from velax._compiler.emit import scratch_bytes
+from velax._compiler.index import Space
 from velax._compiler.memory import CallbackStep, CallStep, CopyStep, LaunchStep, Step, Value
 from velax._compiler.nest_cumulate import build_cumulate
-from velax._compiler.nest_dot import build_dot, dot_spec
+from velax._compiler.nest_dot import build_dot, dot_spec, store_result
 from velax._compiler.nest_group import Nest, build_group
-from velax._compiler.nest_update import build_piece, build_scatter, build_update
-from velax._compiler.nests import Memory
+from velax._compiler.nest_update import bind, build_piece, build_scatter, build_update
+from velax._compiler.nests import Evaluator, Memory
 from velax._ir import loops
 from velax._ir.graph import COMPLEX_PART, Graph, Node
 from velax._ir.loops_text import canonical_text
@@ -182,14 +183,42 @@ def _lower_nest(block: BlockLowering, group: fuse.Group) -> None:
 
 def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
     node = group.roots[0]
-    value = block.result(node)
-    if node.size == 0:
+    stored = {root: block.result(root) for root in group.roots if root in block.needed}
+    if node.size == 0 or not stored:
         return
     spec, a, b = dot_spec(node)
     params = Params(block.values)
     buffers = params.buffer(block.values[a]), params.buffer(block.values[b])
-    c = params.written(value).buffer
-    block.launch(params, build_dot(spec, *buffers, c, block.context.target))
+    places = {root: params.written(value) for root, value in stored.items()}
+    store = epilogue(group, spec, lambda x: None if x in members else params.place(x), places)
+    members = set(group.roots)
+    block.launch(params, build_dot(spec, *buffers, store, block.context.target))
+
+
+def epilogue(group: fuse.Group, spec, place, places):
+    """``store(value, coordinates)`` for the results of a contraction: elementwise roots of its group are computed on the way to memory."""
+    node = group.roots[0]
+    if list(places) == [node]:
+        return store_result(spec, places[node])
+    space = Space()
+    ev = Evaluator(space, place)
+    dims = (*spec.batch, *spec.m, *spec.n)
+
+    def store(value, coordinates):
+        at = space.zero
+        for x, dim in zip(coordinates, dims):
+            at = space.add(at, space.scale(space.opaque(x, 0, dim.extent - 1), dim.c))
+        ev.memo[node, at] = value
+        statements, values = [], []
+        for root in places:
+            lets, found = bind(ev.at(root, at))
+            statements += lets
+            values.append(found)
+        for memory, found in zip(places.values(), values):
+            statements += memory.store(space, at, found)
+        return statements
+
+    return store
 
 
 def _lower_callback(block: BlockLowering, group: fuse.Group) -> None:
@@ -320,4 +349,4 @@ LOWERINGS = {
     "barrier": _lower_barrier,
 }  # fmt: skip
 
-__all__ += ["Params", "bind_results", "copy"]
+__all__ += ["Params", "bind_results", "copy", "epilogue"]

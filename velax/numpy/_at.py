@@ -48,7 +48,14 @@ def _scattered(x, operands, y, spec):
         _with_flags(x, g), g.indices, y, _numbers(g), indices_are_sorted=indices_are_sorted or g.scalar, unique_indices=unique_indices or g.scalar, mode=mode
     )
     out = lax.squeeze(out, g.flags) if g.flags else out
-    return out if dtypes.is_extended(dtype) else convert_type(out, dtype, weak)
+    return out if dtypes.is_extended(dtype) else _restored(out, dtype, weak)
+
+
+def _restored(out, dtype, weak):
+    """A result in the array's own dtype; of complex numbers the real part where it is real."""
+    if dtypes.is_complex(get_aval(out).dtype) and not dtypes.is_complex(dtype):
+        out = lax.real(out)
+    return convert_type(out, dtype, weak)
 
 
 def _promoted(x, y):
@@ -95,7 +102,7 @@ def _masked(x, mask, y, op):
     x, y = _promoted(x, y)
     new = _MASKED[op](x, broadcast_to(y, aval.shape))
     mask = lax.broadcast_in_dim(mask, aval.shape, range(get_aval(mask).ndim))
-    return convert_type(lax.select(mask, new, x), aval.dtype, aval.weak_type)
+    return _restored(lax.select(mask, new, x), aval.dtype, aval.weak_type)
 
 
 _masked_call = jit(_masked, static_argnums=(3,))

@@ -41,7 +41,7 @@ def unravel_index(indices, shape) -> tuple:
     shape = tuple(operator.index(n) for n in ((shape,) if isinstance(shape, (int, np.integer)) else shape))
     if any(n < 0 for n in shape):
         raise ValueError(f"unravel_index: shape must not be negative, got {shape}")
-    return tuple(_unravel_index(indices, shape))
+    return tuple(convert_type(i, None, aval.weak_type) for i in _unravel_index(indices, shape))
 
 
 @compiled(static=("shape",))
@@ -247,7 +247,7 @@ class _Ogrid:
     def __getitem__(self, key):
         if isinstance(key, slice):
             return _range_of(key, "ogrid")
-        return meshgrid(*(_range_of(k, "ogrid") for k in key), indexing="ij", sparse=True)
+        return meshgrid(*promote_dtypes(*(_range_of(k, "ogrid") for k in key)), indexing="ij", sparse=True)
 
 
 mgrid = _Mgrid()

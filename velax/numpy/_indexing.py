@@ -48,8 +48,6 @@ def index_array(x, index, *, indices_are_sorted=False, unique_indices=False, mod
     """``x[index]``, with what `IndexUpdateRef.get` takes."""
     if mode is not None:
         mode = lax.GatherScatterMode.from_any(mode)
-    elif fill_value is not None:
-        mode = lax.GatherScatterMode.FILL_OR_DROP
     if mode is not lax.GatherScatterMode.FILL_OR_DROP:
         fill_value = None
     elif fill_value is not None:

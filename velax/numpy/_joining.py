@@ -155,8 +155,7 @@ def block(arrays):
       arrays: an array, or nested lists of arrays of equal depth.
 
     Raises:
-      TypeError: for tuples.
-      ValueError: for lists of unequal depths, or empty ones.
+      ValueError: for tuples, lists of unequal depths, or empty ones.
 
     Example:
       >>> import velax.numpy as jnp
@@ -172,7 +171,7 @@ def block(arrays):
 
 def _block_depth(arrays) -> int:
     if isinstance(arrays, tuple):
-        raise TypeError("jnp.block does not allow tuples, got one; use lists")
+        raise ValueError(f"jax.numpy.block does not allow tuples, got {arrays}; use lists")
     if not isinstance(arrays, list):
         return 0
     if not arrays:
@@ -454,7 +453,7 @@ def delete(arr, obj, axis: int | None = None, *, assume_unique_indices: bool = F
         mask = concrete_or_error(np.asarray, obj, "jnp.delete requires a concrete array of booleans")
         return _take_static(arr, np.delete(np.arange(size), mask), axis)
     if not dtypes.is_integer(aval.dtype):
-        raise ValueError(f"np.delete(arr, obj): for obj.dtype={aval.dtype}; only integer and boolean arrays are supported")
+        raise ValueError(f"np.delete(arr, obj): got obj.dtype={aval.dtype}; must be integer or bool.")
     if not isinstance(obj, Tracer):
         indices = np.asarray(obj)
         if indices.ndim == 0 and not -size <= int(indices) < size:
