@@ -1,11 +1,10 @@
 """Contractions: how a ``dot`` is computed, by its sizes and strides, and the launches that do it.
 
-Four forms, chosen by `lower_contraction`:
+The forms, chosen by `lower_contraction`:
 
 * a *tile* kernel (`contract_tile`): outer products in registers; B is read where it lies or packed;
-* a *row* kernel (`contract_rows`): inner products along K, for matrix-vector products and their like where K is contiguous in both operands;
-* either of them over blocks of K as separate tasks, where C alone would not keep the cores busy, and a kernel that adds the partial results in order;
-* the plain nest (`nest_dot.build_dot`) for what has neither rows nor columns.
+* a *rows* kernel (`contract_rows`): inner products along K, for matrix-vector products and their like where K is contiguous in both operands;
+* either of them over blocks of K as separate tasks, where C alone would not keep the cores busy, and a kernel that adds the partial results in order.
 
 Every choice depends on sizes and the target, never on the number of threads, so results are the same bits on any number of cores.
 """
@@ -16,15 +15,15 @@ import math
 from dataclasses import dataclass, replace
 
 from velax._compiler import schedule
-from velax._compiler.contract_rows import build_rows
+from velax._compiler.contract_rows import RowsTile, build_rows
 from velax._compiler.contract_tile import At, Epilogue, Extents, Problem, Sizes, Tile, TileBuilder, accumulator
-from velax._compiler.nest_dot import Dim, DotSpec, build_dot
+from velax._compiler.nest_dot import Dim, DotSpec
 from velax._compiler.target import Target
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART
 
-__all__ = ["Contraction", "Launch", "choose", "plan_contraction"]
+__all__ = ["Contraction", "ContractionNest", "choose", "plan_contraction"]
 
 #: nanoseconds of work that one chunk of a contraction should have, and chunks that are enough for any machine
 CHUNK_NS = 8_000
@@ -39,3 +38,317 @@ K_BLOCK = 1024
 
 def _ceil(a: int, b: int) -> int:
     return -(-a // b)
+
+
+class ContractionNest:
+    """One launch of a contraction: statements over tasks, its extents, and how the tasks may be cut.
+
+    Has what `nest_group.Nest` has, and ``extents``.
+    """
+
+    __slots__ = ("body", "extents", "grain", "last_level_stores", "total", "work")
+
+    def __init__(self, body, extents, total: int, work: float):
+        self.body, self.extents, self.total, self.work = body, tuple(extents), total, work
+        self.grain = _grain(total, work)
+        self.last_level_stores = False
+
+
+def _grain(total: int, work: float) -> int:
+    """Tasks a chunk: about `CHUNK_NS` of work, in a number of chunks that divides evenly among a few threads."""
+    chunks = int(work / CHUNK_NS)
+    if chunks < 2:
+        return total
+    chunks = min(total, _ceil(chunks, 4) * 4, 4 * MAX_TASKS)
+    return _ceil(total, chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class TilePlan:
+    """A contraction by the kernel of `contract_tile`."""
+
+    spec: DotSpec
+    tile: Tile
+    sizes: Sizes
+    tasks: int
+    work: float
+
+
+@dataclass(frozen=True, slots=True)
+class RowsPlan:
+    """A contraction by the kernel of `contract_rows`."""
+
+    spec: DotSpec
+    tile: RowsTile
+    column_block: int
+    column_blocks: int
+    k_block: int
+    k_blocks: int
+    tasks: int
+    work: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """What was chosen for a `DotSpec`.
+
+    Attributes:
+        main: the kernel that multiplies.
+        swapped: whether A and B changed roles (a matrix-vector product seen as vector-matrix).
+        sums: elements (of C's dtype, or the accumulator's if that is wider) of a buffer for partial results, 0 if none is needed.
+        copies: how many partial results that buffer holds, to be added by a second launch; 0 if the main kernel finishes C itself.
+    """
+
+    spec: DotSpec
+    main: TilePlan | RowsPlan
+    swapped: bool
+    sums: int
+    copies: int
+    target: Target
+
+    @property
+    def sums_dtype(self) -> str:
+        """The dtype of partial results: complex results keep theirs."""
+        return self.spec.dtype if self.spec.dtype in COMPLEX_PART else accumulator(self.spec.dtype)
+
+    def launch(self, a, b, c, sums=None, epilogue: Epilogue | None = None) -> ContractionNest:
+        """The launch that multiplies, for these parameter buffers; ``epilogue`` is applied unless `copies` are to be added first."""
+        main = self.main
+        if self.swapped:
+            a, b = b, a
+            epilogue = epilogue and _swap_epilogue(epilogue)
+        problem = Problem(main.spec, a, b, c, c if sums is None else sums, epilogue)
+        if isinstance(main, RowsPlan):
+            body, extents = build_rows(problem, main.tile, main.column_block, main.column_blocks, main.k_block, main.k_blocks)
+        else:
+            tile = replace(main.tile, staged=True) if epilogue is not None else main.tile
+            builder = TileBuilder(problem, tile, main.sizes, self.target.has("fma"))
+            body, extents = builder.body(), builder.extents.values
+        return ContractionNest(body, extents, main.tasks, main.work)
+
+    def finish(self, sums, c, epilogue: Epilogue | None = None) -> ContractionNest:
+        """The launch that adds `copies` partial results in order."""
+        if self.swapped:
+            epilogue = epilogue and _swap_epilogue(epilogue)
+        return build_sum(self.main.spec, self.copies, sums, c, epilogue, self.target)
+
+
+def _swap_epilogue(epilogue: Epilogue) -> Epilogue:
+    return lambda value, at: epilogue(value, replace(at, row=at.column, column=at.row))
+
+
+def plan_contraction(spec: DotSpec, target: Target, has_epilogue: bool = False) -> Contraction:
+    """Choose how to compute ``spec`` on ``target``.
+
+    Args:
+        spec: see `nest_dot.DotSpec`; C must not be empty.
+        target: the machine.
+        has_epilogue: whether `Contraction.launch` will get an epilogue (which C then may not be used for sums in progress).
+    """
+    own, swapped = spec, False
+    m, n = spec.size("m"), spec.size("n")
+    if n == 1 and m > 1:
+        own, swapped, m, n = _swap(spec), True, n, m
+    rows = _plan_rows(own, target)
+    main = rows or _plan_tile(own, target)
+    result = spec.size("batch") * m * n
+    copies = sums = 0
+    if isinstance(main, RowsPlan):
+        copies = main.k_blocks if main.tile.split else 0
+    elif main.tile.block == "split":
+        copies = main.tasks // (main.sizes.row_blocks * main.sizes.column_blocks * spec.size("batch"))
+    elif main.tile.block == "add" and (has_epilogue or accumulator(spec.dtype) != COMPLEX_PART.get(spec.dtype, spec.dtype)):
+        sums = result
+        main = replace(main, tile=replace(main.tile, staged=True))
+    return Contraction(spec, main, swapped, sums or copies * result, copies, target)
+
+
+def _swap(spec: DotSpec) -> DotSpec:
+    """The transposed contraction: where M or N is one, C is the same memory."""
+    turn = lambda dims: tuple(Dim(d.extent, d.b, d.a, d.c) for d in dims)
+    return DotSpec(
+        spec.b_dtype, spec.a_dtype, spec.dtype, turn(spec.batch), turn(spec.n), turn(spec.m), turn(spec.k), spec.b_offset, spec.a_offset
+    )
+
+
+def _work(spec: DotSpec, target: Target) -> float:
+    """Nanoseconds on one core: arithmetic at nearly full rate, or the operands' way from memory."""
+    batch, m, n, k = (spec.size(group) for group in ("batch", "m", "n", "k"))
+    lanes = target.lanes(accumulator(spec.dtype))
+    products = (2 if spec.a_dtype in COMPLEX_PART else 1) * (2 if spec.b_dtype in COMPLEX_PART else 1)
+    sizes = [(m * k, spec.a_dtype), (k * n, spec.b_dtype), (m * n, spec.dtype)]
+    traffic = sum(size * schedule.element_bytes(dtype) for size, dtype in sizes)
+    return batch * max(m * n * k * products / (lanes * 5.0), traffic * 0.06) + 20 * batch
+
+
+#: rows that the inner-product kernel is used for: from then on packing pays
+_FEW_ROWS = 8
+
+
+def _plan_rows(spec: DotSpec, target: Target) -> RowsPlan | None:
+    """The inner-product kernel, where K is contiguous in both operands and there are few rows, or nothing but K."""
+    batch, m, n, k = (spec.size(group) for group in ("batch", "m", "n", "k"))
+    inner = spec.k[-1] if spec.k else None
+    lanes = target.lanes(accumulator(spec.dtype))
+    contiguous = inner is not None and inner.a == inner.b == 1
+    if n > 1 and not (contiguous and m <= _FEW_ROWS and inner.extent >= lanes):
+        return None
+    rows = m if m <= 4 else 4
+    columns = 1 if n == 1 else 2 if n < 8 or rows > 2 else 4
+    width = 1
+    if inner is not None and inner.extent >= 4:
+        width = lanes * max(1, 8 // (rows * columns))
+        while width > 4 and width > inner.extent:
+            width //= 2
+    work = _work(spec, target)
+    groups = _ceil(n, columns)
+    want = max(1, min(MAX_TASKS, int(work / (2 * CHUNK_NS))))
+    blocks = min(groups, _ceil(want, batch))
+    block = _ceil(groups, blocks) * columns
+    blocks = _ceil(n, block)
+    k_block = k_blocks = 1
+    if batch * blocks < min(8, want) and spec.k[0].extent >= 2:
+        k_block = _ceil(spec.k[0].extent, min(want, spec.k[0].extent))
+        if len(spec.k) == 1:
+            k_block = _ceil(k_block, width) * width
+        k_blocks = _ceil(spec.k[0].extent, k_block)
+    tile = RowsTile(columns, rows, rows == m, width, blocks > 1, k_blocks > 1)
+    return RowsPlan(spec, tile, block, blocks, k_block, k_blocks, batch * blocks * k_blocks, work)
+
+
+def _registers(target: Target) -> int:
+    return 32 if target.vector_bytes == 64 else 16
+
+
+def choose(m: int, n: int, lanes: int, registers: int, products: int = 1, parts: int = 1, parts_b: int = 1) -> tuple[int, int, int, int]:
+    """(rows, vectors, lanes, vectors of the tail) of the register tile for ``m`` rows and ``n`` columns.
+
+    Compares cycles for one step of K over all of C: two multiply-adds or two loads a cycle, and no less than the latency of a chain.
+    """
+    while lanes > 4 and n <= lanes // 2:
+        lanes //= 2
+
+    def cycles(rows: int, vectors: int) -> float:
+        work = rows * vectors * products
+        return max(work / 2, (rows * max(1, products // parts_b) + vectors * parts_b) / 2, 4.0 * products / parts) + 0.5
+
+    best = None
+    for rows in range(min(m, 8), 0, -1):
+        for vectors in range(1, 25):
+            if rows * vectors * parts + vectors * parts_b + products // parts_b > registers - 1:
+                break
+            if vectors > 1 and (vectors - 1) * lanes >= n:
+                break
+            panel = vectors * lanes
+            full, rest = divmod(n, panel)
+            tail = 0
+            cost = full * cycles(rows, vectors)
+            if rest:
+                tail = 1 << max(0, (8 // (rows * parts)).bit_length() - 1) if rows * parts < 8 else 1
+                while tail > 1 and (tail // 2) * lanes >= rest:
+                    tail //= 2
+                cost += _ceil(rest, tail * lanes) * cycles(rows, tail)
+            cost *= _ceil(m, rows)
+            if best is None or cost < best[0] * 0.995:
+                best = cost, (rows, vectors, lanes, tail)
+    return best[1]
+
+
+def _plan_tile(spec: DotSpec, target: Target) -> TilePlan:
+    batch, m, n, k = (spec.size(group) for group in ("batch", "m", "n", "k"))
+    acc = accumulator(spec.dtype)
+    parts_a, parts_b = (2 if dtype in COMPLEX_PART else 1 for dtype in (spec.a_dtype, spec.b_dtype))
+    parts = 2 if spec.dtype in COMPLEX_PART else 1
+    rows, vectors, lanes, tail = choose(m, n, target.lanes(acc), _registers(target), parts_a * parts_b, parts, parts_b)
+    panel = vectors * lanes
+    panels = _ceil(n, panel)
+    work = _work(spec, target)
+    contiguous = len(spec.n) <= 1 and all(d.b == 1 for d in spec.n)
+    item = loops.WIDTH[acc] // 8 * parts_b
+    converts = COMPLEX_PART.get(spec.b_dtype, spec.b_dtype) != acc or parts_b == 2
+    large = k * panel * item > target.caches[0] // 2
+    pack = not contiguous or (m >= PACKED_ROWS and large) or (converts and m >= 2 * rows)
+    want = max(1, min(MAX_TASKS, int(work / (3 * CHUNK_NS))))
+    want = _ceil(want, batch)
+
+    # K: whole, in blocks one after the other, or in blocks side by side
+    cut, inner = len(spec.k) - 1, 1
+    while cut > 0 and inner * spec.k[cut].extent <= K_BLOCK:
+        inner *= spec.k[cut].extent
+        cut -= 1
+    block, k_block, k_blocks, before = "", 1, 1, 1
+    capacity = PACK_BYTES // item
+    if spec.k:
+        extent = spec.k[cut].extent
+        before = math.prod(d.extent for d in spec.k[:cut])
+        if batch * _ceil(m, rows) * panels < 8 and want * batch > 4 and k > 256:
+            block = "split"
+            k_block = max(1, _ceil(extent, max(1, want * batch // before)))
+            if pack:
+                k_block = min(k_block, max(1, K_BLOCK // inner))
+        elif pack and k * panel > capacity:
+            block = "add"
+            k_block = max(1, K_BLOCK // inner)
+        if block:
+            k_blocks = _ceil(extent, k_block)
+            if before * k_blocks == 1:
+                block = ""
+    depth = k_block * inner if block else k
+
+    # tasks
+    most = max(1, capacity // max(1, depth * panel)) if pack else panels
+    if block == "split":
+        each = min(panels, most)
+        row_block = m
+    else:
+        count = min(panels, want) if pack or n >= m else 1
+        each = max(1, min(most, panels // count, 4 if pack else panels))
+        row_count = min(_ceil(want, _ceil(panels, each)), max(1, m // (PACKED_ROWS if pack else rows)))
+        row_block = _ceil(_ceil(m, rows), row_count) * rows
+    column_blocks = _ceil(panels, each)
+    row_blocks = _ceil(m, row_block)
+    full = n >= panel
+    tile = Tile(
+        rows, vectors, lanes, tail, full, rows == m, row_blocks > 1, column_blocks > 1, capacity if pack else 0, False, block,
+        max(cut, 0),
+    )
+    sizes = Sizes(row_block, row_blocks, each * panel, column_blocks, k_block, k_blocks)
+    tasks = batch * row_blocks * column_blocks
+    if block == "split":
+        tasks *= before * k_blocks
+    return TilePlan(spec, tile, sizes, tasks, work)
+
+
+def build_sum(spec: DotSpec, copies: int, sums, c, epilogue: Epilogue | None, target: Target) -> ContractionNest:
+    """C as the sum of ``copies`` partial results, one after the other in memory; rows are tasks, lanes run along columns."""
+    batch, m, n = (spec.size(group) for group in ("batch", "m", "n"))
+    parts = 2 if spec.dtype in COMPLEX_PART else 1
+    acc_dtype = accumulator(spec.dtype)
+    extents = Extents()
+    row_extent, column_extent, whole, count = (extents.size(x) for x in (m, n, batch * m * n, copies))
+    task, column, k = loops.Var("task"), loops.Var("column"), loops.Var("copy")
+    linear = lb.add(lb.mul(task, column_extent), column)
+    acc = loops.Buffer("acc", acc_dtype, "register", parts)
+    body: list[loops.Stmt] = [loops.Alloc(acc)]
+    add = []
+    for part in range(parts):
+        at = lb.c(part)
+        body.append(loops.Store(acc, at, lb.c(0, acc_dtype)))
+        x = lb.load(sums, lb.add(lb.mul(lb.add(lb.mul(k, whole), linear), parts), part))
+        combine = lb.or_ if spec.dtype == "bool" else lb.add
+        add.append(loops.Store(acc, at, combine(lb.load(acc, at), x)))
+    body.append(loops.For(k, lb.c(0), count, tuple(add)))
+    values = []
+    for part in range(parts):
+        var = loops.Var("value", COMPLEX_PART.get(spec.dtype, spec.dtype))
+        body.append(loops.Let(var, lb.cast(var.dtype, lb.load(acc, lb.c(part)))))
+        values.append(var)
+    if epilogue is None:
+        body += [loops.Store(c, lb.add(lb.mul(linear, parts), part), x) for part, x in enumerate(values)]
+    else:
+        at = At(linear, lb.div(task, row_extent), lb.rem(task, row_extent), column)
+        body += epilogue(values[0] if parts == 1 else tuple(values), at)
+    lanes = target.lanes(acc_dtype)
+    loop = loops.For(column, lb.c(0), column_extent, tuple(body), "vector", lanes)
+    nest = [loops.For(task, loops.LO, loops.HI, (loop,))]
+    return ContractionNest(nest, extents.values, batch * m, batch * m * n * copies * 0.1 * parts + 20)

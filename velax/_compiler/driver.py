@@ -118,8 +118,10 @@ def compile_jaxpr(closed: ClosedJaxpr, donated: Sequence[bool] = (), name: str =
         executable = _from_disk(key, closed, consts, donated, target, record)
         clock.lap("disk")
     if executable is None:
-        executable, consts = _compile(closed, consts, donated, key, target, record, clock)
-    if key and not _has_callbacks(executable):
+        executable, consts, callbacks = _compile(closed, consts, donated, key, target, record, clock)
+        if callbacks:
+            key = None  # it holds Python functions of this call
+    if key:
         _executables[key] = executable
         if len(_executables) > _MAX_EXECUTABLES:
             _executables.popitem(last=False)
@@ -130,10 +132,6 @@ def compile_jaxpr(closed: ClosedJaxpr, donated: Sequence[bool] = (), name: str =
 
 def _is_array(const) -> bool:
     return not isinstance(const, (bool, int, float, complex, np.generic))
-
-
-def _has_callbacks(executable) -> bool:
-    return bool(getattr(executable, "callbacks", ()))
 
 
 def _program_key(closed: ClosedJaxpr, donated: Sequence[bool], target: Target) -> str | None:
@@ -185,7 +183,7 @@ def _compile(closed, consts, donated, key, target, record, clock):
             head = json.dumps({"kernels": names}).encode()
             cache.store("program", key, len(head).to_bytes(8, "little") + head + program)
     clock.lap("load")
-    return executable, module.consts
+    return executable, module.consts, module.callbacks
 
 
 def _load_kernels(compiled, target: Target, record: CompileRecord):

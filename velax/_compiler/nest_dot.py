@@ -7,18 +7,16 @@ result; transposes, reshapes, slices and broadcasts of the operands become strid
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from velax._compiler import nest_map, schedule
 from velax._compiler.index import Affine, Space
 from velax._compiler.nest_group import Nest
-from velax._compiler.nests import Memory
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 
-__all__ = ["Dim", "DotSpec", "build_dot", "dot_spec", "operand_views", "store_result", "view_of"]
+__all__ = ["At", "Dim", "DotSpec", "build_dot", "dot_spec", "operand_views", "view_of"]
 
 _VIEWS = frozenset({"transpose", "reshape", "slice", "broadcast"})
 
@@ -214,29 +212,26 @@ def _stride_at(digits, low: int) -> int:
 _ACCUMULATE = {"f16": "f32", "bf16": "f32", "f8e4m3fn": "f32", "f8e5m2": "f32"}
 
 
-def store_result(spec: DotSpec, c: Memory) -> Callable:
-    """The plain way to store a result: ``store(value, coordinates)`` for `build_dot`."""
-    dims = (*spec.batch, *spec.m, *spec.n)
+@dataclass(frozen=True, slots=True)
+class At:
+    """Where in C a value belongs: ``linear`` element, and its ``batch``, ``row`` and ``column`` (each the index of its group)."""
 
-    def store(value, coordinates):
-        index = lb.add_n(lb.c(0), *(lb.mul(x, dim.c) for x, dim in zip(coordinates, dims)))
-        if not c.complex:
-            return [loops.Store(c.buffer, index, value)]
-        index = lb.mul(index, 2)
-        return [loops.Store(c.buffer, index, value[0]), loops.Store(c.buffer, lb.add(index, 1), value[1])]
-
-    return store
+    linear: loops.Expr
+    batch: loops.Expr
+    row: loops.Expr
+    column: loops.Expr
 
 
-def build_dot(spec: DotSpec, a: loops.Buffer, b: loops.Buffer, store: Callable, target, lo=loops.LO, hi=loops.HI) -> Nest:
+def build_dot(spec: DotSpec, a: loops.Buffer, b: loops.Buffer, c: loops.Buffer | None, target, lo=loops.LO, hi=loops.HI, epilogue=None) -> Nest:
     """A plain nest: parallel over batch and M, lanes along N (or K for matrix-vector products), serial over K.
 
     Args:
-        store: ``store(value, coordinates) -> statements``: what to do with an element of the result; ``coordinates`` are `i64` expressions,
-            one for each dimension of batch, M and N, in this order.
+        c: receives the result, unless
+        epilogue: ``epilogue(value, at) -> statements`` stores it: a value of C's dtype (a pair for complex ones), ``at`` an `At`.
     """
     part = COMPLEX_PART.get(spec.dtype)
     acc_dtype = _ACCUMULATE.get(part or spec.dtype, part or spec.dtype)
+    groups = [*("b" for _ in spec.batch), *("m" for _ in spec.m), *("n" for _ in spec.n)]
     outer = [*spec.batch, *spec.m, *spec.n[:-1]]
     lane = spec.n[-1] if spec.n else None
     along_k = lane is None or (lane.extent < 4 and spec.size("k") >= 16) or (
@@ -304,7 +299,17 @@ def build_dot(spec: DotSpec, a: loops.Buffer, b: loops.Buffer, store: Callable, 
         values = [lb.cast(part or spec.dtype, lb.load(acc)) for acc in accs]
         names = [loops.Var("s", v.dtype) for v in values]
         lets = [loops.Let(name, v) for name, v in zip(names, values)]
-        return [*lets, *store(tuple(names) if part else names[0], tuple(coordinates))]
+        index = {"b": lb.c(0), "m": lb.c(0), "n": lb.c(0)}
+        linear = lb.c(0)
+        for x, dim, key in zip(coordinates, (*spec.batch, *spec.m, *spec.n), groups):
+            index[key] = lb.add(lb.mul(index[key], dim.extent), x)
+            linear = lb.add(linear, lb.mul(x, dim.c))
+        if epilogue is not None:
+            return [*lets, *epilogue(tuple(names) if part else names[0], At(linear, index["b"], index["m"], index["n"]))]
+        if part is None:
+            return [*lets, loops.Store(c, linear, names[0])]
+        linear = lb.mul(linear, 2)
+        return [*lets, loops.Store(c, linear, names[0]), loops.Store(c, lb.add(linear, 1), names[1])]
 
     n_k = spec.size("k")
     if lane is None:

@@ -440,7 +440,7 @@ def _inline_dot(region: _Region, group: fuse.Group, position: int) -> None:
         return
     members = set(group.roots)
     store = epilogue(group, spec, lambda x: None if x in members else region.values.get(x), places)
-    region.statements += build_dot(spec, *buffers, store, region.kernel.target, lb.c(0), None).body
+    region.statements += build_dot(spec, *buffers, None, region.kernel.target, lb.c(0), None, store).body
     region.values.update(places)
 
 

@@ -13,11 +13,12 @@ import ml_dtypes
 import numpy as np
 
 from velax._compiler import control, fuse, schedule
+from velax._compiler.contract import ContractionNest, plan_contraction
 from velax._compiler.emit import scratch_bytes
 from velax._compiler.index import Space
 from velax._compiler.memory import CallbackStep, CallStep, CopyStep, LaunchStep, Step, Value
 from velax._compiler.nest_cumulate import build_cumulate
-from velax._compiler.nest_dot import build_dot, dot_spec, store_result
+from velax._compiler.nest_dot import dot_spec
 from velax._compiler.nest_group import Nest, build_group
 from velax._compiler.nest_update import bind, build_piece, build_scatter, build_update
 from velax._compiler.nests import Evaluator, Memory
@@ -37,9 +38,9 @@ class Context:
         self.scratch_bytes = 0
         self.callbacks = 0
 
-    def add_kernel(self, params, body) -> str:
+    def add_kernel(self, params, body, n_extents: int = 0) -> str:
         """Keep one kernel of each text, named by it."""
-        kernel = loops.Kernel("k", tuple(params), 0, tuple(body))
+        kernel = loops.Kernel("k", tuple(params), n_extents, tuple(body))
         digest = hashlib.blake2b(canonical_text(kernel).encode(), digest_size=12).hexdigest()
         name = f"k_{digest}"
         if name not in self.kernels:
@@ -130,12 +131,13 @@ class BlockLowering:
         value = self.values[node] = new_value(node)
         return value
 
-    def launch(self, params: Params, nest: Nest, aligned=frozenset()) -> None:
+    def launch(self, params: Params, nest: Nest | ContractionNest, aligned=frozenset()) -> None:
         if nest.total == 0:
             return
-        name = self.context.add_kernel(params.buffers.values(), nest.body)
+        extents = nest.extents if type(nest) is ContractionNest else ()
+        name = self.context.add_kernel(params.buffers.values(), nest.body, len(extents))
         step = LaunchStep(
-            name, tuple(params.buffers), frozenset(params.writes), nest.total, nest.grain, aligned=frozenset(aligned), work=nest.work
+            name, tuple(params.buffers), frozenset(params.writes), nest.total, nest.grain, extents, frozenset(aligned), nest.work
         )
         self.steps.append(step)
 
@@ -190,32 +192,32 @@ def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
     params = Params(block.values)
     buffers = params.buffer(block.values[a]), params.buffer(block.values[b])
     places = {root: params.written(value) for root, value in stored.items()}
-    store = epilogue(group, spec, lambda x: None if x in members else params.place(x), places)
     members = set(group.roots)
-    block.launch(params, build_dot(spec, *buffers, store, block.context.target))
+    store = epilogue(group, spec, lambda x: None if x in members else params.place(x), places)
+    block.launch(params, build_dot(spec, *buffers, None, block.context.target, epilogue=store))
 
 
 def epilogue(group: fuse.Group, spec, place, places):
-    """``store(value, coordinates)`` for the results of a contraction: elementwise roots of its group are computed on the way to memory."""
+    """What a contraction does with its results: ``epilogue(value, at)`` computes the elementwise roots of its group and stores them."""
     node = group.roots[0]
-    if list(places) == [node]:
-        return store_result(spec, places[node])
     space = Space()
     ev = Evaluator(space, place)
-    dims = (*spec.batch, *spec.m, *spec.n)
+    m, n = spec.size("m"), spec.size("n")
 
-    def store(value, coordinates):
-        at = space.zero
-        for x, dim in zip(coordinates, dims):
-            at = space.add(at, space.scale(space.opaque(x, 0, dim.extent - 1), dim.c))
-        ev.memo[node, at] = value
+    def store(value, at):
+        index = space.zero
+        for x, extent, stride in ((at.batch, spec.size("batch"), m * n), (at.row, m, n), (at.column, n, 1)):
+            index = space.add(index, space.scale(space.opaque(x, 0, extent - 1), stride))
+        if index.terms and index.expr is None:
+            index.expr = at.linear
+        ev.memo[node, index] = value
         statements, values = [], []
         for root in places:
-            lets, found = bind(ev.at(root, at))
+            lets, found = bind(ev.at(root, index)) if len(places) > 1 else ([], ev.at(root, index))
             statements += lets
             values.append(found)
         for memory, found in zip(places.values(), values):
-            statements += memory.store(space, at, found)
+            statements += memory.store(space, index, found)
         return statements
 
     return store

@@ -4,6 +4,7 @@ from velax.lax import _register as _register
 from velax.lax._arithmetic import *
 from velax.lax._associative import *
 from velax.lax._callbacks import *
+from velax.lax._collectives import *
 from velax.lax._comparison import *
 from velax.lax._cond import *
 from velax.lax._contraction import *

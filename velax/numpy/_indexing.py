@@ -14,7 +14,15 @@ from velax._lang.trace import Tracer, concrete_or_error, get_aval
 from velax._transforms.jit import jit
 from velax.lax._structural import canonical_axis, convert_type
 from velax.numpy._creation import asarray
-from velax.numpy._index_plan import broadcast_to, dynamic_part, gather_at, is_static, make_gather, make_plan, static_part
+from velax.numpy._index_plan import (
+    broadcast_to,
+    dynamic_part,
+    gather_at,
+    is_static,
+    make_gather,
+    make_plan,
+    static_part,
+)
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
 
 __all__ = [
