@@ -7,5 +7,6 @@ NB_MODULE(_native, m) {
   velax::bind_array(m);
   velax::bind_runtime(m);
   velax::bind_state(m);
+  velax::bind_source(m);
   velax::bind_jit(m);
 }

@@ -88,7 +88,7 @@ REDUCES = {
 def convert(x, dtype):
     target = np.dtype(NUMPY[dtype])
     kind = np.dtype(x.dtype).kind
-    if target == bool:
+    if target.kind == "b":
         return x != 0
     if target.kind in "iu" and kind in "fV":
         info = np.iinfo(target)
@@ -216,7 +216,7 @@ def _reduce(node, x):
     if x.dtype in (np.float16, ml_dtypes.bfloat16) and fn in ("add", "mul"):
         return REDUCES[fn].reduce(x.astype(np.float32), axes)
     if fn in ("min", "max") and x.size == 0:
-        from velax._compiler.nest_group import reduction_identity
+        from velax._compiler.nest_reduce import reduction_identity
 
         return np.full(node.shape, reduction_identity(fn, node.dtype))
     return REDUCES[fn].reduce(x, axes)

@@ -237,7 +237,6 @@ def test_excluded_paths(monkeypatch):
     assert "middle" in names_in(caught(boundary, "auto").__traceback__)
     tracebacks.register_exclusion("/somewhere/framework/")
     assert "middle" not in names_in(caught(boundary, "auto").__traceback__)
-    source._is_user_code.clear()
 
 
 def test_a_boundary_keeps_the_function():

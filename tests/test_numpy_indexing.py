@@ -241,11 +241,11 @@ def test_new_integers_compile_nothing():
     x.at[3].set(1), x.at[2:4].set(1)
     from velax.numpy._at import _scatter_call
 
-    misses = _scatter_call.cache_info().misses if hasattr(_scatter_call, "cache_info") else _scatter_call._cache_size()
+    compiled = _scatter_call._cache_size()
     for i in range(10):
         np.testing.assert_array_equal(x.at[i].set(-1), np.where(np.arange(10) == i, -1, np.arange(10)))
     x.at[5:7].set(1), x.at[-1].set(1)
-    assert misses == (_scatter_call.cache_info().misses if hasattr(_scatter_call, "cache_info") else _scatter_call._cache_size())
+    assert _scatter_call._cache_size() == compiled
 
 
 # -- transformations ------------------------------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ def test_staged_as_jax(case):
         ((slice(1.5),), (IndexError, TypeError), "."),
         (object(), TypeError, "."),
     ],
-    ids=lambda v: repr(v)[:30],
+    ids=lambda v: repr(v).split(" at 0x")[0][:30],
 )
 def test_index_errors(index, error, text):
     with pytest.raises(error, match=text):

@@ -126,7 +126,7 @@ _LAZY = frozenset({
 })  # fmt: skip
 #: names that live in a submodule imported when first used
 _LAZY_NAMES = {
-    "pure_callback": "velax.lax", "ds": "velax.numpy", "Ref": "velax.ref", "new_ref": "velax.ref", "freeze": "velax.ref",
+    "pure_callback": "velax.lax", "ds": "velax.numpy._index_plan", "Ref": "velax.ref", "new_ref": "velax.ref", "freeze": "velax.ref",
     "empty_ref": "velax.ref", "free_ref": "velax.ref", "install_as_jax": "velax._compat",
 }  # fmt: skip
 

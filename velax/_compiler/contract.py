@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 from velax._compiler import schedule
 from velax._compiler.contract_rows import RowsTile, build_rows
-from velax._compiler.contract_tile import At, Epilogue, Extents, Problem, Sizes, Tile, TileBuilder, accumulator
-from velax._compiler.nest_dot import Dim, DotSpec
+from velax._compiler.contract_tile import Epilogue, Extents, Problem, Sizes, Tile, TileBuilder, accumulator
+from velax._compiler.nest_dot import At, Dim, DotSpec
 from velax._compiler.target import Target
 from velax._ir import loops
 from velax._ir import loops_build as lb
@@ -111,7 +111,7 @@ class Contraction:
         """The dtype of partial results: complex results keep theirs."""
         return self.spec.dtype if self.spec.dtype in COMPLEX_PART else accumulator(self.spec.dtype)
 
-    def launch(self, a, b, c, sums=None, epilogue: Epilogue | None = None) -> ContractionNest:
+    def launch(self, a, b, sums, c, epilogue: Epilogue | None = None) -> ContractionNest:
         """The launch that multiplies, for these parameter buffers; ``epilogue`` is applied unless `copies` are to be added first."""
         main = self.main
         if self.swapped:
@@ -187,7 +187,7 @@ _FEW_ROWS = 8
 
 def _plan_rows(spec: DotSpec, target: Target) -> RowsPlan | None:
     """The inner-product kernel, where K is contiguous in both operands and there are few rows, or nothing but K."""
-    batch, m, n, k = (spec.size(group) for group in ("batch", "m", "n", "k"))
+    batch, m, n = (spec.size(group) for group in ("batch", "m", "n"))
     inner = spec.k[-1] if spec.k else None
     lanes = target.lanes(accumulator(spec.dtype))
     contiguous = inner is not None and inner.a == inner.b == 1
@@ -272,12 +272,13 @@ def _plan_tile(spec: DotSpec, target: Target) -> TilePlan:
     want = _ceil(want, batch)
 
     # K: whole, in blocks one after the other, or in blocks side by side
+    capacity = PACK_BYTES // item
+    deepest = min(K_BLOCK, capacity // panel)
     cut, inner = len(spec.k) - 1, 1
-    while cut > 0 and inner * spec.k[cut].extent <= K_BLOCK:
+    while cut > 0 and inner * spec.k[cut].extent <= deepest:
         inner *= spec.k[cut].extent
         cut -= 1
     block, k_block, k_blocks, before = "", 1, 1, 1
-    capacity = PACK_BYTES // item
     if spec.k:
         extent = spec.k[cut].extent
         before = math.prod(d.extent for d in spec.k[:cut])
@@ -285,10 +286,10 @@ def _plan_tile(spec: DotSpec, target: Target) -> TilePlan:
             block = "split"
             k_block = max(1, _ceil(extent, max(1, want * batch // before)))
             if pack:
-                k_block = min(k_block, max(1, K_BLOCK // inner))
+                k_block = min(k_block, max(1, deepest // inner))
         elif pack and k * panel > capacity:
             block = "add"
-            k_block = max(1, K_BLOCK // inner)
+            k_block = max(1, deepest // inner)
         if block:
             k_blocks = _ceil(extent, k_block)
             if before * k_blocks == 1:

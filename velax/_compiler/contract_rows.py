@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from velax._compiler.contract_tile import At, Extents, Problem, accumulator, decode
+from velax._compiler.contract_tile import Extents, Problem, accumulator, decode
+from velax._compiler.nest_dot import At
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART

@@ -20,13 +20,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from velax._compiler.nest_dot import Dim, DotSpec
+from velax._compiler.nest_dot import At, DotSpec
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART
 from velax._ir.loops import Alloc, Buffer, Expr, For, If, Let, Stmt, Store, Var
 
-__all__ = ["ACCUMULATE", "At", "Epilogue", "Extents", "Problem", "Sizes", "Tile", "TileBuilder", "accumulator", "decode"]
+__all__ = ["ACCUMULATE", "Epilogue", "Extents", "Problem", "Sizes", "Tile", "TileBuilder", "accumulator", "decode"]
 
 #: the dtype in which sums are kept, where it is not that of the result
 ACCUMULATE = {"f16": "f32", "bf16": "f32", "f8e4m3fn": "f32", "f8e5m2": "f32", "i8": "i32", "u8": "u32", "i4": "i32", "u4": "u32", "bool": "i32"}
@@ -36,16 +36,6 @@ def accumulator(dtype: str) -> str:
     """The real dtype in which sums of a result of ``dtype`` are kept."""
     part = COMPLEX_PART.get(dtype, dtype)
     return ACCUMULATE.get(part, part)
-
-
-@dataclass(frozen=True, slots=True)
-class At:
-    """Where in C a value belongs: ``linear`` element, and its ``batch``, ``row`` and ``column``."""
-
-    linear: Expr
-    batch: Expr
-    row: Expr
-    column: Expr
 
 
 #: from the contraction's value (of C's dtype; (re, im) for complex ones) and its place to statements that store what is wanted
@@ -300,7 +290,7 @@ class TileBuilder:
         loads, lanes = self.problem.b, self.tile.lanes
 
         def copy(column: Expr, panel: Expr, within: Expr, into: list[Stmt]) -> Callable[..., list[Stmt]]:
-            offset = self._bind("b_column", lb.add(self.b_at, self._column_offset(column, into)), into)
+            offset = lb.add(self.b_at, self._column_offset(column, into))
 
             def one(_a, b, flat):
                 values = self._read(loads, lb.add(offset, b), self.parts_b)
@@ -326,9 +316,7 @@ class TileBuilder:
             return result
 
         if contiguous:
-            return self._over_k(
-                lambda a, b, flat: panels(lambda *where: copy(*where, [])(a, b, flat))
-            )
+            return self._over_k(lambda a, b, flat: panels(lambda *where: copy(*where, [])(a, b, flat)))
 
         def gathered(column, panel, within):
             into: list[Stmt] = []

@@ -10,20 +10,24 @@ or turns them into pointer swaps.
 
 from __future__ import annotations
 
+import math
+
+from velax._compiler import simplify as simplification
+from velax._compiler.fuse import topological_order
 from velax._compiler.memory import CondStep, CopyStep, LoopStep, Value, WhileStep
+from velax._compiler.nest_inline import inline_loop
+from velax._compiler.nest_steps import LOWERINGS, BlockLowering, bind_results, copy, new_value
+from velax._compiler.simplify import rebuild, scalar_of, simplify
 from velax._ir.graph import Builder, Graph, Node
 
-__all__ = ["expand_scan", "lower_cond", "lower_loop", "lower_while", "simplify_cond", "simplify_while"]
+__all__ = ["expand_scan", "inline_graph"]
 
 
 # -- graph to graph -----------------------------------------------------------------------------------------------------------
 
 
-def inline_graph(builder: Builder, graph: Graph, inputs) -> list[Node]:
-    """The outputs of ``graph`` applied to ``inputs``, as nodes of ``builder``."""
-    from velax._compiler.fuse import topological_order
-    from velax._compiler.simplify import rebuild
-
+def inline_graph(builder: Builder, graph: Graph, inputs) -> tuple[list[Node], tuple[Node, ...]]:
+    """The outputs and effects of ``graph`` applied to ``inputs``, as nodes of ``builder``."""
     new = dict(zip(graph.inputs, inputs, strict=True))
     for node in topological_order((*graph.effects, *graph.outputs)):
         if node not in new:
@@ -74,16 +78,12 @@ def expand_scan(builder: Builder, node: Node, inputs):
 
 
 def simplify_while(builder: Builder, node: Node, inputs):
-    from velax._compiler.simplify import simplify
-
     attrs = {**node.attrs, "cond": simplify(node.attrs["cond"]), "body": simplify(node.attrs["body"])}
     return Node("while", inputs, attrs, None, None, node.source)
 
 
 def simplify_cond(builder: Builder, node: Node, inputs):
     """A known branch is inlined."""
-    from velax._compiler.simplify import scalar_of, simplify
-
     index = scalar_of(inputs[0])
     branches = node.attrs["branches"]
     if index is not None:
@@ -98,22 +98,12 @@ def simplify_cond(builder: Builder, node: Node, inputs):
 # -- graph to steps -----------------------------------------------------------------------------------------------------------
 
 
-def inline_loop(block, node: Node) -> bool:
-    from velax._compiler import nest_inline
-
-    return nest_inline.inline_loop(block, node)
-
-
 def _start_carries(block, init) -> list[Value]:
-    from velax._compiler.nest_steps import copy
-
     return [copy(block, block.value(x)) for x in init]
 
 
 def _body(block, graph: Graph, inputs: list[Value], carries: list[Value]) -> list:
     """The steps of a loop's body: compute the new carries, then put them where the old ones are."""
-    from velax._compiler.nest_steps import BlockLowering, copy
-
     inner = BlockLowering(block.context, graph, inputs)
     results = inner.run()
     made = []
@@ -131,8 +121,6 @@ def _body(block, graph: Graph, inputs: list[Value], carries: list[Value]) -> lis
 
 
 def lower_while(block, group) -> None:
-    from velax._compiler.nest_steps import BlockLowering, bind_results
-
     node = group.roots[0]
     if inline_loop(block, node):
         return
@@ -149,8 +137,6 @@ def lower_while(block, group) -> None:
 
 
 def lower_loop(block, group) -> None:
-    from velax._compiler.nest_steps import bind_results, new_value
-
     node = group.roots[0]
     if node.attrs["length"] and inline_loop(block, node):
         return
@@ -166,11 +152,9 @@ def lower_loop(block, group) -> None:
 
 
 def lower_cond(block, group) -> None:
-    from velax._compiler.nest_steps import BlockLowering, bind_results, new_value
-
     node = group.roots[0]
     index, *operands = (block.value(x) for x in node.inputs)
-    results = [new_value(_size(shape), dtype) for shape, dtype in node.attrs["results"]]
+    results = [new_value(math.prod(shape), dtype) for shape, dtype in node.attrs["results"]]
     branches = []
     for graph in node.attrs["branches"]:
         inner = BlockLowering(block.context, graph, operands)
@@ -181,8 +165,5 @@ def lower_cond(block, group) -> None:
     bind_results(block, node, results)
 
 
-def _size(shape) -> int:
-    n = 1
-    for extent in shape:
-        n *= extent
-    return n
+simplification.RULES.update({"scan": (expand_scan,), "while": (simplify_while,), "cond": (simplify_cond,)})
+LOWERINGS.update({"while": lower_while, "loop": lower_loop, "cond": lower_cond})

@@ -16,6 +16,7 @@ Runs after simplification and before nests. Two linear passes:
 from __future__ import annotations
 
 from velax._compiler import schedule
+from velax._compiler.views import operand_views
 from velax._ir.graph import Graph, Node
 
 __all__ = ["FULL", "OTHER", "Group", "Plan", "fuse", "operation_cost", "pattern_of", "storage"]
@@ -201,8 +202,6 @@ def decide_roots(graph: Graph, order, users) -> tuple[set[Node], dict[Node, floa
 
 def _operand_bases(node: Node) -> list[Node]:
     """The nodes to materialise for the operands of ``dot``: transposes, slices and reshapes on top of them are strides."""
-    from velax._compiler.nest_dot import operand_views  # nest_dot uses the nest builder, which uses this module
-
     return [view[0] for view in operand_views(node)]
 
 
@@ -350,7 +349,9 @@ def form_groups(plan: Plan) -> None:
             reads, group.n_nodes = _opaque_reads(node, roots)
             position = len(groups)
             groups.append(group)
-        elif node.op == "concatenate" and len(node.inputs) > schedule.MAX_INLINE_PIECES:
+        elif node.op == "concatenate" and (
+            len(node.inputs) > schedule.MAX_INLINE_PIECES or node.size >= schedule.PIECEWISE_ELEMENTS
+        ):
             group = Group("concatenate", node.size)
             reads, group.n_nodes = relations(node, roots)
             position = len(groups)
@@ -426,9 +427,9 @@ def _find_group(node, reads, n_nodes, groups, home, by_reader) -> int | None:
     for leaf, states in reads.items():
         if FULL in states:
             for position in reversed(by_reader.get(leaf, ())[-4:]):
-                if position > latest and (best is None or position < best) and leaf.size > 1:
-                    if _can_join(node, reads, n_nodes, groups[position], position, home):
-                        best = position
+                better = position > latest and (best is None or position < best) and leaf.size > 1
+                if better and _can_join(node, reads, n_nodes, groups[position], position, home):
+                    best = position
     return best
 
 

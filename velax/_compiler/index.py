@@ -163,12 +163,35 @@ class Space:
             atom = self._atoms[key] = self._atom("clamp", a, (lo, hi), max(lo, a.lo), min(hi, a.hi))
         return self._form(0, ((atom, 1),))
 
+    def confine(self, a: Affine, n: int) -> Affine:
+        """``a`` where it lies in ``[0, n)``, some index in that range elsewhere; cheaper than `clamp`, for guarded reads."""
+        if 0 <= a.lo and a.hi < n:
+            return a
+        split = self._multiple(a, n)
+        if split is None:
+            return self.clamp(a, 0, n - 1)
+        quotient, rest, g = split
+        return self.add(self.scale(self.confine(quotient, n // g), g), rest)
+
+    def _multiple(self, a: Affine, c: int) -> tuple[Affine, Affine, int] | None:
+        """``a == quotient * g + rest`` with ``0 <= rest < g`` and ``c`` a multiple of ``g > 1``: the rest cannot decide a comparison with c."""
+        for _, k in a.terms:
+            g = gcd(k, c)
+            if g > 1:
+                quotient, rest = self._split(a, g)
+                if quotient.terms and rest.terms and 0 <= rest.lo and rest.hi < g:
+                    return quotient, rest, g
+        return None
+
     def less(self, a: Affine, c: int) -> loops.Expr | bool:
         """``a < c`` as a bool if the ranges decide it, else an expression (and the threshold is noted in `breaks`)."""
         if a.hi < c:
             return True
         if a.lo >= c:
             return False
+        split = self._multiple(a, c)
+        if split is not None:
+            return self.less(split[0], c // split[2])
         if len(a.terms) == 1 and a.terms[0][0].kind == "var":
             atom, k = a.terms[0]
             # k*v + const < c  <=>  v < t (k > 0)  or  v >= t (k < 0)

@@ -322,13 +322,12 @@ class _Planner:
         if (a.output is not None and b.output is not None) or (a.input is not None and b.input is not None):
             return False
         taken = a.input if a.input is not None else b.input
-        if taken is not None:
-            if taken not in self.donated:
-                # an output that is an untouched input is passed on
-                if copy and dst.kind == "output" and len(a.values) == 1 and b.input is not None:
-                    self.forward[dst.index] = taken
-                    return True
-                return False
+        if taken is not None and taken not in self.donated:
+            # an output that is an untouched input is passed on
+            if copy and dst.kind == "output" and len(a.values) == 1 and b.input is not None:
+                self.forward[dst.index] = taken
+                return True
+            return False
         if self._overlap(a, b, by_pos):
             return False
         self._join(a, b)

@@ -6,7 +6,8 @@ import math
 
 from velax._compiler import nest_map, schedule
 from velax._compiler.index import Space
-from velax._compiler.nest_group import Nest, reduction_identity
+from velax._compiler.nest_group import Nest
+from velax._compiler.nest_reduce import reduction_identity
 from velax._compiler.nest_update import bind
 from velax._compiler.nests import Evaluator
 from velax._ir import loops

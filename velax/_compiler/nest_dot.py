@@ -6,20 +6,18 @@ result; transposes, reshapes, slices and broadcasts of the operands become strid
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 from velax._compiler import nest_map, schedule
-from velax._compiler.index import Affine, Space
 from velax._compiler.nest_group import Nest
+from velax._compiler.views import operand_views
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 
-__all__ = ["At", "Dim", "DotSpec", "build_dot", "dot_spec", "operand_views", "view_of"]
-
-_VIEWS = frozenset({"transpose", "reshape", "slice", "broadcast"})
-
+__all__ = ["At", "Dim", "DotSpec", "build_dot", "dot_spec"]
 
 @dataclass(frozen=True, slots=True)
 class Dim:
@@ -49,90 +47,6 @@ class DotSpec:
         return math.prod(d.extent for d in getattr(self, group))
 
 
-def view_of(x: Node) -> tuple[Node, int, tuple[tuple[tuple[int, int], ...], ...]]:
-    """``x`` as a strided view: (node in memory, offset, for each axis of ``x`` its digits ``(extent, stride)``, outermost first).
-
-    transpose(reshape(base f32[6, 8], (2, 3, 8)), (0, 2, 1))  ->  base, 0, (((2, 24),), ((8, 1),), ((3, 8),))
-    """
-    chain = []
-    base = x
-    while base.op in _VIEWS:
-        chain.append(base)
-        base = base.inputs[0]
-    while chain:
-        found = _strides(x, chain)
-        if found is not None:
-            return base, *found
-        base = chain.pop()
-    return plain_view(x)
-
-
-def plain_view(x: Node):
-    """``x`` as it lies in memory itself."""
-    base = x
-    while base.op == "reshape":
-        base = base.inputs[0]
-    stride, axes = 1, []
-    for n in reversed(x.shape):
-        axes.append(((n, stride),) if n != 1 else ())
-        stride *= n
-    return base, 0, tuple(reversed(axes))
-
-
-def _strides(x: Node, chain: list[Node]):
-    """Offset and digits of every axis of ``x`` in the operand of ``chain[-1]``, or None if it is not a strided view of that."""
-    digits = [[n] if n != 1 else [] for n in x.shape]
-    for _ in range(3):
-        space = Space()
-        variables: list[list[Affine]] = []
-        index = []
-        for extents in digits:
-            row, total, stride = [], space.zero, math.prod(extents)
-            for n in extents:
-                stride //= n
-                var = space.var("i", n)
-                row.append(var)
-                total = space.add(total, space.scale(var, stride))
-            variables.append(row)
-            index.append(total)
-        at = space.linear(tuple(index), x.shape)
-        for node in chain:
-            at = _through(space, node, at)
-        atoms = {var.terms[0][0] for row in variables for var in row}
-        if all(atom in atoms for atom, _ in at.terms):
-            return at.const, tuple(
-                tuple((n, at.coefficient(var.terms[0][0])) for n, var in zip(extents, row))
-                for extents, row in zip(digits, variables)
-            )
-        changed = False
-        for extents, row in zip(digits, variables):
-            for k, (n, var) in reversed(list(enumerate(zip(list(extents), row)))):
-                inner = [c for c in sorted(space.possible_cuts.get(var.terms[0][0], ())) if n % c == 0 and 1 < c < n]
-                if inner:
-                    extents[k : k + 1] = [n // inner[0], inner[0]]
-                    changed = True
-        if not changed:
-            return None
-    return None
-
-
-def _through(space: Space, node: Node, at: Affine) -> Affine:
-    """The position in a view's operand of the element at ``at`` of the view."""
-    x = node.inputs[0]
-    if node.op == "reshape":
-        return at
-    axes = space.axes(at, node.shape)
-    if node.op == "transpose":
-        own = [space.zero] * x.ndim
-        for i, p in enumerate(node.attrs["perm"]):
-            own[p] = axes[i]
-    elif node.op == "broadcast":
-        own = [axes[d] if n != 1 else space.zero for d, n in zip(node.attrs["dims"], x.shape)]
-    else:
-        own = [space.shift(space.scale(a, s), b) for a, b, s in zip(axes, node.attrs["starts"], node.attrs["strides"])]
-    return space.linear(tuple(own), x.shape)
-
-
 def dot_spec(node: Node) -> tuple[DotSpec, Node, Node]:
     """The spec of a ``dot`` node, and the nodes in memory that its operands are views of."""
     lhs, rhs = node.inputs
@@ -153,32 +67,14 @@ def dot_spec(node: Node) -> tuple[DotSpec, Node, Node]:
     return spec, a_base, b_base
 
 
-def operand_views(node: Node):
-    """Both operands of a ``dot`` as views (see `view_of`) whose shared axes are cut in compatible ways."""
-    lhs, rhs = node.inputs
-    a, b = view_of(lhs), view_of(rhs)
-    (lc, rc), (lb_, rb) = node.attrs["contract"], node.attrs["batch"]
-    for i, j in zip((*lc, *lb_), (*rc, *rb)):
-        edges = sorted({*_edges(a[2][i]), *_edges(b[2][j])})
-        if any(high % low for low, high in zip(edges, edges[1:])):
-            return a, plain_view(rhs)
-    return a, b
-
-
-def _edges(digits) -> list[int]:
-    edges, size = [], 1
-    for n, _ in reversed(digits):
-        size *= n
-        edges.append(size)
-    return edges
-
-
 def _group(axes) -> tuple[Dim, ...]:
     """Dimensions of one group: axes cut where either operand's digits are, then neighbours merged where all strides allow."""
     dims: list[Dim] = []
     for a, b, c, extent in axes:
         if extent == 1:
             continue
+        if extent == 0:
+            return (Dim(0, 0, 0, 0),)
         cuts = {1, extent}
         for digits in (a, b):
             size = 1
@@ -186,7 +82,7 @@ def _group(axes) -> tuple[Dim, ...]:
                 size *= n
                 cuts.add(size)
         edges = sorted(cuts)
-        for low, high in reversed(list(zip(edges, edges[1:]))):
+        for low, high in reversed(list(itertools.pairwise(edges))):
             dims.append(Dim(high // low, _stride_at(a, low), _stride_at(b, low), c * low))
     merged: list[Dim] = []
     for dim in dims:

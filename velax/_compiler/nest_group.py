@@ -16,17 +16,19 @@ that several levels need are kept in a row buffer if computing them again costs 
 
 from __future__ import annotations
 
+import itertools
 import math
 
-from velax._compiler import nest_map, schedule
-from velax._compiler.fuse import FULL, INLINE, Group, pattern_of
+from velax._compiler import schedule
+from velax._compiler.fuse import FULL, INLINE, Group
 from velax._compiler.index import Affine, Space
+from velax._compiler.nest_reduce import Columns, accumulate, accumulator, finish
 from velax._compiler.nests import Evaluator, Memory, Misaligned
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 
-__all__ = ["Nest", "build_group", "reduction_identity"]
+__all__ = ["Nest", "build_group", "levels_of", "make_dims"]
 
 _KEEP_COST = 6  #: arithmetic of a value above which a row buffer beats computing it again
 _KEEP_BYTES = 1 << 20
@@ -191,7 +193,7 @@ class _Builder:
             n.op in ("reduce", "partial_reduce") and n.dtype in COMPLEX_PART and n.attrs["fn"] == "mul" for n in group.roots
         )
         self.width = schedule.vector_width(target, dtypes, self.full_cost)
-        self.levels = _levels(group)
+        self.levels = levels_of(group)
         self.tile = tile  # stride of the dimension that is walked in tiles together with the lanes' one
         self.lane_atoms: list = []
         self.total = 1
@@ -332,6 +334,8 @@ class _Builder:
                 return self._tail_loops(bound, tail)
             return self._levels_over(bound, block, reduced, blocked, in_lanes=True)
 
+        if self._by_columns(lanes, reduced, blocked):
+            return self._build_columns(lanes, outer, reduced, blocked, lo, hi)
         if not outer and not blocked:
             self.total = lanes.extent
             body = self._vector(lanes, lo, lb.c(lanes.extent) if hi is None else hi, lambda j: inside({}, None, j))
@@ -397,6 +401,77 @@ class _Builder:
         self._set_grain(height * lanes.extent * (schedule.element_ns(self.full_cost, self.nbytes) + 0.3), 1)
         return result
 
+    def _by_columns(self, lanes: _Dim, reduced, blocked) -> bool:
+        """Whether a column reduction is large enough that the order of memory matters more than registers."""
+        if not reduced or len(self.levels) > 1 or self.group.size < schedule.COLUMN_ELEMENTS or not self.alone:
+            return False
+        at = self.dims.index(lanes)
+        return lanes.stride == 1 and lanes.extent > self.width and all(self.dims.index(d) < at for d in reduced)
+
+    def _build_columns(self, lanes: _Dim, outer, reduced, blocked, lo, hi) -> list[loops.Stmt]:
+        """Reductions over outer dimensions, walked in the order of memory: one accumulator for each column, all in the first-level cache."""
+        breadth = min(lanes.extent, schedule.COLUMN_BLOCK)
+        level = self.levels[0]
+        space = self.space
+        dims: list = ([None] if blocked else []) + outer + [None]
+        counts = [-(-blocked.extent // blocked.block)] if blocked else []
+        counts += [*(d.extent for d in outer), -(-lanes.extent // breadth)]
+
+        def body(indexes):
+            indexes = list(indexes)
+            first = lb.mul(space.expr(indexes.pop()), breadth)
+            last = lb.min_(lb.add(first, breadth), lanes.extent)
+            block = indexes.pop(0) if blocked else None
+            bound = dict(zip(outer, indexes))
+            result: list[loops.Stmt] = []
+            columns = [(root, Columns(root, breadth)) for root in level.reductions]
+            j = self._var("j", lanes)
+            fill: list[loops.Stmt] = []
+            for _, column in columns:
+                result += column.declare()
+                fill += column.start(lb.sub(space.expr(j), first))
+            result.append(self._loop(j, first, last, fill, breadth))
+            here = dict(bound)
+            around = []
+            for dim in reduced:
+                var = self._var("r", dim) if dim.extent > 1 else space.zero
+                here[dim] = var
+                start, stop = lb.c(0), lb.c(dim.extent)
+                if dim is blocked:
+                    start = lb.mul(space.expr(block), dim.block)
+                    stop = lb.min_(lb.add(start, dim.block), dim.extent)
+                around.append((var, start, stop))
+
+            def step(j):
+                linear = self._linear({**here, lanes: j})
+                stores = self._stores(level.full, linear)
+                statements = [s for s in stores if isinstance(s, loops.Let)]
+                for root, column in columns:
+                    statements += column.step(lb.sub(space.expr(j), first), self.ev.at(root.inputs[0], linear))
+                return [*statements, *(s for s in stores if not isinstance(s, loops.Let))]
+
+            inner = self._vector(lanes, first, last, step)
+            for var, start, stop in reversed(around):
+                if var.terms:
+                    inner = [loops.For(var.terms[0][0].arg, start, stop, tuple(inner))]
+            result += inner
+            j = self._var("j", lanes)
+            row = self._row({**bound, lanes: j}, block)
+            lets: list[loops.Stmt] = []
+            for root, column in columns:
+                more, value = column.finish(lb.sub(space.expr(j), first))
+                lets += more
+                self.ev.memo[root, row] = value
+            result.append(self._loop(j, first, last, [*lets, *self._stores([*level.reductions, *level.rows], row)], breadth))
+            return result
+
+        result = self._outer(dims, counts, lo, hi, body)
+        per_lane = math.prod(d.extent for d in reduced)
+        if blocked:
+            per_lane = per_lane * blocked.block // blocked.extent
+        self._set_grain(breadth * per_lane * schedule.element_ns(self.full_cost, self.nbytes) + 10, 1)
+        return result
+
     def _set_grain(self, unit_ns: float, multiple: int) -> None:
         self.grain = schedule.grain_for(self.total, unit_ns, multiple)
 
@@ -413,10 +488,9 @@ class _Builder:
             return [self._loop(var, start, stop, statements, dim.extent)]
         result = []
         edges = [0, *breaks, dim.extent]
-        for low, high in zip(edges, edges[1:]):
+        for low, high in itertools.pairwise(edges):
             part = self._var("j", dim, low, high - low)
-            inner = body(part) if high - low > 1 else body(part)
-            result.append(self._loop(part, lb.max_(start, low), lb.min_(stop, high), inner, high - low))
+            result.append(self._loop(part, lb.max_(start, low), lb.min_(stop, high), body(part), high - low))
         return result
 
     def _loop(self, var: Affine, start, stop, statements, extent: int) -> loops.Stmt:
@@ -458,7 +532,7 @@ class _Builder:
                 continue
             accumulators = []
             for root in level.reductions:
-                allocs, acc = _accumulator(root)
+                allocs, acc = accumulator(root)
                 result += allocs
                 accumulators.append((root, acc))
             here = dict(bound)
@@ -497,7 +571,7 @@ class _Builder:
             stores = self._stores(level.full, linear)
             reductions: list[loops.Stmt] = []
             for root, acc in accumulators:
-                reductions += _accumulate(root, acc, self.ev.at(root.inputs[0], linear), self.scalar)
+                reductions += accumulate(root, acc, self.ev.at(root.inputs[0], linear), self.scalar)
             # an output may lie over an input: everything is read before the first store
             lets = [s for s in stores if isinstance(s, loops.Let)]
             statements += [*lets, *reductions, *(s for s in stores if not isinstance(s, loops.Let))]
@@ -513,7 +587,7 @@ class _Builder:
                     statements = [loops.For(var.terms[0][0].arg, start, stop, tuple(statements), kind)]
             result += statements
             for root, acc in accumulators:
-                value, lets = _finish(root, acc)
+                value, lets = finish(root, acc)
                 result += lets
                 self.ev.memo[root, row] = value
             result += self._stores([*level.reductions, *level.rows], row)
@@ -581,7 +655,7 @@ class _Level:
         self.rows: list[Node] = []
 
 
-def _levels(group: Group) -> list[_Level]:
+def levels_of(group: Group) -> list[_Level]:
     """Distribute the roots over as few walks as their dependences allow."""
     known: dict[Node, int] = {}  # the first walk in which a root's value can be used
     levels: list[_Level] = []
@@ -622,74 +696,3 @@ def _members_below(root: Node, group: Group):
             yield node
         elif node.op in INLINE:
             stack.extend(node.inputs)
-
-
-# -- reductions -------------------------------------------------------------------------------------------------------------
-
-_WIDE_ACCUMULATOR = {"f16": "f32", "bf16": "f32", "f8e4m3fn": "f32", "f8e5m2": "f32"}
-
-
-def reduction_identity(fn: str, dtype: str):
-    """The neutral element of a reduction, as a Python value."""
-    if fn in ("add", "or", "xor"):
-        return 0
-    if fn == "mul":
-        return 1
-    if dtype == "bool":
-        return fn in ("and", "min")
-    if dtype in loops.FLOATS:
-        return float("inf") if fn == "min" else float("-inf")
-    signed, bits = dtype in loops.SIGNED, loops.WIDTH[dtype]
-    if fn == "and":
-        return -1 if signed else (1 << bits) - 1
-    if fn == "min":
-        return (1 << bits - signed) - 1
-    return -(1 << bits - 1) if signed else 0
-
-
-def _bool_fn(fn: str, dtype: str) -> str:
-    return {"min": "and", "mul": "and", "max": "or", "add": "or"}.get(fn, fn) if dtype == "bool" else fn
-
-
-def _accumulator_dtype(root: Node) -> str:
-    part = COMPLEX_PART.get(root.dtype, root.dtype)
-    return _WIDE_ACCUMULATOR.get(part, part) if root.attrs["fn"] in ("add", "mul") else part
-
-
-def _accumulator(root: Node):
-    """Declare and initialise the accumulator(s) of a reduction: (statements, buffers)."""
-    dtype = _accumulator_dtype(root)
-    identity = nest_map.constant(reduction_identity(root.attrs["fn"], root.dtype), root.dtype)
-    starts = identity if type(identity) is tuple else (lb.c(reduction_identity(root.attrs["fn"], dtype), dtype),)
-    buffers = [loops.Buffer("acc", dtype, "register", 1) for _ in starts]
-    statements: list[loops.Stmt] = []
-    for buffer, start in zip(buffers, starts):
-        statements += [loops.Alloc(buffer), loops.Store(buffer, lb.c(0), start)]
-    return statements, buffers
-
-
-def _accumulate(root: Node, buffers, value, scalar: bool) -> list[loops.Stmt]:
-    fn = _bool_fn(root.attrs["fn"], root.dtype)
-    values = value if type(value) is tuple else (value,)
-    if scalar:
-        current = tuple(lb.load(b) for b in buffers)
-        old = current if root.dtype in COMPLEX_PART else current[0]
-        new = nest_map.lower(fn, [old, value], root.dtype)
-        new = new if type(new) is tuple else (new,)
-        names = [loops.Var("n", b.dtype) for b in buffers]
-        return [loops.Let(n, v) for n, v in zip(names, new)] + [loops.Store(b, lb.c(0), n) for b, n in zip(buffers, names)]
-    return [loops.Reduce(fn, b, lb.c(0), lb.cast(b.dtype, v)) for b, v in zip(buffers, values)]
-
-
-def _finish(root: Node, buffers):
-    """The value of a finished reduction (variables bound by the returned statements)."""
-    part = COMPLEX_PART.get(root.dtype, root.dtype)
-    lets, names = [], []
-    for buffer in buffers:
-        name = loops.Var("s", part)
-        lets.append(loops.Let(name, lb.cast(part, lb.load(buffer))))
-        names.append(name)
-    return (tuple(names) if root.dtype in COMPLEX_PART else names[0]), lets
-
-
-__all__ += ["pattern_of"]

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import math
 
-from velax._compiler import fuse, nest_group, nest_map, schedule
+from velax._compiler import fuse, nest_group, nest_map, nest_reduce, schedule
 from velax._compiler.index import Space
 from velax._compiler.nest_cumulate import build_cumulate
 from velax._compiler.nest_dot import build_dot, dot_spec
+from velax._compiler.nest_group import Nest
+from velax._compiler.nest_steps import Params, bind_results, copy, epilogue, new_value
 from velax._compiler.nest_update import bind, build_piece, build_scatter, build_update
 from velax._compiler.nests import Evaluator, Memory, Registers
 from velax._ir import loops
@@ -34,9 +36,6 @@ class NotInlinable(Exception):
 
 def inline_loop(block, node: Node) -> bool:
     """Lower a ``while`` or ``loop`` of little work to one kernel launched by ``block``; False if it is not of that kind."""
-    from velax._compiler.nest_group import Nest
-    from velax._compiler.nest_steps import Params, bind_results, copy, new_value
-
     graphs = [node.attrs["body"], *([node.attrs["cond"]] if node.op == "while" else ())]
     if any(_too_much(graph) for graph in graphs):
         return False
@@ -83,9 +82,6 @@ def inline_loop(block, node: Node) -> bool:
 
 def inline_program(block) -> list | None:
     """Lower a whole program of several small groups to one kernel; the values of its outputs, or None if it is not of that kind."""
-    from velax._compiler.nest_group import Nest
-    from velax._compiler.nest_steps import Params, new_value
-
     graph, plan = block.graph, block.plan
     if not 2 <= len(plan.groups) <= schedule.INLINE_GROUPS or graph.effects or _too_much(graph):
         return None
@@ -379,7 +375,7 @@ def _inline_nest(region: _Region, group: fuse.Group, position: int) -> None:
         _inline_unrolled(region, group, roots)
         return
     aligned = set()
-    if not any(level.full for level in nest_group._levels(group)[:-1]):
+    if not any(level.full for level in nest_group.levels_of(group)[:-1]):
         width = {schedule.element_bytes(root.dtype) for root in roots}
         aligned = {leaf for leaf, states in group.reads.items() if states == {fuse.FULL} and {schedule.element_bytes(leaf.dtype)} == width}
     places = {}
@@ -408,9 +404,9 @@ def _inline_unrolled(region: _Region, group: fuse.Group, roots) -> None:
 
 def _unrolled_reduce(region: _Region, ev: Evaluator, root: Node) -> None:
     space, x, axes = region.space, root.inputs[0], root.attrs["axes"]
-    fn = nest_group._bool_fn(root.attrs["fn"], root.dtype)
+    fn = nest_reduce.bool_fn(root.attrs["fn"], root.dtype)
     kept = tuple(d for d in range(x.ndim) if d not in axes)
-    wide = nest_group._accumulator_dtype(root) if root.dtype not in COMPLEX_PART else root.dtype
+    wide = nest_reduce.accumulator_dtype(root) if root.dtype not in COMPLEX_PART else root.dtype
     for k in range(root.size):
         at = space.axes(space.const(k), root.shape)
         total = None
@@ -422,15 +418,13 @@ def _unrolled_reduce(region: _Region, ev: Evaluator, root: Node) -> None:
             value = nest_map.convert(ev.at(x, space.linear(tuple(index), x.shape)), wide)
             total = value if total is None else nest_map.lower(fn, [total, value], wide)
         if total is None:
-            total = nest_map.constant(nest_group.reduction_identity(fn, root.dtype), wide)
+            total = nest_map.constant(nest_reduce.reduction_identity(fn, root.dtype), wide)
         lets, value = bind(nest_map.convert(total, root.dtype))
         region.statements += lets
         ev.memo[root, space.const(k)] = value
 
 
 def _inline_dot(region: _Region, group: fuse.Group, position: int) -> None:
-    from velax._compiler.nest_steps import epilogue
-
     node = group.roots[0]
     roots = [root for root in group.roots if root in region.needed]
     spec, a, b = dot_spec(node)

@@ -1,7 +1,7 @@
 """From fusion groups to steps: every group becomes kernels and the steps that run them.
 
 `BlockLowering` holds what is known while one graph (the program, or a body of a loop) is lowered: where each materialised node lies. The
-kinds of groups are dispatched by `LOWERINGS`; control flow is in `control`, sorting and callbacks are here.
+kinds of groups are dispatched by `LOWERINGS`; control flow is added by `control`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 import ml_dtypes
 import numpy as np
 
-from velax._compiler import control, fuse, schedule
+from velax._compiler import fuse, schedule
 from velax._compiler.contract import ContractionNest, plan_contraction
 from velax._compiler.emit import scratch_bytes
 from velax._compiler.index import Space
@@ -189,12 +189,27 @@ def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
     if node.size == 0 or not stored:
         return
     spec, a, b = dot_spec(node)
-    params = Params(block.values)
-    buffers = params.buffer(block.values[a]), params.buffer(block.values[b])
-    places = {root: params.written(value) for root, value in stored.items()}
     members = set(group.roots)
-    store = epilogue(group, spec, lambda x: None if x in members else params.place(x), places)
-    block.launch(params, build_dot(spec, *buffers, None, block.context.target, epilogue=store))
+    plain = list(stored) == [node]
+    plan = plan_contraction(spec, block.context.target, not plain)
+    sums = new_value(plan.sums, plan.sums_dtype) if plan.sums else None
+
+    def finish(params: Params):
+        """C and the epilogue of the launch that makes the results."""
+        places = {root: params.written(value) for root, value in stored.items()}
+        if plain:
+            return places[node].buffer, None
+        return None, epilogue(group, spec, lambda x: None if x in members else params.place(x), places)
+
+    params = Params(block.values)
+    operands = [params.buffer(block.values[x]) for x in (a, b)]
+    partial = params.written(sums).buffer if sums else None
+    result = (None, None) if plan.copies else finish(params)
+    block.launch(params, plan.launch(*operands, partial, *result))
+    if plan.copies:
+        params = Params(block.values)
+        partial = params.buffer(sums)
+        block.launch(params, plan.finish(partial, *finish(params)))
 
 
 def epilogue(group: fuse.Group, spec, place, places):
@@ -344,10 +359,11 @@ class _Restartable:
         self.current = Params(self.values)
 
 
+#: kind of group -> ``lowering(block, group)``; `control` adds control flow
 LOWERINGS = {
     "nest": _lower_nest, "dot": _lower_dot, "callback": _lower_callback, "dynamic_update_slice": _lower_update, "scatter": _lower_scatter,
     "cumulate": _lower_cumulate, "concatenate": _lower_concatenate, "sort_rows": _lower_sort_rows, "argsort_rows": _lower_argsort_rows,
-    "empty": _lower_empty, "while": control.lower_while, "loop": control.lower_loop, "cond": control.lower_cond,
+    "empty": _lower_empty,
     "barrier": _lower_barrier,
 }  # fmt: skip
 

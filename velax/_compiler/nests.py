@@ -299,7 +299,7 @@ def _pad(ev: Evaluator, node: Node, index: Affine, missing: list):
             inside.append(lb.not_(below))
         if above is not True:
             inside.append(above)
-        own.append(space.clamp(a, 0, n - 1))
+        own.append(space.confine(a, n))
     value = ev._get(x, space.linear(tuple(own), x.shape), missing)
     if not inside:
         return value
@@ -323,7 +323,7 @@ def _concatenate(ev: Evaluator, node: Node, index: Affine, missing: list):
         stop = start + n
         if n and a.hi >= start and a.lo < stop:
             own = list(axes)
-            own[dim] = space.clamp(space.shift(a, -start), 0, n - 1)
+            own[dim] = space.confine(space.shift(a, -start), n)
             value = ev._get(x, space.linear(tuple(own), x.shape), missing)
             below = space.less(a, stop)
             pieces.append((below, value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import velax._compiler.control  # noqa: F401 - registers the passes for control flow
 from velax._compiler.memory import CopyStep, plan_memory
 from velax._compiler.nest_inline import inline_program
 from velax._compiler.nest_steps import BlockLowering, Context, new_value

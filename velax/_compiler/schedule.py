@@ -10,10 +10,15 @@ from velax._compiler.target import Target
 from velax._ir import loops
 from velax._ir.graph import COMPLEX_PART, Node
 
-__all__ = ["MAX_INLINE_PIECES", "Costs", "grain_for", "inner_block", "reduction_block", "vector_width"]
+__all__ = ["element_bytes", "element_ns", "grain_for", "inner_block", "reduction_block", "vector_width"]
 
 #: a concatenation of more operands is written piece by piece instead of being selected from
 MAX_INLINE_PIECES = 4
+#: a stored concatenation of more elements is written piece by piece too
+PIECEWISE_ELEMENTS = 1 << 16
+#: column reductions of more elements walk memory in order, with accumulators for this many columns in the first-level cache
+COLUMN_ELEMENTS = 1 << 16
+COLUMN_BLOCK = 2048
 #: rows and columns of the tiles in which transposing nests walk; nests smaller than `TILE_ELEMENTS` do not bother
 TILE = (64, 64)
 TILE_ELEMENTS = 1 << 12

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 
-from velax._compiler import control, schedule
+from velax._compiler import schedule
 from velax._compiler.fuse import pattern_of, topological_order
-from velax._compiler.nest_group import reduction_identity
+from velax._compiler.nest_reduce import reduction_identity
 from velax._compiler.nests import value_range
 from velax._ir import loops
 from velax._ir import loops_build as lb
@@ -180,6 +180,40 @@ def _known_comparison(builder: Builder, node: Node, inputs):
 _FOLDED_MAPS = frozenset({
     "add", "sub", "mul", "div", "rem", "min", "max", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "shl", "shrl", "shra",
 })  # fmt: skip
+
+
+def _sum_of_pads(builder: Builder, node: Node, inputs):
+    """pad(x, 0) + pad(y, 0) with x and y side by side -> pad(concatenate(x + 0, y + 0), 0): the derivative of taking an array apart."""
+    x, y = inputs[0], inputs[-1]
+    if node.attrs["fn"] != "add" or x.op != "pad" or y.op != "pad" or not (_is(x.inputs[1], 0) and _is(y.inputs[1], 0)):
+        return None
+    if any(x.attrs["interior"]) or any(y.attrs["interior"]):
+        return None
+    if any(n < 0 for p in (x, y) for n in (*p.attrs["lo"], *p.attrs["hi"])):
+        return None
+    spans = [
+        [(a, a + n) for a, n in zip(p.attrs["lo"], p.inputs[0].shape)] for p in (x, y)
+    ]
+    differ = [d for d, (p, q) in enumerate(zip(*spans)) if p != q]
+    if len(differ) != 1:
+        return None
+    (axis,) = differ
+    first, second = (x, y) if spans[0][axis][0] < spans[1][axis][0] else (y, x)
+    if first.attrs["lo"][axis] + first.inputs[0].shape[axis] != second.attrs["lo"][axis]:
+        return None
+    parts = []
+    for p in (first, second):
+        part = p.inputs[0]
+        # -0 + 0 is 0; what was added to zeros before has no -0
+        pieces = part.inputs if part.op == "concatenate" and part.attrs["dim"] == axis else (part,)
+        for piece in pieces:
+            zero = builder.full(piece.shape, 0, piece.dtype)
+            done = piece.op == "map" and piece.attrs["fn"] == "add" and piece.inputs[1] is zero
+            parts.append(piece if done or _is_int(piece.dtype) else builder.map("add", piece, zero))
+    whole = builder.concatenate(parts, axis)
+    lo = first.attrs["lo"]
+    hi = [b - a - n for a, n, b in zip(lo, whole.shape, node.shape)]
+    return builder.pad(whole, first.inputs[1], lo, hi, (0,) * whole.ndim)
 
 
 def _fold_scalars(builder: Builder, node: Node, inputs):
@@ -448,13 +482,11 @@ def _get(builder: Builder, node: Node, inputs):
     return inputs[0].inputs[node.attrs["k"]] if inputs[0].op == "results" else None
 
 
+#: operation -> rules, tried in order; `control` adds those of control flow
 RULES = {
     "get": (_get,),
     "sort": (_sort,),
-    "scan": (control.expand_scan,),
-    "while": (control.simplify_while,),
-    "cond": (control.simplify_cond,),
-    "map": (_select, _identity_operand, _double_negation, _known_comparison, _fold_scalars),
+    "map": (_select, _identity_operand, _double_negation, _known_comparison, _sum_of_pads, _fold_scalars),
     "convert": (_convert,),
     "broadcast": (_broadcast,),
     "reshape": (_reshape,),

@@ -8,28 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from types import CodeType
 
-__all__ = ["SourceInfo", "current", "name_scope", "new_source_info", "register_exclusion", "summarize", "user_frame"]
+from velax import _native
+
+__all__ = ["SourceInfo", "current", "name_scope", "new_source_info", "register_exclusion", "summarize"]
 
 _excluded: list[str] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep]
-_is_user_code: dict[CodeType, bool] = {}
+_user_location = _native.user_location
 
 
 def register_exclusion(path: str) -> None:
     """Count the frames of code under ``path`` as internal: locations and tracebacks skip them."""
     _excluded.append(os.path.dirname(path) + os.sep if os.path.isfile(path) else path)
-    _is_user_code.clear()
+    _native.set_code_classifier(is_user_code)  # forgets the answers given so far
 
 
 def is_user_code(code: CodeType) -> bool:
-    known = _is_user_code.get(code)
-    if known is None:
-        name = code.co_filename
-        known = _is_user_code[code] = not name.startswith("<frozen") and not any(name.startswith(p) for p in _excluded)
-    return known
+    """Whether a function is outside Velax and what was excluded."""
+    name = code.co_filename
+    return not name.startswith("<frozen") and not any(name.startswith(p) for p in _excluded)
+
+
+_native.set_code_classifier(is_user_code)
 
 
 class SourceInfo:
@@ -58,12 +60,16 @@ class SourceInfo:
         return f"{self.code.co_filename}:{self.line} ({self.code.co_qualname})"
 
 
-_scopes = threading.local()
+class _Scopes(threading.local):
+    stack = ""  # of every thread that has entered no scope
+
+
+_scopes = _Scopes()
 _unknown = SourceInfo(None, 0)
 
 
 def name_stack() -> str:
-    return getattr(_scopes, "stack", "")
+    return _scopes.stack
 
 
 @contextlib.contextmanager
@@ -77,25 +83,12 @@ def name_scope(name: str):
         _scopes.stack = old
 
 
-def user_frame():
-    """The innermost frame outside Velax, or None."""
-    frame = sys._getframe(1)
-    known = _is_user_code
-    while frame is not None:
-        code = frame.f_code
-        user = known.get(code)
-        if user or (user is None and is_user_code(code)):
-            return frame
-        frame = frame.f_back
-    return None
-
-
 def current() -> SourceInfo:
     """The location of the user's line that is running now."""
-    frame = user_frame()
-    if frame is None:
+    location = _user_location()
+    if location is None:
         return _unknown
-    return SourceInfo(frame.f_code, frame.f_lasti, getattr(_scopes, "stack", ""))
+    return SourceInfo(*location, _scopes.stack)
 
 
 def new_source_info() -> SourceInfo:

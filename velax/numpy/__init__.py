@@ -2,6 +2,8 @@
 
 from velax.numpy._creation import *
 from velax.numpy._einsum import *
+from velax.numpy._functional import *
+from velax.numpy._histograms import *
 from velax.numpy._index_tricks import *
 from velax.numpy._indexing import *
 from velax.numpy._joining import *
@@ -11,6 +13,8 @@ from velax.numpy._padding import *
 from velax.numpy._reductions import *
 from velax.numpy._scalars import *
 from velax.numpy._selecting import *
+from velax.numpy._sets import *
 from velax.numpy._shaping import *
 from velax.numpy._sorting_searching import *
+from velax.numpy._statistics import *
 from velax.numpy._ufuncs import *

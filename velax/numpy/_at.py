@@ -38,7 +38,7 @@ def _scattered(x, operands, y, spec):
     if 0 in g.shape:
         return x
     if not dtypes.is_extended(dtype):
-        x, y = _promoted(x, y)
+        x, y = promote_dtypes(x, y)
     y = broadcast_to(y, g.result_shape)
     if g.new_axes:
         y = lax.squeeze(y, g.new_axes)
@@ -56,14 +56,6 @@ def _restored(out, dtype, weak):
     if dtypes.is_complex(get_aval(out).dtype) and not dtypes.is_complex(dtype):
         out = lax.real(out)
     return convert_type(out, dtype, weak)
-
-
-def _promoted(x, y):
-    """Both in the dtype they promote to; a Python number that ``x``'s dtype takes as a constant of it."""
-    dtype = get_aval(x).dtype
-    if type(y) in _SCALARS and promotion.safe_to_cast(y, x):
-        return x, np.asarray(y).astype(dtype)[()]
-    return promote_dtypes(x, y)
 
 
 def _numbers(g):
@@ -99,7 +91,7 @@ _MASKED: dict[str, Callable] = {
 def _masked(x, mask, y, op):
     """The update under a mask by one value, as a selection: a program whatever the mask holds."""
     aval = get_aval(x)
-    x, y = _promoted(x, y)
+    x, y = promote_dtypes(x, y)
     new = _MASKED[op](x, broadcast_to(y, aval.shape))
     mask = lax.broadcast_in_dim(mask, aval.shape, range(get_aval(mask).ndim))
     return _restored(lax.select(mask, new, x), aval.dtype, aval.weak_type)

@@ -143,7 +143,7 @@ def _from_scalar(x, dtype):
         found = dtypes.dtype_of_python_scalar(type(x))
         if type(x) is int and not np.iinfo(found).min <= x <= np.iinfo(found).max:
             raise OverflowError(f"Python int {x} too large to convert to {found.name}")
-        return _constant(x, found, True)
+        return _constant(x, found, type(x) is not bool)
     if dtypes.is_extended(dtype):
         raise TypeError(f"cannot make an array of dtype {dtype} from a number; use random.key")
     return _constant(x, dtype, False)

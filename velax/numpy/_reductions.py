@@ -90,7 +90,7 @@ def _reduce(
     if dtypes.is_extended(aval.dtype):
         raise TypeError(f"jnp.{name} does not accept dtype {aval.dtype}")
     result = aval.dtype if dtype is None else dtypes.check_user_dtype_supported(dtype, name)
-    if dtype is None and promote:
+    if dtype is None and (promote or (result == np.bool_ and name in ("sum", "prod"))):
         result = integer_sum_dtype(result)
     computation = wide_dtype(result) if upcast else result
     a = convert_type(a, computation, False)
@@ -400,7 +400,7 @@ def _degrees(name: str, ddof, correction):
     if correction is None:
         return ddof
     if not isinstance(ddof, int) or ddof != 0:
-        raise ValueError(f"jnp.{name}: ddof and correction can't be provided simultaneously.")
+        raise ValueError(f"ddof and correction can't be provided simultaneously: jnp.{name} got both.")
     return correction
 
 
@@ -437,7 +437,7 @@ def _var(a, axis=None, dtype=None, ddof=0, keepdims=False, where=None, mean=None
             raise ValueError(
                 f"jax.numpy.var does not yet support real dtype parameters when computing the variance of an array of complex values, got {own} and dtype {result}."
             )
-        computation = wide_dtype(dtypes.to_inexact_dtype(np.promote_types(own, result) if dtypes.is_complex(own) else result))
+        computation = wide_dtype(np.promote_types(own, result) if dtypes.is_complex(own) else result)
     a = convert_type(a, computation, False)
     centre = _mean(a, axis, computation, True, where) if mean is None else convert_type(mean, computation, False)
     centred = lax.sub(a, spread(centre, get_aval(a).shape) if get_aval(centre).ndim != get_aval(a).ndim else centre)
@@ -522,15 +522,16 @@ def _arg(name, operation, a, axis, keepdims):
 # -- cumulative -----------------------------------------------------------------------------------------------------------
 
 
-def _cumulate(name, operation, a, axis, dtype, *, fill=None, promote=True):
+def _cumulate(name, operation, a, axis, dtype):
     check_arraylike(name, a)
-    aval = get_aval(a)
-    if fill is not None:
-        a = fill(a)
+    own = get_aval(a).dtype
     if axis is None:
         a, axis = ravel(a), 0
     axis = axis_index(axis, get_aval(a).ndim)
-    result = dtypes.check_user_dtype_supported(dtype, name) if dtype is not None else integer_sum_dtype(aval.dtype) if promote else aval.dtype
+    if dtype is None:
+        result = integer_sum_dtype(own) if own == np.bool_ else own
+    else:
+        result = dtypes.check_user_dtype_supported(dtype, name)
     if result == np.bool_:
         # booleans accumulate as integers, then count as truth
         return convert_type(operation(convert_type(a, np.dtype(np.int32)), axis), result)
@@ -544,7 +545,7 @@ def cumsum(a, axis=None, dtype=None, out=None):
     Args:
       a: an array.
       axis: the axis; None: flatten first.
-      dtype: the dtype of the result; None: as `sum`.
+      dtype: the dtype of the result; None: that of ``a``, the default integer for booleans.
       out: not supported.
     """
     no_out("cumsum", out)
@@ -589,7 +590,7 @@ def _cumulative(name, operation, first, x, axis, dtype, include_initial):
             raise ValueError(f"The input array has rank {ndim}, however axis was not set to an explicit value. The axis argument is only optional for one-dimensional arrays.")
         axis = 0
     axis = axis_index(axis, ndim)
-    out = operation(x, axis=axis, dtype=dtype)
+    out = operation(x, axis=axis, dtype=integer_sum_dtype(get_aval(x).dtype) if dtype is None else dtype)
     if include_initial:
         shape = list(get_aval(out).shape)
         shape[axis] = 1

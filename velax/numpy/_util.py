@@ -23,6 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 _FAST = (ArrayImpl, Tracer)
+_NUMBERS = (bool, int, float, complex, np.generic)
 _LEAVES = (bool, int, float, complex, np.ndarray, np.generic)
 
 
@@ -79,15 +80,22 @@ def _value(x):
     return x.__jax_array__() if hasattr(x, "__jax_array__") and not isinstance(x, _FAST) else x
 
 
+def _converted(x, dtype, weak):
+    """`convert_type`, a number becoming a constant of the dtype: no operation is staged for it."""
+    if isinstance(x, _NUMBERS) and not weak and isinstance(dtype, np.dtype) and not (type(x) is int and not -(2**63) <= x < 2**63):
+        return np.asarray(x).astype(dtype)[()]
+    return convert_type(x, dtype, weak)
+
+
 def promote_dtypes(*args):
     """The arguments converted to their common dtype by JAX's lattice; weak if all are."""
     args = [_value(x) for x in args]
     avals = [get_aval(x) for x in args]
     first = avals[0]
     if all(a.dtype == first.dtype and a.weak_type == first.weak_type for a in avals) and isinstance(first.dtype, np.dtype):
-        return [x if isinstance(x, _FAST) else convert_type(x, first.dtype, first.weak_type) for x in args] if len(args) > 1 else args
+        return [x if isinstance(x, _FAST) else _converted(x, first.dtype, first.weak_type) for x in args] if len(args) > 1 else args
     dtype, weak = promotion.lattice_result_type(*args)
-    return [convert_type(x, dtype, weak) for x in args]
+    return [_converted(x, dtype, weak) for x in args]
 
 
 def promote_dtypes_inexact(*args):
@@ -95,14 +103,14 @@ def promote_dtypes_inexact(*args):
     args = [_value(x) for x in args]
     dtype, weak = promotion.lattice_result_type(*args)
     inexact = dtypes.to_inexact_dtype(dtype)
-    return [convert_type(x, inexact, weak) for x in args]
+    return [_converted(x, inexact, weak) for x in args]
 
 
 def promote_dtypes_numeric(*args):
     """As `promote_dtypes`, booleans becoming integers."""
     args = [_value(x) for x in args]
     dtype, weak = promotion.lattice_result_type(*args)
-    return [convert_type(x, dtypes.to_numeric_dtype(dtype), weak) for x in args]
+    return [_converted(x, dtypes.to_numeric_dtype(dtype), weak) for x in args]
 
 
 def promote_shapes(fun_name: str, *args):

@@ -1,0 +1,204 @@
+"""Functions over functions: vectorize, apply_along_axis, apply_over_axes."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from velax import lax
+from velax._lang.trace import get_aval
+from velax._transforms.vectorize import vmap
+from velax.numpy._creation import asarray
+from velax.numpy._shaping import axis_index, broadcast_shapes, expand_dims, moveaxis
+from velax.numpy._util import check_arraylike, to_array
+from velax.tree_util import tree_map
+
+__all__ = ["apply_along_axis", "apply_over_axes", "vectorize"]
+
+
+def apply_along_axis(func1d: Callable, axis: int, arr, *args, **kwargs):
+    """Apply a function of vectors along an axis.
+
+    Args:
+      func1d: a function of an array of one axis; may return an array of any rank, or a pytree of arrays.
+      axis: the axis.
+      arr: an array.
+      *args, **kwargs: further arguments of the function.
+
+    Returns:
+      The results, their axes in place of ``axis``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.apply_along_axis(jnp.sum, 0, jnp.ones((2, 3)))
+      Array([2., 2., 2.], dtype=float32)
+    """
+    check_arraylike("apply_along_axis", arr)
+    ndim = get_aval(to_array(arr)).ndim
+    axis = axis_index(axis, ndim)
+    mapped = lambda v: func1d(v, *args, **kwargs)
+    for _ in range(ndim - 1):
+        mapped = vmap(mapped)
+
+    def place(result):
+        """The function's own axes, which are the last ones, moved to ``axis``."""
+        own = range(ndim - 1, get_aval(result).ndim)
+        return moveaxis(result, tuple(own), tuple(axis + i for i in range(len(own))))
+
+    return tree_map(place, mapped(moveaxis(arr, axis, -1)))
+
+
+def apply_over_axes(func: Callable, a, axes: Sequence[int]):
+    """Apply a function ``func(array, axis)`` over axes, one after the other.
+
+    Args:
+      func: a function whose result has the rank of its argument, or one less.
+      a: an array.
+      axes: the axes.
+
+    Raises:
+      ValueError: if a result has another rank.
+    """
+    check_arraylike("apply_over_axes", a)
+    out = to_array(a)
+    for axis in [axes] if isinstance(axes, int) else axes:
+        b = func(out, axis=axis)
+        if get_aval(b).ndim == get_aval(out).ndim:
+            out = b
+        elif get_aval(b).ndim == get_aval(out).ndim - 1:
+            out = expand_dims(b, axis)
+        else:
+            raise ValueError("function is not returning an array of the correct shape")
+    return out
+
+
+# -- vectorize ------------------------------------------------------------------------------------------------------------
+
+_DIMENSION = r"\w+"
+_ARGUMENT = rf"\((?:{_DIMENSION}(?:,{_DIMENSION})*)?\)"
+_SIGNATURE = re.compile(rf"^{_ARGUMENT}(?:,{_ARGUMENT})*->{_ARGUMENT}(?:,{_ARGUMENT})*$")
+
+Core = tuple[str, ...]
+
+
+def _parse(signature: str) -> tuple[list[Core], list[Core]]:
+    """``"(n,m),(m)->(n)"`` as the core dimensions of the inputs and of the outputs."""
+    if not _SIGNATURE.match(signature):
+        raise ValueError(f"not a valid gufunc signature: {signature}")
+    inputs, outputs = (
+        [tuple(re.findall(_DIMENSION, argument)) for argument in re.findall(_ARGUMENT, side)] for side in signature.split("->")
+    )
+    return inputs, outputs
+
+
+def _core_sizes(sizes: dict[str, int], shape: tuple[int, ...], core: Core, kind: str, where: str) -> None:
+    """Enter the sizes of an array's core dimensions, checking them against those known."""
+    if not core:
+        return
+    if len(shape) < len(core):
+        raise ValueError(f"{kind} with shape {shape} does not have enough dimensions for all core dimensions {core} {where}")
+    for name, n in zip(core, shape[len(shape) - len(core) :], strict=True):
+        if sizes.setdefault(name, n) != n:
+            raise ValueError(f"inconsistent size for core dimension {name!r}: {n} vs {sizes[name]} {where}")
+
+
+def _checked(fun: Callable, sizes: dict[str, int], outputs: list[Core], where: str) -> Callable:
+    """``fun`` on the core dimensions, with its results checked."""
+
+    def wrapped(*args):
+        out = fun(*args)
+        results = out if isinstance(out, (tuple, list)) else (out,)
+        if len(results) != len(outputs):
+            raise TypeError(f"wrong number of output arguments: expected {len(outputs)}, got {len(results)} {where}")
+        known = dict(sizes)
+        for result, core in zip(results, outputs, strict=True):
+            shape = get_aval(result).shape
+            if len(shape) != len(core):
+                raise ValueError(f"output shape {shape} does not match core dimensions {core} {where}")
+            _core_sizes(known, shape, core, "output", where)
+        return out
+
+    return wrapped
+
+
+def vectorize(pyfunc: Callable, *, excluded=frozenset(), signature: str | None = None):
+    """A function that broadcasts like NumPy's ufuncs, from one of scalars or, with a signature, of small arrays.
+
+    Args:
+      pyfunc: the function.
+      excluded: positions and names of arguments that are passed on as they are.
+      signature: core dimensions as ``"(m,n),(n)->(m)"``; None: all scalars.
+
+    Returns:
+      A function of arrays: leading axes broadcast and are mapped over with `vmap`.
+
+    Raises:
+      TypeError: for a malformed ``excluded``, or the wrong number of arguments.
+      ValueError: for a malformed signature, or sizes that do not fit it.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> f = jnp.vectorize(jnp.dot, signature="(n),(n)->()")
+      >>> f(jnp.ones((2, 3)), jnp.ones(3))
+      Array([3., 3.], dtype=float32)
+    """
+    if any(not isinstance(e, (str, int)) for e in excluded):
+        raise TypeError(f"jax.numpy.vectorize can only exclude integer or string arguments, but excluded={excluded!r}")
+    if any(isinstance(e, int) and e < 0 for e in excluded):
+        raise ValueError(f"excluded={excluded!r} contains negative numbers")
+
+    @functools.wraps(pyfunc)
+    def wrapped(*args, **kwargs):
+        where = f"on vectorized function with excluded={excluded!r} and signature={signature!r}"
+        fun, args = _exclude(pyfunc, args, kwargs, excluded)
+        inputs, outputs = _parse(signature) if signature is not None else ([()] * len(args), None)
+        if len(args) != len(inputs):
+            raise TypeError(f"wrong number of positional arguments: expected {len(inputs)}, got {len(args)} {where}")
+        return _vectorized(fun, args, inputs, outputs, where)
+
+    return wrapped
+
+
+def _vectorized(fun: Callable, args, inputs: list[Core], outputs: list[Core] | None, where: str):
+    args = [asarray(x) for x in args]
+    sizes: dict[str, int] = {}
+    leads = []
+    for x, core in zip(args, inputs, strict=True):
+        shape = get_aval(x).shape
+        _core_sizes(sizes, shape, core, "input", where)
+        leads.append(shape[: len(shape) - len(core)])
+    lead = broadcast_shapes(*leads) if leads else ()
+    checked = _checked(fun, sizes, outputs, where) if outputs is not None else fun
+    # an axis of size 1 is not mapped over where another operand's is longer: it is dropped
+    squeezed = []
+    maps: list[list[int | None]] = [[None] * len(args) for _ in lead]
+    for k, (x, own) in enumerate(zip(args, leads, strict=True)):
+        drop = [i for i, n in enumerate(own) if n == 1 and lead[len(lead) - len(own) + i] != 1]
+        squeezed.append(lax.squeeze(x, drop))
+        for i in range(len(own)):
+            if i not in drop:
+                maps[len(lead) - len(own) + i][k] = 0
+    for axes in reversed(maps):
+        if any(a is not None for a in axes):
+            checked = vmap(checked, in_axes=tuple(axes), out_axes=0)
+    return checked(*squeezed)
+
+
+def _exclude(fun: Callable, args: tuple, kwargs: dict[str, Any], excluded):
+    """``fun`` of the arguments that are mapped over, and these; keyword arguments not excluded count as such."""
+    if any(isinstance(e, int) and e >= len(args) for e in excluded):
+        raise ValueError(f"jax.numpy.vectorize: excluded={excluded!r} is invalid for {len(args)} argument(s)")
+    fixed = {i: args[i] for i in excluded if isinstance(i, int)}
+    names = [k for k in kwargs if k not in excluded]
+    constant = {k: v for k, v in kwargs.items() if k in excluded}
+    dynamic = [x for i, x in enumerate(args) if i not in fixed] + [kwargs[k] for k in names]
+    count = len(args)
+
+    def partial(*xs):
+        rest = iter(xs)
+        positional = [fixed[i] if i in fixed else next(rest) for i in range(count)]
+        return fun(*positional, **dict(zip(names, rest, strict=True)), **constant)
+
+    return partial, dynamic

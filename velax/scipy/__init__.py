@@ -1,0 +1,5 @@
+"""`velax.scipy`: functions of SciPy on arrays of Velax."""
+
+from velax.scipy import special as special
+
+__all__ = ["special"]
