@@ -43,9 +43,9 @@ BufferRef try_allocate(size_t nbytes) noexcept {
   return BufferRef::steal(buffer);
 }
 
-std::string allocation_failure_text(size_t nbytes) {
+std::string allocation_failure_text(size_t nbytes, const std::string& purpose) {
   AllocatorStats stats = allocator_stats();
-  return "out of memory allocating " + std::to_string(nbytes) + " bytes (in use: " +
+  return "out of memory allocating " + std::to_string(nbytes) + " bytes" + purpose + " (in use: " +
          std::to_string(stats.bytes_in_use) + " bytes, memory limit of this process: " +
          std::to_string(allocator_memory_limit()) + " bytes)";
 }

@@ -107,7 +107,7 @@ BufferRef allocate(size_t nbytes);
 // The same, but an empty reference instead of an exception.
 BufferRef try_allocate(size_t nbytes) noexcept;
 // The text of the AllocationError for so many bytes, for callers that know more about what they are for.
-std::string allocation_failure_text(size_t nbytes);
+std::string allocation_failure_text(size_t nbytes, const std::string& purpose = {});
 // A buffer over memory that somebody else owns; `deleter` (may be nullptr) is called when the last reference goes.
 BufferRef borrow_memory(void* data, size_t nbytes, void (*deleter)(Buffer*) noexcept, void* owner, bool writable);
 

@@ -191,7 +191,7 @@ struct Arena {
     if (nbytes > kInlineArena) {
       memory = static_cast<char*>(allocator_alloc(nbytes, &capacity));
       if (memory == nullptr) {
-        throw AllocationError("no memory for " + std::to_string(nbytes) + " bytes of temporaries");
+        throw AllocationError(allocation_failure_text(nbytes, " of temporaries of a compiled function"));
       }
     }
   }
@@ -203,6 +203,13 @@ struct Arena {
   size_t capacity = 0;
   alignas(64) char inline_memory[kInlineArena];
 };
+
+BufferRef allocate_output(const ExecutableParts& parts, size_t j) {
+  const auto nbytes = static_cast<size_t>(parts.program->outputs[j].nbytes);
+  BufferRef buffer = try_allocate(nbytes);
+  if (!buffer) throw AllocationError(allocation_failure_text(nbytes, " for a result " + aval_to_string(parts.out_avals[j])));
+  return buffer;
+}
 
 bool execute_checked(Executable* e, ArrayImpl* const* inputs, size_t n, PyObject** outputs) {
   const ExecutableParts& parts = *e->parts;
@@ -239,11 +246,11 @@ bool execute_checked(Executable* e, ArrayImpl* const* inputs, size_t n, PyObject
   for (size_t j = 0; j < num_out; j++) {
     const Output& output = program.outputs[j];
     if (output.kind == OutputKind::kFresh) {
-      results[j] = allocate(static_cast<size_t>(output.nbytes));
+      results[j] = allocate_output(parts, j);
     } else if (output.kind == OutputKind::kAlias) {
       size_t k = output.input;
       if (!(parts.donated[k] && inputs[k]->buffer->can_donate() && !passed_elsewhere(inputs, n, k))) {
-        results[j] = allocate(static_cast<size_t>(output.nbytes));
+        results[j] = allocate_output(parts, j);
         copies.push_back({results[j]->data, input_data[k], output.nbytes});
         input_data[k] = results[j]->data;
       }

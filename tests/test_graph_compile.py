@@ -404,6 +404,19 @@ def test_random_graphs(seed, groups, monkeypatch):
     check(f.graph, *f.arrays, rtol=3e-4, atol=3e-4)
 
 
+@pytest.mark.parametrize("seed", range(100, 120))
+def test_random_graphs_with_every_size_large(seed, monkeypatch):
+    """Blocks, tiles, stages and pieces that large arrays are cut in, on small arrays."""
+    small = {
+        "SPLIT_ELEMENTS": 64, "PARTIAL_ELEMENTS": 8, "PARTIAL_BLOCKS": 3, "TILE_ELEMENTS": 16, "TILE": (4, 6), "PIECEWISE_ELEMENTS": 64,
+        "COLUMN_BLOCK": 8, "CHUNK_NS": 20, "inner_block": lambda rows, inner: inner if inner < 20 else 13,
+    }  # fmt: skip
+    for name, value in small.items():
+        monkeypatch.setattr(schedule, name, value)
+    f = Fuzzer(seed, 18)
+    check(f.graph, *f.arrays, rtol=3e-4, atol=3e-4)
+
+
 @pytest.mark.parametrize("work", [4096, -1], ids=["whole", "blocks"])
 @pytest.mark.parametrize("seed", range(15))
 def test_random_control_flow(seed, work, monkeypatch):

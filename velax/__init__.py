@@ -155,8 +155,10 @@ def __dir__():
 def clear_caches():
     """Forget everything compiled and traced in this process."""
     from velax import _native
+    from velax._compiler.driver import clear_memory_cache
 
     _native.clear_all_jit_caches()
+    clear_memory_cache()
 
 
 def named_call(fun, *, name=None):

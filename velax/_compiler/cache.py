@@ -1,16 +1,18 @@
 """The caches on disk: programs by their jaxpr, kernels by their text.
 
-A folder holds one file an entry, ``<kind>-<hash>``. The hash covers everything the content depends on: the canonical text, the target's features, and the version of
-Velax. A file is a header (magic, length, checksum) and the payload; it is written beside its place and renamed into it, so that readers see a whole entry or none. Machine
+A folder holds one file an entry, ``<kind>-<hash>``. The hash covers everything the content depends on: the canonical text, the target's features, and Velax itself, by
+its version and the sizes and times of its files. A file is a header (magic, length, checksum) and the payload; it is written beside its place and renamed into it, so that readers see a whole entry or none. Machine
 code is loaded from here, so the folder must belong to the user and be writable by nobody else.
 
-An entry that fails its checksum is dropped and made anew; an I/O error never deletes anything: the cache warns once and goes on without. The folder is kept under
+An entry that fails its checksum is dropped and made anew; an I/O error never deletes anything: the cache warns once and goes on without (one that cannot be written
+is still read). The folder is kept under
 ``VELAX_CACHE_MAX_BYTES`` (1 GiB) by removing what was used least recently. ``VELAX_CACHE_DIR`` says where it is, ``VELAX_CACHE=0`` switches it off.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import stat
@@ -20,9 +22,9 @@ import time
 import warnings
 from pathlib import Path
 
-__all__ = ["VERSION", "Cache", "disk_cache", "key_hash"]
+__all__ = ["VERSION", "Cache", "disk_cache", "forget_open_cache", "key_hash", "package_stamp"]
 
-#: part of every key: raise it with every change of what the compiler produces for the same text
+#: part of every key: the format of the entries
 VERSION = "velax-1"
 
 _HEADER = struct.Struct("<8sQ16s")
@@ -30,10 +32,32 @@ _MAGIC = b"VELAXC01"
 _REFRESH_SECONDS = 3600.0  # an entry's time of use is written at most this often
 
 
+@functools.cache
+def package_stamp(folder: str = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) -> str:
+    """A hash of the paths, sizes and times of the package's files: an edit of the compiler makes all older entries unknown.
+
+    Half a millisecond, against ten for reading the files. Empty for a package that does not lie in a folder.
+    """
+    found = []
+    folders = [folder]
+    try:
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        folders.append(entry.path)
+                    elif entry.name.endswith((".py", ".so")):
+                        info = entry.stat()
+                        found.append((entry.path[len(folder) :], info.st_size, info.st_mtime_ns))
+    except OSError:
+        return ""
+    return hashlib.blake2b(repr(sorted(found)).encode(), digest_size=16).hexdigest()
+
+
 def key_hash(*parts: str | bytes) -> str:
-    """The hash of a key's parts, unambiguous in their boundaries."""
+    """The hash of a key's parts, unambiguous in their boundaries, and of `VERSION` and `package_stamp`."""
     digest = hashlib.blake2b(digest_size=20)
-    for part in (VERSION, *parts):
+    for part in (VERSION, package_stamp(), *parts):
         data = part.encode() if isinstance(part, str) else part
         digest.update(struct.pack("<Q", len(data)))
         digest.update(data)
@@ -53,6 +77,7 @@ class Cache:
 
     def __init__(self, folder: Path, max_bytes: int):
         self.folder, self.max_bytes = folder, max_bytes
+        self._failed: set[str] = set()  # "read", "write": what is not tried again
         self._stored_since_trim = max_bytes  # the first store looks at the whole folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         info = folder.stat()
@@ -63,13 +88,15 @@ class Cache:
 
     def load(self, kind: str, key: str) -> bytes | None:
         """The payload of an entry, or None if there is none that is whole."""
+        if "read" in self._failed:
+            return None
         path = self.folder / f"{kind}-{key}"
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as e:
-            self._complain("read from", e)
+            self._complain("read", e)
             return None
         payload = data[_HEADER.size :]
         if len(data) >= _HEADER.size:
@@ -82,8 +109,12 @@ class Cache:
 
     def store(self, kind: str, key: str, payload: bytes) -> None:
         """Publish an entry; a failure to is no error of the program."""
+        if "write" in self._failed:
+            return
         path = self.folder / f"{kind}-{key}"
         try:
+            if not self.folder.exists():  # somebody emptied his caches while this process runs
+                self.folder.mkdir(parents=True, mode=0o700)
             handle, temporary = tempfile.mkstemp(prefix=".new-", dir=self.folder)
             try:
                 with os.fdopen(handle, "wb") as f:
@@ -95,7 +126,7 @@ class Cache:
                     os.unlink(temporary)
                 raise
         except OSError as e:
-            self._complain("write to", e)
+            self._complain("write", e)
             return
         self._stored_since_trim += len(payload)
         if self._stored_since_trim > self.max_bytes // 8:
@@ -111,10 +142,13 @@ class Cache:
         """Remove least recently used entries until the folder is below 80% of the cap, if it is above it."""
         entries = []
         try:
-            for entry in os.scandir(self.folder):
-                info = entry.stat()
-                entries.append((info.st_mtime, info.st_size, entry.path))
-        except OSError:  # another process is trimming too
+            with os.scandir(self.folder) as found:
+                for entry in found:
+                    with contextlib.suppress(FileNotFoundError):  # another process is trimming too
+                        info = entry.stat()
+                        entries.append((info.st_mtime, info.st_size, entry.path))
+        except OSError as e:
+            self._complain("read", e)
             return
         total = sum(size for _, size, _ in entries)
         if total <= self.max_bytes:
@@ -132,14 +166,15 @@ class Cache:
                 os.utime(path)
 
     def _complain(self, what: str, error: OSError) -> None:
+        if what in self._failed:  # another thread said so
+            return
+        self._failed.add(what)
         warnings.warn(
-            f"Velax could not {what} its cache folder {self.folder}: {error}. Programs are compiled without it; set VELAX_CACHE_DIR to a folder you can "
-            "write to, or VELAX_CACHE=0 to switch the cache off.",
+            f"Velax could not {what} its cache folder {self.folder}: {error}. It goes on without; set VELAX_CACHE_DIR to a folder you can "
+            "read and write, or VELAX_CACHE=0 to switch the cache off.",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-        _open.pop("cache", None)
-        _open["cache"] = None
 
 
 def _checksum(payload: bytes) -> bytes:
@@ -156,6 +191,19 @@ def disk_cache() -> Cache | None:
     return _open["cache"]
 
 
+def forget_open_cache() -> None:
+    """Have the environment looked at again at the next use."""
+    _open.clear()
+
+
+def _max_bytes() -> int:
+    text = os.environ.get("VELAX_CACHE_MAX_BYTES", "")
+    try:
+        return int(text) if text else 1 << 30
+    except ValueError:
+        raise ValueError(f"VELAX_CACHE_MAX_BYTES must be a number of bytes, such as 1073741824, not {text!r}") from None
+
+
 def _open_cache() -> Cache | None:
     if os.environ.get("VELAX_CACHE", "1").lower() in ("0", "false", "off", "no"):
         return None
@@ -163,7 +211,7 @@ def _open_cache() -> Cache | None:
     if not folder:
         folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "velax")
     try:
-        return Cache(Path(folder), int(os.environ.get("VELAX_CACHE_MAX_BYTES", 1 << 30)))
+        return Cache(Path(folder), _max_bytes())
     except OSError as e:
         warnings.warn(
             f"Velax compiles without its cache on disk: {e}. Set VELAX_CACHE_DIR to a folder that is yours alone, or VELAX_CACHE=0 to switch the cache off.",

@@ -17,7 +17,7 @@ from velax._compiler.fuse import topological_order
 from velax._compiler.memory import CondStep, CopyStep, LoopStep, Value, WhileStep
 from velax._compiler.nest_inline import inline_loop
 from velax._compiler.nest_steps import LOWERINGS, BlockLowering, bind_results, copy, new_value
-from velax._compiler.simplify import rebuild, scalar_of, simplify
+from velax._compiler.simplify import kept_effects, rebuild, scalar_of, simplify
 from velax._ir.graph import Builder, Graph, Node
 
 __all__ = ["expand_scan", "inline_graph"]
@@ -33,7 +33,7 @@ def inline_graph(builder: Builder, graph: Graph, inputs) -> tuple[list[Node], tu
         if node not in new:
             builder.source = node.source
             new[node] = rebuild(builder, node, tuple(new[x] for x in node.inputs))
-    return [new[node] for node in graph.outputs], tuple(new[node] for node in graph.effects)
+    return [new[node] for node in graph.outputs], kept_effects(new, graph)
 
 
 def expand_scan(builder: Builder, node: Node, inputs):

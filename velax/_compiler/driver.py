@@ -6,12 +6,16 @@ text skips LLVM. So a warm start reads files and loads machine code, and imports
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -22,6 +26,7 @@ from velax._compiler.target import Target, host_target
 from velax._lang import dtypes
 from velax._lang.canonical import NotCanonicalError, canonical_bytes
 from velax._lang.jaxpr import ClosedJaxpr
+from velax._transforms.discharge import discharge_internal
 
 __all__ = ["CompileRecord", "CompiledJaxpr", "clear_memory_cache", "compile_jaxpr", "on_compile"]
 
@@ -84,12 +89,17 @@ class _Clock:
 _executables: OrderedDict[str, Any] = OrderedDict()
 _loaded_kernels: dict[tuple[str, Target], Any] = {}
 _MAX_EXECUTABLES = 2048
+_MAX_KERNELS = 16384
+# Locks are re-entrant: a finalizer that the garbage collector runs inside may call a compiled function.
+_guard = threading.RLock()  # of these tables; held for look-ups alone
+_turns: WeakValueDictionary[str, Any] = WeakValueDictionary()  # key -> lock, while a thread makes the program or waits
 
 
 def clear_memory_cache() -> None:
     """Forget the programs of this process (entries on disk stay)."""
-    _executables.clear()
-    _loaded_kernels.clear()
+    with _guard:
+        _executables.clear()
+        _loaded_kernels.clear()
 
 
 def compile_jaxpr(closed: ClosedJaxpr, donated: Sequence[bool] = (), name: str = "", keep_unused: bool = False) -> CompiledJaxpr:
@@ -104,30 +114,69 @@ def compile_jaxpr(closed: ClosedJaxpr, donated: Sequence[bool] = (), name: str =
     Returns:
       The `CompiledJaxpr`.
     """
+    closed = discharge_internal(closed)
     record = CompileRecord(name, len(closed.jaxpr.eqns))
     clock = _Clock(record)
     target = host_target()
     key = _program_key(closed, donated, target)
-    consts = list({id(c): c for c in closed.consts if _is_array(c)}.values())
     clock.lap("key")
-    executable = _executables.get(key) if key else None
+    with _turn(key):
+        executable, consts = _find_or_compile(closed, donated, key, target, record, clock)
+    for observer in tuple(on_compile):
+        observer(record)
+    return CompiledJaxpr(executable, None if not consts else list(range(len(closed.in_avals))), [as_array(c) for c in consts], record)
+
+
+@contextlib.contextmanager
+def _turn(key: str | None):
+    """One thread at a time makes a program; those that come meanwhile find it made. No code of users runs inside."""
+    if key is None:
+        yield
+        return
+    with _guard:
+        lock = _turns.setdefault(key, threading.RLock())
+    with lock:
+        yield
+
+
+def _after_fork() -> None:
+    """Nobody in the child holds what threads of the parent held."""
+    global _guard, _turns
+    _guard, _turns = threading.RLock(), WeakValueDictionary()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _find_or_compile(closed, donated, key, target, record, clock):
+    """The executable, and the arrays it takes after the arguments."""
+    consts = list({id(c): c for c in closed.consts if _is_array(c)}.values())
+    executable = None
+    if key:
+        with _guard:
+            executable = _executables.get(key)
+            if executable is not None:
+                _executables.move_to_end(key)
     if executable is not None:
-        _executables.move_to_end(key)
         record.source = "memory"
-    if executable is None and key:
+        return executable, consts
+    if key:
         executable = _from_disk(key, closed, consts, donated, target, record)
         clock.lap("disk")
     if executable is None:
-        executable, consts, callbacks = _compile(closed, consts, donated, key, target, record, clock)
-        if callbacks:
-            key = None  # it holds Python functions of this call
+        try:
+            executable, consts, storable = _compile(closed, consts, donated, key, target, record, clock)
+        except Exception as e:
+            e.add_note(f"(while Velax compiled the function {record.name!r})")
+            raise
+        if not storable:
+            return executable, consts
     if key:
-        _executables[key] = executable
-        if len(_executables) > _MAX_EXECUTABLES:
-            _executables.popitem(last=False)
-    for observer in on_compile:
-        observer(record)
-    return CompiledJaxpr(executable, None if not consts else list(range(len(closed.in_avals))), [as_array(c) for c in consts], record)
+        with _guard:
+            _executables[key] = executable
+            if len(_executables) > _MAX_EXECUTABLES:
+                _executables.popitem(last=False)
+    return executable, consts
 
 
 def _is_array(const) -> bool:
@@ -174,55 +223,74 @@ def _compile(closed, consts, donated, key, target, record, clock):
     kernels, names = _load_kernels(compiled, target, record)
     clock.lap("llvm")
     program = encode(compiled.program)
-    nested = len(module.consts) != len(consts)
+    # Functions of Python, and constants of nested jaxprs, are of this call: the key does not tell which they are.
+    storable = not module.callbacks and len(module.consts) == len(consts)
     callbacks = module.callbacks[: compiled.program.callbacks]  # those after the last one used were dead code
     executable = _executable(program, kernels, callbacks, closed, module.consts, donated)
-    if key and not module.callbacks and not nested:
+    if key and storable:
         cache = disk_cache()
         if cache is not None:
             head = json.dumps({"kernels": names}).encode()
             cache.store("program", key, len(head).to_bytes(8, "little") + head + program)
     clock.lap("load")
-    return executable, module.consts, module.callbacks
+    return executable, module.consts, storable
 
 
 def _load_kernels(compiled, target: Target, record: CompileRecord):
-    """The program's kernels, loaded. A kernel is known by its text; those not seen before are compiled, all of them together."""
+    """The program's kernels, loaded, and their names. A kernel is known by its text; those not seen before are compiled, all of them together."""
     from velax._ir.loops_text import canonical_text
 
     texts = {name: canonical_text(k) for name, k in compiled.kernels.items()}
     names = {name: "k_" + key_hash("kernel", text, repr(target))[:32] for name, text in texts.items()}
     cache = disk_cache()
+    loaded: dict[str, Any] = {}
     missing = {}
     for name, kernel in compiled.kernels.items():
         hashed = names[name]
-        if (hashed, target) not in _loaded_kernels and hashed not in missing and not _load_stored(hashed, target, cache):
+        if hashed in loaded or hashed in missing:
+            continue
+        found = _known_kernel(hashed, target, cache)
+        if found is None:
             missing[hashed] = kernel
+        else:
+            loaded[hashed] = found
     if missing:
         from velax._compiler.objects import compile_kernels  # imports llvmlite
 
-        for name, image in compile_kernels([replace(k, name=n) for n, k in missing.items()], target).items():
-            _loaded_kernels[name, target] = _native.load_object(image).symbol(name)
+        try:
+            images = compile_kernels([replace(k, name=n) for n, k in missing.items()], target)
+        except RuntimeError as e:
+            raise RuntimeError(f"the function {record.name!r} cannot be compiled; this is an error in Velax. {e}") from e
+        for name, image in images.items():
+            loaded[name] = _keep_kernel(name, target, image)
             if cache is not None:
                 cache.store("kernel", name, image)
     record.kernels = [names[n] for n in compiled.program.kernels]
     record.compiled = list(missing)
-    return [_loaded_kernels[n, target] for n in record.kernels], record.kernels
+    return [loaded[n] for n in record.kernels], record.kernels
 
 
-def _load_stored(name: str, target: Target, cache) -> bool:
-    """Load a kernel's object code from disk, if it is there and whole."""
-    if cache is None:
-        return False
+def _keep_kernel(name: str, target: Target, image: bytes):
+    kernel = _native.load_object(image).symbol(name)
+    with _guard:
+        if len(_loaded_kernels) >= _MAX_KERNELS:
+            _loaded_kernels.clear()  # executables hold their own
+        return _loaded_kernels.setdefault((name, target), kernel)
+
+
+def _known_kernel(name: str, target: Target, cache):
+    """A kernel of this process, or from disk if it is there and whole, or None."""
+    kernel = _loaded_kernels.get((name, target))
+    if kernel is not None or cache is None:
+        return kernel
     image = cache.load("kernel", name)
     if image is None:
-        return False
+        return None
     try:
-        _loaded_kernels[name, target] = _native.load_object(image).symbol(name)
+        return _keep_kernel(name, target, image)
     except (ValueError, KeyError):
         cache.drop("kernel", name)
-        return False
-    return True
+        return None
 
 
 def _from_disk(key, closed, consts, donated, target, record):
@@ -236,9 +304,10 @@ def _from_disk(key, closed, consts, donated, target, record):
         names = json.loads(payload[8 : 8 + n])["kernels"]
         kernels = []
         for name in names:
-            if (name, target) not in _loaded_kernels and not _load_stored(name, target, cache):
+            kernel = _known_kernel(name, target, cache)
+            if kernel is None:
                 return None
-            kernels.append(_loaded_kernels[name, target])
+            kernels.append(kernel)
         executable = _executable(payload[8 + n :], kernels, [], closed, consts, donated)
     except (ValueError, KeyError, TypeError):
         cache.drop("program", key)

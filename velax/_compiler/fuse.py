@@ -188,6 +188,11 @@ def decide_roots(graph: Graph, order, users) -> tuple[set[Node], dict[Node, floa
         contexts[node] = found
         if node in roots or node.op not in INLINE:
             continue
+        if node.size == 1:
+            # computed once a kernel, whatever repeats it: only long code is worth a kernel of its own
+            if cost[node] > 8 and len({root for root, _ in found}) > 1:
+                roots.add(storage(node))
+            continue
         if expands and cost[node] >= 4:
             roots.add(node)
             continue

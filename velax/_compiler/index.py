@@ -165,7 +165,7 @@ class Space:
 
     def confine(self, a: Affine, n: int) -> Affine:
         """``a`` where it lies in ``[0, n)``, some index in that range elsewhere; cheaper than `clamp`, for guarded reads."""
-        if 0 <= a.lo and a.hi < n:
+        if a.lo >= 0 and a.hi < n:
             return a
         split = self._multiple(a, n)
         if split is None:
@@ -179,7 +179,7 @@ class Space:
             g = gcd(k, c)
             if g > 1:
                 quotient, rest = self._split(a, g)
-                if quotient.terms and rest.terms and 0 <= rest.lo and rest.hi < g:
+                if quotient.terms and rest.terms and rest.lo >= 0 and rest.hi < g:
                     return quotient, rest, g
         return None
 

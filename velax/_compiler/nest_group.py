@@ -187,7 +187,7 @@ class _Builder:
             schedule.element_bytes(n.dtype) for n, states in group.reads.items() if FULL in states or n.size >= group.size
         )
         for root in group.roots:
-            if root.op in ("reduce", "partial_reduce"):
+            if root.op in ("reduce", "partial_reduce") and (root.inputs[0] not in plan.roots or root.inputs[0] in members):
                 self.full_cost = max(self.full_cost, plan.cost.get(root.inputs[0], 0))
         self.scalar = any(
             n.op in ("reduce", "partial_reduce") and n.dtype in COMPLEX_PART and n.attrs["fn"] == "mul" for n in group.roots
@@ -402,8 +402,8 @@ class _Builder:
         return result
 
     def _by_columns(self, lanes: _Dim, reduced, blocked) -> bool:
-        """Whether a column reduction is large enough that the order of memory matters more than registers."""
-        if not reduced or len(self.levels) > 1 or self.group.size < schedule.COLUMN_ELEMENTS or not self.alone:
+        """Whether this is the first stage of a column reduction: large, so the order of memory matters more than registers."""
+        if blocked is None or len(self.levels) > 1 or not self.alone:
             return False
         at = self.dims.index(lanes)
         return lanes.stride == 1 and lanes.extent > self.width and all(self.dims.index(d) < at for d in reduced)

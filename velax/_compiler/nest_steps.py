@@ -153,10 +153,8 @@ def _lower_nest(block: BlockLowering, group: fuse.Group) -> None:
             stored[root] = block.result(root)
     if not stored:
         return
-    if group.size == 0:
-        # nothing is read, but rows of an empty reduction still have a value
-        if not group.rows or group.row_size == 0:
-            return
+    if group.size == 0 and (not group.rows or group.row_size == 0):
+        return
     params: list[Params] = []
 
     def fresh():
@@ -175,11 +173,16 @@ def _lower_nest(block: BlockLowering, group: fuse.Group) -> None:
     nest = build_group(group, block.plan, place, block.context.target, restart=fresh)
     aligned = set()
     if nest.last_level_stores:
-        same = [leaf for leaf, states in group.reads.items() if states == {fuse.FULL} and leaf in block.values]
+        # two nodes may lie in one value: it is aligned if all reads of it are
+        reads: dict[Value, set] = {}
+        for leaf, states in group.reads.items():
+            if leaf in block.values:
+                reads.setdefault(block.values[leaf], set()).update(states)
+        same = [value for value, states in reads.items() if states == {fuse.FULL}]
         for root in group.full & set(stored):
-            for leaf in same:
-                if schedule.element_bytes(leaf.dtype) == schedule.element_bytes(root.dtype):
-                    aligned.add((stored[root], block.values[leaf]))
+            for value in same:
+                if schedule.element_bytes(value.dtype) == schedule.element_bytes(root.dtype):
+                    aligned.add((stored[root], value))
     block.launch(params[-1], nest, aligned)
 
 

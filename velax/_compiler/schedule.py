@@ -16,8 +16,7 @@ __all__ = ["element_bytes", "element_ns", "grain_for", "inner_block", "reduction
 MAX_INLINE_PIECES = 4
 #: a stored concatenation of more elements is written piece by piece too
 PIECEWISE_ELEMENTS = 1 << 16
-#: column reductions of more elements walk memory in order, with accumulators for this many columns in the first-level cache
-COLUMN_ELEMENTS = 1 << 16
+#: the first stage of column reductions walks memory in order, with accumulators for this many columns in the first-level cache
 COLUMN_BLOCK = 2048
 #: rows and columns of the tiles in which transposing nests walk; nests smaller than `TILE_ELEMENTS` do not bother
 TILE = (64, 64)
@@ -31,10 +30,11 @@ CHUNK_NS = 20_000
 #: reductions with fewer rows than this and at least `SPLIT_ELEMENTS` elements are done in two stages
 SPLIT_ROWS = 16
 SPLIT_ELEMENTS = 1 << 17
-#: elements that one partial reduction covers
+#: elements that one partial reduction covers at least, and how many partial reductions there are about at most
 PARTIAL_ELEMENTS = 1 << 15
+PARTIAL_BLOCKS = 128
 #: column reductions keep at least this many lanes busy before they are split along the reduced axis
-SPLIT_COLUMNS = 4096
+SPLIT_COLUMNS = 1 << 16
 
 
 def element_bytes(dtype: str) -> int:
@@ -60,7 +60,7 @@ def vector_width(target: Target, dtypes, cost: float) -> int:
     lanes = target.vector_bytes * 8 // widest
     if cost <= 12:
         return 4 * lanes
-    return 2 * lanes if cost <= 40 else lanes
+    return 2 * lanes if cost <= 300 else lanes
 
 
 def element_ns(cost: float, nbytes: float) -> float:
@@ -91,5 +91,5 @@ def reduction_block(x: Node, pattern) -> tuple[int, int] | None:
     reduced = [(n, k) for k, (n, label) in enumerate(pattern) if label == "R"]
     extent, digit = max(reduced)
     per_step = size // extent
-    block = max(1, PARTIAL_ELEMENTS // per_step)
+    block = max(1, PARTIAL_ELEMENTS // per_step, extent // PARTIAL_BLOCKS)
     return (digit, block) if extent >= 2 * block else None

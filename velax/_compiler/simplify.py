@@ -33,7 +33,13 @@ def simplify(graph: Graph) -> Graph:
             inputs = tuple(new[x] for x in node.inputs)
             builder.source = node.source
             new[node] = rebuild(builder, node, inputs)
-    return Graph(*(tuple(new[node] for node in nodes) for nodes in (graph.inputs, graph.outputs, graph.effects)))
+    inputs, outputs = (tuple(new[node] for node in nodes) for nodes in (graph.inputs, graph.outputs))
+    return Graph(inputs, outputs, kept_effects(new, graph))
+
+
+def kept_effects(new: dict[Node, Node], graph: Graph) -> tuple[Node, ...]:
+    """What became of the graph's effects; a loop that runs no iteration has none."""
+    return tuple(new[node] for node in graph.effects if new[node].op != "results")
 
 
 def _input(builder: Builder, node: Node) -> Node:

@@ -239,8 +239,8 @@ aval_factories: dict[type, Any] = {}
 
 
 def aval_of_scalar(x) -> ShapedArray:
-    """The weak aval of a Python scalar under the current x64 setting."""
-    return shaped_array((), dtypes.dtype_of_python_scalar(type(x)), True)
+    """The weak aval of a Python scalar under the current x64 setting; bool is not weak, since there is one bool dtype."""
+    return shaped_array((), dtypes.dtype_of_python_scalar(type(x)), type(x) is not bool)
 
 
 for _scalar in (bool, int, float, complex):

@@ -165,11 +165,12 @@ class _Encoder:
         """The name of a primitive.
 
         A stored program is found by these names. That is safe for the primitives of this package, whose lowerings change only
-        with its version; those of programs and other libraries may change at any time.
+        with its version; those of programs and other libraries, and replaced lowerings, may change at any time.
         """
         encoded = self._primitives.get(primitive)
         if encoded is None:
-            if not _belongs_here(primitive.rule("lower")):
+            rule = primitive.rule("lower")
+            if rule is not primitive.defined_lower or not _belongs_here(rule):
                 raise NotCanonicalError(
                     f"the primitive {primitive.name!r} is lowered by a function from outside of Velax"
                 )
@@ -232,7 +233,7 @@ def _belongs_here(rule: Callable | None) -> bool:
     while isinstance(rule, functools.partial):
         rule = rule.func
     module = getattr(rule, "__module__", None) or type(rule).__module__
-    return rule is None or module.partition(".")[0] == __name__.partition(".")[0]
+    return rule is not None and module.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _text(s: str) -> bytes:

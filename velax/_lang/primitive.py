@@ -69,6 +69,7 @@ class Primitive:
         self.arity: int | None = None  #: number of operands, where it is part of the record
         self.linear_in: tuple[int, ...] | None = None  #: operands in which the result is linear, if any
         self.irrelevant_params: frozenset[str] = frozenset()  #: parameters that do not change the compiled program
+        self.defined_lower: Callable | None = None  #: the lowering that `define` gave it, which its name stands for
         self._effectful = False
         self._type_memo: dict = {}
         all_primitives.append(self)
@@ -199,7 +200,7 @@ def define(
         partial_eval=partial_eval, dce=dce, discharge=discharge,
     )  # fmt: skip
     (p.def_effectful_abstract_eval if effectful else p.def_abstract_eval)(abstract_eval)
-    p.elementwise, p.linear_in, p.irrelevant_params = elementwise, linear_in, frozenset(irrelevant_params)
+    p.elementwise, p.linear_in, p.irrelevant_params, p.defined_lower = elementwise, linear_in, frozenset(irrelevant_params), lower
     return p
 
 

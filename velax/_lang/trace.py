@@ -14,7 +14,7 @@ from velax import _native
 from velax._lang import avals as _avals
 from velax._lang import errors
 from velax._lang.array import Array, ArrayImpl
-from velax._lang.avals import AbstractValue, ShapedArray, aval_factories
+from velax._lang.avals import AbstractRef, AbstractValue, ShapedArray, aval_factories
 from velax._lang.primitive import Primitive, set_eval_trace
 
 __all__ = [
@@ -179,6 +179,9 @@ class Tracer:
         return False
 
     def __setitem__(self, index, value):
+        if isinstance(self.aval, AbstractRef):
+            self.aval._setitem(self, index, value)
+            return
         raise TypeError(
             "JAX arrays are immutable and do not support in-place item assignment. Instead of x[idx] = y, use x = x.at[idx].set(y) or another .at[] method."
         )

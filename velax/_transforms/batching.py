@@ -177,7 +177,7 @@ class BatchTrace(Trace):
                 dims.append(None)
         rules = primitive.rules
         axis_rule = rules.get("batch_axis")
-        if not active and not (axis_rule is not None and self._names_axis(params)):
+        if not active and not primitive.ref_primitive and not (axis_rule is not None and self._names_axis(params)):
             return primitive.bind_with_trace(self.parent_trace, values, params)
         with set_current_trace(self.parent_trace):
             if axis_rule is not None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from velax._lang.jaxpr import ClosedJaxpr, Literal, Var
 from velax._lang.primitive import define
 from velax._transforms.batching import batch_jaxpr, matchaxis
+from velax._transforms.discharge import apply_discharged, has_refs
 from velax._transforms.evaluate import dce_jaxpr, eval_jaxpr, move_consts_to_inputs
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.linearize import linearize_jaxpr
@@ -27,8 +28,12 @@ def bind_jit(jaxpr: ClosedJaxpr, args: Sequence, *, name: str, donated_invars=No
     donated = tuple(donated_invars) if donated_invars is not None else (False,) * len(args)
     if jaxpr.consts:
         args, donated = [*jaxpr.consts, *args], (*(False,) * len(jaxpr.consts), *donated)
-        jaxpr = jaxpr.memo("hoisted", lambda: move_consts_to_inputs(jaxpr)[0])
-    return jit_p.bind(*args, jaxpr=jaxpr, name=name, donated_invars=donated, inline=False, keep_unused=keep_unused)
+        closed = jaxpr
+        jaxpr = closed.memo("hoisted", lambda: move_consts_to_inputs(closed)[0])
+    apply = lambda pure, values: jit_p.bind(*values, jaxpr=pure, name=name, donated_invars=donated, inline=False, keep_unused=keep_unused)
+    if has_refs(jaxpr):
+        return apply_discharged(f"{name} for jit", jaxpr, args, apply)
+    return apply(jaxpr, args)
 
 
 def _call(jaxpr, args, params) -> list:

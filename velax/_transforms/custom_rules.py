@@ -9,7 +9,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
+
+from velax import _native
+from velax._lang import dtypes
 from velax._lang.jaxpr import ClosedJaxpr, Literal
 from velax._lang.primitive import Primitive, define
 from velax._lang.trace import Tracer, current_trace, eval_trace, get_aval, set_current_trace
@@ -20,6 +25,7 @@ from velax._transforms.jvp import call_custom_jvp
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import SymbolicZero, Zero, instantiate_zeros, zeros_like_aval
 from velax.tree_util import (
+    register_static,
     tree_flatten,
     tree_leaves,
     tree_map,
@@ -171,11 +177,21 @@ class custom_jvp:
         args = resolve_kwargs(self.fun, args, kwargs)
         nondiff = [args[i] for i in self.nondiff_argnums]
         fun, dynamic = _fix_arguments(self.fun, self.nondiff_argnums, args)
-        leaves, in_tree = tree_flatten((dynamic, {}))
+        leaves, in_tree = _call_leaves(dynamic)
         flat_fun, out_tree = flatten_call(fun, in_tree)
         flat_jvp = _flat_jvp(self.jvp, nondiff, in_tree, _name(self.fun), out_tree)
         outs = custom_jvp_call_p.bind(flat_fun, flat_jvp, *leaves, symbolic_zeros=self.symbolic_zeros)
         return tree_unflatten(out_tree[0], outs)
+
+
+def _call_leaves(dynamic) -> tuple[list, Any]:
+    """Leaves and tree of the differentiable arguments. NumPy arrays become arrays: rules index them by traced values."""
+    leaves, in_tree = tree_flatten((dynamic, {}))
+    return [_as_array(x) if isinstance(x, np.ndarray) and x.dtype != dtypes.float0 else x for x in leaves], in_tree
+
+
+def _as_array(x):
+    return _native.array_from_numpy(np.asarray(x, order="C", dtype=get_aval(x).dtype), False)
 
 
 def _name(fun) -> str:
@@ -459,7 +475,7 @@ class custom_vjp:
         nondiff = [args[i] for i in self.nondiff_argnums]
         fun, dynamic = _fix_arguments(self.fun, self.nondiff_argnums, args)
         fwd, _ = _fix_arguments(self.fwd, self.nondiff_argnums, args)
-        leaves, in_tree = tree_flatten((dynamic, {}))
+        leaves, in_tree = _call_leaves(dynamic)
         flat_fun, out_tree = flatten_call(fun, in_tree)
         trees: list = []
         name = _name(self.fun)
@@ -611,6 +627,7 @@ def custom_gradient(fun: Callable) -> Callable:
     return wrapped
 
 
+@register_static
 class _Static:
     """A leafless pytree holding a Python value."""
 

@@ -110,6 +110,8 @@ def _public_tangent(t):
     if type(t) is Zero and t.aval.dtype == dtypes.float0:
         return np.zeros(t.aval.shape, dtypes.float0)
     t = instantiate_zeros(t)
+    if isinstance(t, (float, complex)) and not isinstance(t, np.generic):
+        return _native.array_from_scalar(t, dtypes.dtype_of_python_scalar(type(t)), True)
     return _native.array_from_numpy(np.asarray(t), False) if isinstance(t, np.generic) else t
 
 
@@ -302,7 +304,7 @@ def value_and_grad(
 
 def _one(aval):
     """The cotangent 1; a literal, so that the backward pass of a scalar carries no array for it."""
-    return ops.full(aval.strip_weak_type(), 1)
+    return ops.full(aval, 1)
 
 
 def _no_positional(fun):

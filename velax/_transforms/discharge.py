@@ -16,7 +16,7 @@ from velax._lang.trace import get_aval
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import ops
 
-__all__ = ["MakesRef", "apply_discharged", "check_no_aliases", "discharge", "discharge_internal", "has_refs"]
+__all__ = ["MakesRef", "apply_discharged", "check_no_aliases", "discharge", "discharge_internal", "has_refs", "returned_ref_message"]
 
 
 class MakesRef(Effect):
@@ -31,12 +31,15 @@ class MakesRef(Effect):
 makes_ref = MakesRef()
 
 
-def has_refs(jaxpr) -> bool:
-    """Whether a jaxpr takes, closes over or makes references."""
+def has_refs(jaxpr: ClosedJaxpr) -> bool:
+    """Whether a closed jaxpr takes, closes over or makes references."""
+    return jaxpr.memo("has refs", lambda: _has_refs(jaxpr.jaxpr))
+
+
+def _has_refs(jaxpr) -> bool:
     if any(isinstance(e, (JaxprInputEffect, MakesRef)) for e in jaxpr.effects):
         return True
-    inner = jaxpr.jaxpr
-    return any(isinstance(v.aval, AbstractRef) for v in (*inner.constvars, *inner.invars))
+    return any(isinstance(v.aval, AbstractRef) for v in (*jaxpr.constvars, *jaxpr.invars))
 
 
 def discharge(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[int]]:

@@ -16,13 +16,16 @@ import numpy as np
 
 from velax import _native
 from velax._lang.array import ArrayImpl
+from velax._lang.avals import AbstractRef
 from velax._lang.config import config
 from velax._lang.devices import local_devices
+from velax._lang.effects import JaxprInputEffect
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.trace import Tracer, get_aval, shaped_abstractify
 from velax._transforms.arguments import check_callable, debug_info_of, function_name, signature_of
 from velax._transforms.batching import axis_names
 from velax._transforms.calls import bind_jit
+from velax._transforms.discharge import returned_ref_message
 from velax._transforms.staging import trace_to_jaxpr
 from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_leaves, tree_unflatten
 
@@ -175,6 +178,8 @@ def _resolve(signature, nums: tuple, names: tuple, kind: str, fun) -> tuple[tupl
             raise ValueError(f"jitted function has invalid argnames {{{n!r}}} in {kind}_argnames. Function {function_name(fun)} has these args: {[p.name for p in parameters]}")
     if not variadic:
         nums = tuple(i % len(positional) for i in nums)
+    if nums and names:  # both given: what the caller says, no more
+        return nums, names
     all_nums, all_names = dict.fromkeys(nums), dict.fromkeys(names)
     for i in nums:
         if -len(positional) <= i < len(positional) and not (i < 0 and variadic):
@@ -298,7 +303,8 @@ def _donated_flags(self, args, kwargs) -> tuple[bool, ...]:
 def _check_outputs(self, outs, result) -> None:
     for i, x in enumerate(outs):
         try:
-            get_aval(x)
+            if isinstance(get_aval(x), AbstractRef):
+                raise ValueError(returned_ref_message(debug_info_of("jit", self._fun), get_aval(x)))
         except TypeError:
             path = keystr(tree_flatten_with_path(result)[0][i][0])
             raise TypeError(
@@ -326,6 +332,9 @@ def _raise_bad_argument(self, args, kwargs):
 
 def _miss(self, args, kwargs):
     traced = infer_params(self, args, kwargs)
+    if any(isinstance(e, JaxprInputEffect) for e in traced.jaxpr.effects):  # it closes over mutable references
+        outs = bind_jit(traced.jaxpr, traced.leaves, name=self._name, keep_unused=self._keep_unused)
+        return None, tree_unflatten(traced.out_tree, outs)
     return _compiler(traced, keep_unused=self._keep_unused)
 
 

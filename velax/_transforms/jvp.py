@@ -71,7 +71,7 @@ class JVPTrace(Trace):
             else:
                 primals.append(x)
                 tangents.append(None)
-        if not active:
+        if not active and not primitive.ref_primitive:
             return primitive.bind_with_trace(self.parent_trace, primals, params)
         tangents = [Zero.from_primal_value(p) if t is None else t for p, t in zip(primals, tangents, strict=True)]
         rule = primitive.rules.get("jvp")

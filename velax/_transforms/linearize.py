@@ -108,7 +108,7 @@ class LinearizeTrace(Trace):
             else:
                 primals.append(x)
                 tangents.append(None)
-        if not active:
+        if not active and not primitive.ref_primitive:
             return primitive.bind_with_trace(self.parent_trace, primals, params)
         rules = primitive.rules
         if rules.get("linearize") is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, Literal, Var
+from velax._transforms.discharge import discharge_internal
 from velax._transforms.jvp import missing_rule
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents, instantiate_zeros
@@ -30,6 +31,9 @@ def backward_pass(jaxpr: Jaxpr, consts: Sequence, args: Sequence, cotangents: Se
     """
     if all(type(ct) is Zero for ct in cotangents):
         return [Zero(v.aval.to_tangent_aval()) if type(x) is UndefinedPrimal else None for v, x in zip(jaxpr.invars, args, strict=True)]
+    if jaxpr.effects:
+        closed = discharge_internal(ClosedJaxpr(jaxpr, consts))
+        jaxpr, consts = closed.jaxpr, closed.consts
     known: dict[Var, object] = dict(zip(jaxpr.constvars, consts, strict=True))
     for v, x in zip(jaxpr.invars, args, strict=True):
         if type(x) is not UndefinedPrimal:

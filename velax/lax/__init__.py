@@ -1,5 +1,6 @@
 """`velax.lax`: the primitives and their direct wrappers. They promote no dtypes and broadcast no ranks; `velax.numpy` is built on them."""
 
+from velax.lax import _refs as _refs
 from velax.lax import _register as _register
 from velax.lax._arithmetic import *
 from velax.lax._associative import *

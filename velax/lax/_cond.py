@@ -16,11 +16,12 @@ from velax._lang.primitive import define
 from velax._lang.trace import get_aval, to_concrete_value
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.calls import dce_closed
+from velax._transforms.discharge import check_no_aliases, discharge, has_refs
 from velax._transforms.evaluate import eval_jaxpr
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.linearize import linearize_jaxpr
 from velax._transforms.transpose import transpose_jaxpr
-from velax._transforms.zero import UndefinedPrimal, Zero
+from velax._transforms.zero import UndefinedPrimal, Zero, ops
 from velax.lax._comparison import clamp, eq, ne
 from velax.lax._loop_tools import (
     argument_tree,
@@ -34,6 +35,7 @@ from velax.lax._loop_tools import (
     structure_errors,
     trace_body,
     type_errors,
+    values_of,
 )
 from velax.lax._structural import broadcast_in_dim, convert_element_type, convert_type, select_n, stop_gradient
 from velax.tree_util import keystr, tree_unflatten
@@ -330,6 +332,8 @@ def _at(path: str) -> str:
 
 def _bind_cond(index, branches, consts, operands) -> list:
     """All results; those that are the same operand in every branch are taken from it."""
+    if any(has_refs(b) for b in branches):
+        return _bind_cond_with_refs(index, branches, [*consts, *operands])
     inputs = [*consts, *operands]
     positions = [{v: i for i, v in enumerate(b.jaxpr.invars)} for b in branches]
     taken = {}
@@ -347,6 +351,24 @@ def _bind_cond(index, branches, consts, operands) -> list:
     else:
         outs = iter(())
     return [taken[k] if k in taken else next(outs) for k in range(n)]
+
+
+def _bind_cond_with_refs(index, branches, inputs) -> list:
+    """Every branch returns the values of the references that any of them writes."""
+    check_no_aliases("the branches of cond", inputs)
+    pures = [discharge(b) for b in branches]
+    written = sorted({i for _, mine in pures for i in mine})
+    n = len(branches[0].out_avals)
+    complete = []
+    for pure, mine in pures:
+        j = pure.jaxpr
+        final = dict(zip(mine, j.outvars[n:], strict=True))
+        outvars = [*j.outvars[:n], *(final.get(i) or j.invars[i] for i in written)]
+        complete.append(pure.replace(jaxpr=j.replace(outvars=outvars)))
+    outs = _bind_cond(index, tuple(complete), [], values_of(inputs))
+    for i, value in zip(written, outs[n:], strict=True):
+        ops.ref_set(inputs[i], value)
+    return outs[:n]
 
 
 def cond(pred, true_fun, false_fun, *operands, operand=None, **named):

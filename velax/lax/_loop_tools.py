@@ -9,16 +9,17 @@ import numpy as np
 
 from velax import _native
 from velax._lang import dtypes
-from velax._lang.avals import shaped_array, typematch
+from velax._lang.avals import AbstractRef, shaped_array, typematch
 from velax._lang.effects import JaxprInputEffect
 from velax._lang.jaxpr import ClosedJaxpr, Literal, Var
 from velax._lang.source import line_of
 from velax._lang.trace import Tracer, get_aval
 from velax._transforms.arguments import argnames_of, debug_info_of, flatten_fun, function_name
 from velax._transforms.batching import axis_names
+from velax._transforms.discharge import returned_ref_message
 from velax._transforms.evaluate import jaxpr_as_fun, move_consts_to_inputs
 from velax._transforms.staging import trace_to_jaxpr
-from velax._transforms.zero import zeros_like_aval
+from velax._transforms.zero import ops, zeros_like_aval
 from velax.lax._structural import convert_type
 from velax.tree_util import (
     equality_errors,
@@ -30,8 +31,8 @@ from velax.tree_util import (
 )
 
 __all__ = [
-    "argument_tree", "check_carry", "describe", "fill_outputs", "flatten_values", "give_result", "group", "message_lines", "path_of", "permuted",
-    "promote_carry", "shift_input_effects", "structure_errors", "trace_body", "type_errors",
+    "argument_tree", "check_carry", "check_no_refs", "describe", "fill_outputs", "flatten_values", "give_result", "group", "is_ref", "message_lines",
+    "path_of", "permuted", "promote_carry", "shift_input_effects", "structure_errors", "trace_body", "type_errors", "values_of",
 ]  # fmt: skip
 
 _traced: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -93,7 +94,9 @@ def trace_body(what: str, fun: Callable, in_tree, in_avals) -> tuple[ClosedJaxpr
 def _check_outputs(what, fun, outs, tree) -> None:
     for i, x in enumerate(outs):
         try:
-            get_aval(x)
+            aval = get_aval(x)
+            if isinstance(aval, AbstractRef):
+                raise ValueError(returned_ref_message(debug_info_of(what, fun), aval))
         except TypeError:
             path = path_of(tree, i)
             where = f" at output component {path}" if path else ""
@@ -107,6 +110,23 @@ def describe(fun) -> str:
 def path_of(tree, i) -> str:
     """Where leaf ``i`` of a structure is, as a suffix."""
     return keystr(tree_flatten_with_path(tree_unflatten(tree, list(range(tree.num_leaves))))[0][i][0])
+
+
+def check_no_refs(what: str, leaves) -> None:
+    """TypeError for references in a carry: they are captured, not carried."""
+    for x in leaves:
+        aval = get_aval(x)
+        if isinstance(aval, AbstractRef):
+            raise TypeError(f"{what} cannot carry a mutable array reference ({aval.str_short()}): let the function close over it instead.")
+
+
+def is_ref(x) -> bool:
+    return isinstance(get_aval(x), AbstractRef)
+
+
+def values_of(args) -> list:
+    """Arguments with references read."""
+    return [ops.ref_get(x) if is_ref(x) else x for x in args]
 
 
 # -- jaxprs -----------------------------------------------------------------------------------------------------------------

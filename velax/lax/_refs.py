@@ -21,6 +21,7 @@ from velax._transforms.batching import batch_flat, matchaxis
 from velax._transforms.discharge import MakesRef, makes_ref
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import Zero, instantiate_zeros, ops, zeros_like_aval
+from velax.lax._structural import convert_type
 
 __all__ = ["AccumEffect", "ReadEffect", "Ref", "WriteEffect", "addupdate_p", "freeze_p", "get_p", "new_ref_p", "swap_p"]
 
@@ -337,7 +338,7 @@ def _undifferentiated(ref) -> ValueError:
 
 
 def _swap_jvp(primals, tangents, *, plan):
-    ref, value, *operands = primals
+    ref, _, *operands = primals
     t_ref, t, *_ = tangents
     if type(t_ref) is Zero:
         if type(t) is not Zero and _has_tangent(get_aval(ref)):
@@ -470,6 +471,14 @@ def _planned(ref, index):
     return plan, operands
 
 
+def _stored_value(ref, value):
+    """A value as it is stored: a weak one takes part in no promotion any more. Numbers stay literals."""
+    aval = get_aval(ref)
+    if isinstance(value, Tracer) and isinstance(value.aval, ShapedArray) and value.weak_type and not aval.weak_type and value.dtype == aval.dtype:
+        return convert_type(value, value.dtype, False)
+    return value
+
+
 def ref_get(ref, index=None):
     """``ref[index]``: the part of the array that a reference holds.
 
@@ -495,7 +504,7 @@ def ref_swap(ref, index, value):
     """
     _check_ref("swap", get_aval(ref))
     plan, operands = _planned(ref, index)
-    return swap_p.bind(ref, value, *operands, plan=plan)
+    return swap_p.bind(ref, _stored_value(ref, value), *operands, plan=plan)
 
 
 def ref_set(ref, index, value) -> None:
@@ -506,14 +515,14 @@ def ref_set(ref, index, value) -> None:
         _check_value("swap", ref._aval, get_aval(value), [get_aval(x) for x in operands], plan)
         _write_now(ref, value, operands, plan)
     else:
-        swap_p.bind(ref, value, *operands, plan=plan)
+        swap_p.bind(ref, _stored_value(ref, value), *operands, plan=plan)
 
 
 def ref_addupdate(ref, index, value) -> None:
     """Add ``value`` to a part of the array; see `ref_swap`."""
     _check_ref("addupdate", get_aval(ref))
     plan, operands = _planned(ref, index)
-    addupdate_p.bind(ref, value, *operands, plan=plan)
+    addupdate_p.bind(ref, _stored_value(ref, value), *operands, plan=plan)
 
 
 ops.ref_get = lambda ref: ref_get(ref, ...)

@@ -13,6 +13,7 @@ from velax.lax import _comparison as comparison
 from velax.lax import _reductions as reductions
 from velax.lax import _structural as structural
 from velax.lax import _transcendental as transcendental
+from velax.lax._values import scalar_of
 
 __all__: list[str] = []
 
@@ -25,10 +26,8 @@ def _full(aval, value):
         return np.zeros(aval.shape, dtypes.float0)
     if dtypes.is_extended(aval.dtype):
         return aval.dtype.full(aval.shape, value)
-    if not aval.shape:
-        return aval.dtype.type(value)
-    number = aval.dtype.type(value)
-    return structural.full(aval.shape, number, aval.dtype) if aval.shape else number
+    number = scalar_of(aval.dtype, value, aval.weak_type)
+    return structural.full(aval.shape, number, None if isinstance(number, (int, float, complex)) else aval.dtype) if aval.shape else number
 
 
 def _broadcast(x, size, axis):

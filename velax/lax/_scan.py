@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from velax._lang.avals import ShapedArray, shaped_array
+from velax._lang.avals import AbstractRef, ShapedArray, shaped_array
 from velax._lang.config import config
 from velax._lang.effects import JaxprInputEffect
 from velax._lang.jaxpr import ClosedJaxpr, DropVar, Jaxpr, Literal, Var
@@ -15,6 +15,7 @@ from velax._lang.primitive import define
 from velax._lang.trace import get_aval
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.calls import dce_closed
+from velax._transforms.discharge import check_no_aliases, discharge, has_refs
 from velax._transforms.evaluate import eval_jaxpr
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.linearize import linearize_jaxpr
@@ -25,12 +26,14 @@ from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents, instanti
 from velax.lax._loop_tools import (
     argument_tree,
     check_carry,
+    check_no_refs,
     flatten_values,
     give_result,
     group,
     permuted,
     promote_carry,
     trace_body,
+    values_of,
 )
 from velax.tree_util import tree_flatten, tree_map, tree_unflatten
 
@@ -446,6 +449,7 @@ def scan(f: Callable, init, xs=None, length: int | None = None, reverse: bool = 
     if config.jax_disable_jit:
         return _scan_in_python(f, init, xs, length, reverse)
     init_leaves, init_tree = flatten_values(init)
+    check_no_refs("scan", init_leaves)
     x_avals = [_slice_aval(get_aval(x)) for x in x_leaves]
     arg_tree = argument_tree(init_tree, x_tree)
     for _ in range(2):
@@ -486,6 +490,8 @@ class _Shown:
 
 def _bind_scan(jaxpr, consts, init, xs, length, reverse, unroll) -> list:
     """All results, with what needs no loop taken out of it: carries that never change become constants, ys that are slices of xs are those."""
+    if has_refs(jaxpr):
+        return _bind_scan_with_refs(jaxpr, consts, init, xs, length, reverse, unroll)
     n_consts, n_carry = len(consts), len(init)
     invars, outvars = jaxpr.jaxpr.invars, jaxpr.jaxpr.outvars
     fixed = [i for i in range(n_carry) if outvars[i] is invars[n_consts + i]]
@@ -510,11 +516,33 @@ def _bind_scan(jaxpr, consts, init, xs, length, reverse, unroll) -> list:
     return [taken[i] for i in range(len(outvars))]
 
 
+def _bind_scan_with_refs(jaxpr, consts, init, xs, length, reverse, unroll) -> list:
+    """References that the body closes over are carried, those that are scanned over give a slice of their new value each step."""
+    check_no_aliases("the body of scan", [*consts, *xs])
+    pure, written = discharge(jaxpr)
+    n_consts, n_carry = len(consts), len(init)
+    carried = [i for i in written if i < n_consts]
+    read = [i for i in range(n_consts) if i not in carried]
+    n_outs = len(jaxpr.out_avals)
+    order = [*read, *carried, *range(n_consts, len(jaxpr.in_avals))]
+    order_out = [*range(n_outs, n_outs + len(carried)), *range(n_outs), *range(n_outs + len(carried), n_outs + len(written))]
+    body = pure.memo(("scan with refs", n_consts, n_carry), lambda: permuted(pure, order, order_out))
+    values = values_of(consts)
+    outs = _bind_scan(
+        body, [values[i] for i in read], [*(values[i] for i in carried), *init], values_of(xs), length, reverse, unroll
+    )
+    finals, outs, slices = group(outs, len(carried), n_outs)
+    args = [*consts, *init, *xs]
+    for i, value in zip(written, [*finals, *slices], strict=True):
+        ops.ref_set(args[i], value)
+    return outs
+
+
 def _scan_length(leaves, length) -> int:
     sizes = []
     for x in leaves:
         aval = get_aval(x)
-        if not isinstance(aval, ShapedArray) or not aval.shape:
+        if not isinstance(aval, (ShapedArray, AbstractRef)) or not aval.shape:
             raise ValueError(
                 f"scan got value with no leading axis to scan over: {aval}. Scan over arrays with one entry a step; close over the others or carry them."
             )
@@ -535,6 +563,8 @@ def _scan_length(leaves, length) -> int:
 
 
 def _slice_aval(aval):
+    if isinstance(aval, AbstractRef):
+        return AbstractRef(_slice_aval(aval.inner_aval), aval.memory_space, aval.kind)
     return shaped_array(aval.shape[1:], aval.dtype, aval.weak_type)
 
 

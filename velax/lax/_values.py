@@ -76,13 +76,22 @@ def _scalar_as(x, dtype):
         info = dtypes.iinfo(dtype)
         if not info.min <= x <= info.max:
             raise OverflowError(f"Python int {x} too large to convert to {dtype.name}")
+    return scalar_of(dtype, x, weak=True)
+
+
+def scalar_of(dtype, x, weak: bool):
+    """A number as a scalar of a dtype: weak ones are Python's, where the dtype is the default one of a Python type."""
+    if weak:
+        for python in _SCALARS[1:]:
+            if dtypes.dtype_of_python_scalar(python) == dtype:
+                return python(x)
     return dtype.type(x)
 
 
 def full_like(x, value):
     """``value`` with the type of ``x``, as a rank-0 operand where elementwise operations broadcast it."""
-    dtype = get_aval(x).dtype
-    return dtype.type(value) if isinstance(dtype, np.dtype) else ops.full(get_aval(x), value)
+    aval = get_aval(x)
+    return scalar_of(aval.dtype, value, aval.weak_type) if isinstance(aval.dtype, np.dtype) else ops.full(aval, value)
 
 
 def is_complex(x) -> bool:

@@ -16,15 +16,17 @@ from velax._lang.primitive import define
 from velax._lang.trace import concrete_or_error, get_aval, to_concrete_value
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.calls import dce_closed
+from velax._transforms.discharge import check_no_aliases, discharge, has_refs
 from velax._transforms.evaluate import jaxpr_as_fun
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.staging import trace_to_jaxpr
-from velax._transforms.zero import UndefinedPrimal, Zero, instantiate_zeros
+from velax._transforms.zero import UndefinedPrimal, Zero, instantiate_zeros, ops
 from velax.lax._arithmetic import add
 from velax.lax._comparison import lt
 from velax.lax._loop_tools import (
     argument_tree,
     check_carry,
+    check_no_refs,
     flatten_values,
     give_result,
     group,
@@ -32,6 +34,7 @@ from velax.lax._loop_tools import (
     promote_carry,
     shift_input_effects,
     trace_body,
+    values_of,
 )
 from velax.lax._reductions import reduce_or
 from velax.lax._scan import scan
@@ -282,6 +285,7 @@ def while_loop(cond_fun: Callable, body_fun: Callable, init_val):
         except _NotConcrete:
             pass  # a traced predicate (vmap, jit inside out): the loop is staged after all
     init, tree = flatten_values(init_val)
+    check_no_refs("while_loop", init)
     arg_tree = argument_tree(tree)
     for _ in range(2):
         avals = [get_aval(x) for x in init]
@@ -307,6 +311,8 @@ def _check_predicate(cond_jaxpr, cond_tree) -> None:
 
 def _bind_while(cond_jaxpr, cond_consts, body_jaxpr, body_consts, init) -> list:
     """All results; carries that never change and that the predicate does not read become constants of the body."""
+    if has_refs(cond_jaxpr) or has_refs(body_jaxpr):
+        return _bind_while_with_refs(cond_jaxpr, cond_consts, body_jaxpr, body_consts, init)
     n_cond, n_body = len(cond_consts), len(body_consts)
     invars, outvars = body_jaxpr.jaxpr.invars[n_body:], body_jaxpr.jaxpr.outvars
     fixed = [i for i, (v, w) in enumerate(zip(invars, outvars, strict=True)) if v is w]
@@ -329,6 +335,34 @@ def _bind_while(cond_jaxpr, cond_consts, body_jaxpr, body_consts, init) -> list:
     )  # fmt: skip
     results = dict(zip(kept, outs, strict=True))
     return [results[i] if i in results else init[i] for i in range(len(init))]
+
+
+def _bind_while_with_refs(cond_jaxpr, cond_consts, body_jaxpr, body_consts, init) -> list:
+    """References that the body writes are carried, also for the predicate."""
+    check_no_aliases("the predicate of while_loop", cond_consts)
+    check_no_aliases("the body of while_loop", body_consts)
+    cond, written = discharge(cond_jaxpr)
+    if written:
+        raise ValueError("while_loop: cond_fun writes a mutable array reference; only body_fun may")
+    body, written = discharge(body_jaxpr)
+    n_cond, n_body = len(cond_consts), len(body_consts)
+    carried = {id(body_consts[i]): i for i in written}
+    read = [i for i in range(n_body) if i not in written]
+    n_outs = len(init)
+    order = [*read, *written, *range(n_body, n_body + n_outs)]
+    body = permuted(body, order, [*range(n_outs, n_outs + len(written)), *range(n_outs)])
+    j = cond.jaxpr
+    position = {id(x): k for k, x in enumerate(cond_consts)}
+    cond_read = [k for k, x in enumerate(cond_consts) if id(x) not in carried]
+    seen = [j.invars[position[key]] if key in position else Var(body_jaxpr.in_avals[i].inner_aval) for key, i in carried.items()]
+    cond = cond.replace(jaxpr=j.replace(invars=[*(j.invars[k] for k in cond_read), *seen, *j.invars[n_cond:]]))
+    values = values_of(body_consts)
+    outs = _bind_while(
+        cond, values_of([cond_consts[k] for k in cond_read]), body, [values[i] for i in read], [*(values[i] for i in written), *init]
+    )
+    for i, value in zip(written, outs, strict=False):
+        ops.ref_set(body_consts[i], value)
+    return outs[len(written) :]
 
 
 class _NotConcrete(Exception):

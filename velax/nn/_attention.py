@@ -66,7 +66,7 @@ def dot_product_attention(
     key_value_seq_lengths = None if key_value_seq_lengths is None else jnp.asarray(key_value_seq_lengths)
     _check("query_seq_lengths", query_seq_lengths, [B], np.dtype("int32"))
     _check("key_value_seq_lengths", key_value_seq_lengths, [B], np.dtype("int32"))
-    T, N = query.shape[1:3]
+    N = query.shape[2]
     if N % K:
         raise ValueError(f"The number of query heads must be a multiple of key/value heads, but got {N} vs {K}")
     scale = 1 / np.sqrt(H) if scale is None else scale

@@ -8,6 +8,7 @@ from velax.numpy._index_tricks import *
 from velax.numpy._indexing import *
 from velax.numpy._joining import *
 from velax.numpy._linear import *
+from velax.numpy._logaddexp import *
 from velax.numpy import _methods as _methods  # operators and methods of arrays
 from velax.numpy._padding import *
 from velax.numpy._reductions import *

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 
 import numpy as np
 
@@ -14,13 +15,6 @@ from velax.numpy._shaping import no_out
 from velax.numpy._util import check_arraylike, compiled, to_array
 
 __all__ = ["einsum", "einsum_path"]
-
-
-class _Shape:
-    """An operand as the path finder sees it."""
-
-    def __init__(self, shape):
-        self.shape = tuple(shape)
 
 
 def _interleaved(subscripts, operands):
@@ -63,20 +57,25 @@ def einsum(
     subscripts, operands = _interleaved(subscripts, operands)
     check_arraylike("einsum", *operands)
     operands = [to_array(x) for x in operands]
-    # see _interleaved
-    import opt_einsum
-
-    shapes = [_Shape(get_aval(x).shape) for x in operands]
-    optimize = "optimal" if optimize is True else optimize
-    _, path = _contractions(opt_einsum, subscripts, shapes, optimize)
+    optimize = "optimal" if optimize is True else tuple(map(_step, optimize)) if isinstance(optimize, list) else optimize
+    path = _contractions(subscripts, tuple(get_aval(x).shape for x in operands), optimize)
     return _einsum(operands, path, precision, preferred_element_type, _dot_general)
 
 
-def _contractions(opt_einsum, subscripts, shapes, optimize):
+def _step(step):
+    """A step of a path as something hashable."""
+    return tuple(step) if isinstance(step, (list, tuple)) else step
+
+
+@functools.lru_cache(maxsize=1024)
+def _contractions(subscripts: str, shapes: tuple, optimize):
     """The steps: for each, the positions of its operands, and its formula."""
-    arrays = [np.broadcast_to(np.float32(0), s.shape) for s in shapes]  # no memory
-    operands, found = opt_einsum.contract_path(subscripts, *arrays, einsum_call=True, optimize=optimize)
-    return operands, tuple((tuple(step[0]), step[2]) for step in found)
+    # see _interleaved
+    import opt_einsum
+
+    optimize = list(optimize) if isinstance(optimize, tuple) else optimize
+    _, found = opt_einsum.contract_path(subscripts, *shapes, shapes=True, einsum_call=True, optimize=optimize)
+    return tuple((tuple(step[0]), step[2]) for step in found)
 
 
 @compiled(static=("path", "precision", "preferred_element_type", "dot_general"), inline=True)

@@ -74,7 +74,7 @@ def bincount(x, weights=None, minlength: int = 0, *, length: int | None = None, 
     if weights is not None:
         check_arraylike("bincount", weights)
         if get_aval(weights).shape != aval.shape:
-            raise ValueError("shape of weights must match shape of x.")
+            raise ValueError(f"type of weights must match type of x: jnp.bincount got shapes {get_aval(weights).shape} and {aval.shape}")
     return _bincount(x, weights, length)
 
 
@@ -238,9 +238,10 @@ def _histogramdd(sample, weights, edges, density):
         outside = beyond if outside is None else lax.bitwise_or(outside, beyond)
         flat = index if flat is None else lax.add(lax.mul(flat, get_aval(index).dtype.type(sizes[i])), index)
     flat = _where(outside, total, flat)
-    weights = lax.full((n,), 1, get_aval(sample).dtype) if weights is None else weights
+    weights = lax.full((n,), 1, dtypes.default_int_dtype()) if weights is None else weights
     counts = lax.reshape(_add_at(total, flat, weights), sizes)
     if density:
+        (counts,) = promote_dtypes_inexact(counts)
         counts = lax.div(counts, _sum(counts))
         for i, e in enumerate(edges):
             counts = lax.div(counts, spread(lax.broadcast_in_dim(diff(e), tuple(sizes[i] if j == i else 1 for j in np.arange(d)), (i,)), sizes))

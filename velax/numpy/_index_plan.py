@@ -481,119 +481,118 @@ def _typed(dtype, shape) -> str:
     return f"{dtype}[{','.join(map(str, shape))}]"
 
 
+class _Layout:
+    """A plan by what it says of each side.
+
+    Attributes:
+      axes, window: for each axis of the operand (flags included) its size and that of the gathered window.
+      flags, collapsed: axes of the operand that stand for scalar booleans; that the windows do not keep.
+      entries: for each axis of the result, ``"new"`` or ``(operand axis, size, start, step)``; ``"advanced"`` stands where index arrays are.
+      advanced: ``(operand axis, index)`` of these and of integers.
+    """
+
+    def __init__(self, shape, plan: tuple, operands: Sequence):
+        self.axes, self.window, self.flags, self.collapsed, self.entries, self.advanced = [], [], [], [], [], []
+        given, source = iter(operands), iter(shape)
+        previous = None
+        for item in plan:
+            if item == "new":
+                self.entries.append("new")
+            elif item in _ADVANCED:
+                self._add_index(item, 1 if item == "flag" else next(source), next(given), new_run=previous not in _ADVANCED)
+            elif item != "gap":
+                self._add_part(next(source), *((None, None, 1) if item == "full" else (next(given), *item[1:])))
+            previous = item
+
+    def _add_index(self, item, n: int, index, new_run: bool) -> None:
+        axis = len(self.axes)
+        if n == 0 and type(index) is int:
+            raise IndexError(f"index is out of bounds for axis {axis} with size 0")
+        if item == "flag":
+            self.flags.append(axis)
+        elif item == "wrap":
+            index = _wrapped(index, n)
+        if new_run:
+            self.entries.append("advanced")
+        self.advanced.append((axis, index))
+        self.collapsed.append(axis)
+        self.axes.append(n)
+        self.window.append(1)
+
+    def _add_part(self, n: int, start, count: int | None, step: int) -> None:
+        axis = len(self.axes)
+        count = n if count is None else count
+        self.entries.append((axis, count, start, step))
+        self.axes.append(n)
+        self.window.append(count if step == 1 else 1)
+        if step != 1:
+            self.collapsed.append(axis)
+
+    def array_shape(self) -> tuple[int, ...] | None:
+        """The common shape of the index arrays; None if all indices are scalars."""
+        shapes = [() if type(i) is int else get_aval(i).shape for _, i in self.advanced]
+        if not any(shapes):
+            return None
+        try:
+            return np.broadcast_shapes(*shapes)
+        except ValueError:
+            raise ValueError(f"Incompatible shapes for broadcasting: shapes={shapes}") from None
+
+
 def make_gather(shape: tuple[int, ...], plan: tuple, operands: Sequence) -> Gather:
     """The index vectors and dimension numbers of a plan."""
     dtype = index_dtype(shape)
-    given = iter(operands)
-    axes: list[int] = []  # sizes of the operand's axes, flags included
-    flags, reversed_, new, collapsed, sizes = [], [], [], [], []
-    advanced: list[tuple[int, Any]] = []  # operand axis, index
-    layout: list = []  # what each axis of the result is; "advanced" stands for all axes of the index arrays
-    source = iter(shape)
-    runs, before_advanced = 0, False
-    for item in plan:
-        if item in ("new", "gap"):
-            before_advanced = False
-            if item == "new":
-                layout.append("new")
-            continue
-        axis = len(axes)
-        if item in _ADVANCED:
-            n = 1 if item == "flag" else next(source)
-            index = next(given)
-            if n == 0 and type(index) is int:
-                raise IndexError(f"index is out of bounds for axis {axis} with size 0")
-            if item == "flag":
-                flags.append(axis)
-            elif item == "wrap":
-                index = _wrapped(index, n)
-            if not before_advanced:
-                runs += 1
-                layout.append("advanced")
-            before_advanced = True
-            advanced.append((axis, index))
-            collapsed.append(axis)
-            sizes.append(1)
-        else:
-            n = next(source)
-            before_advanced = False
-            if item == "full":
-                layout.append((axis, n, None, 1))
-                sizes.append(n)
-            else:
-                _, count, stride = item
-                layout.append((axis, count, next(given), stride))
-                if stride == 1:
-                    sizes.append(count)
-                else:
-                    sizes.append(1)
-                    collapsed.append(axis)
-        axes.append(n)
-    scalar = all(type(i) is int or not get_aval(i).shape for _, i in advanced)
-    array_shape = ()
-    if scalar:
-        by_axis = dict(advanced)
-    else:
-        shapes = [() if type(i) is int else get_aval(i).shape for _, i in advanced]
-        try:
-            array_shape = np.broadcast_shapes(*shapes)
-        except ValueError:
-            raise ValueError(f"Incompatible shapes for broadcasting: shapes={shapes}") from None
-        if runs > 1:  # index arrays apart from each other: their axes come first
-            layout = ["advanced", *(e for e in layout if e != "advanced")]
-        by_axis = {}
-    return _lay_out(tuple(axes), tuple(flags), layout, advanced, by_axis, array_shape, tuple(sorted(collapsed)), tuple(sizes), scalar, dtype, reversed_, new)
-
-
-def _lay_out(axes, flags, layout, advanced, by_axis, array_shape, collapsed, sizes, scalar, dtype, reversed_, new) -> Gather:
-    """The axes of windows and index vectors in the order of the result."""
-    columns: list = []  # (operand axis, index, its axes among the positions)
-    positions: list[int] = []  # sizes of the axes of the index vectors' array
-    offset, shape = [], []
-    result_rank = 0
-    taken = False
-    for entry in layout:
+    layout = _Layout(shape, plan, operands)
+    array_shape = layout.array_shape()
+    entries = layout.entries
+    if array_shape is None:
+        entries = [e for e in entries if e != "advanced"]
+    elif entries.count("advanced") > 1:  # index arrays apart from each other: their axes come first
+        entries = ["advanced", *(e for e in entries if e != "advanced")]
+    columns: list = []  # (operand axis, index, its axes among the positions): the components of the index vectors
+    positions: list[int] = []  # sizes of the index array's axes, without the last
+    offset, out_shape, new, reverse = [], [], [], []
+    for entry in entries:
         if entry == "new":
-            new.append(result_rank)
-            result_rank += 1
+            new.append(len(out_shape) + len(new))
         elif entry == "advanced":
-            if scalar or taken:
-                continue
-            taken = True
             dims = tuple(range(len(positions), len(positions) + len(array_shape)))
-            for axis, index in advanced:
-                if type(index) is not int and get_aval(index).shape not in ((), array_shape):
-                    index = broadcast_to(_as_index(index, dtype), array_shape)
-                columns.append((axis, index, dims))
+            columns += [(axis, _spread(index, array_shape, dtype), dims) for axis, index in layout.advanced]
             positions += array_shape
-            shape += array_shape
-            result_rank += len(array_shape)
+            out_shape += array_shape
         else:
-            axis, count, start, stride = entry
-            result_rank += 1
-            if stride == 1:
-                offset.append(len(shape))
+            axis, count, start, step = entry
+            if step == 1:
+                offset.append(len(out_shape))
                 if start is not None:
                     columns.append((axis, start, ()))
             else:
-                index = lax.mul(dtype.type(stride), lax.iota(dtype, count))
-                index = lax.add(_as_index(start, dtype), index)
-                if stride < 0:
+                index = lax.add(_as_index(start, dtype), lax.mul(dtype.type(step), lax.iota(dtype, count)))
+                if step < 0:
                     index = lax.rev(index, (0,))
-                    reversed_.append(len(shape))
+                    reverse.append(len(out_shape))
                 columns.append((axis, index, (len(positions),)))
                 positions.append(count)
-            shape.append(count)
-    if scalar:
-        columns += [(axis, index, ()) for axis, index in by_axis.items()]
-        columns.sort(key=lambda c: c[0])
-    positions = tuple(positions)
+            out_shape.append(count)
+    if array_shape is None:
+        columns = sorted([*columns, *((axis, index, ()) for axis, index in layout.advanced)], key=lambda c: c[0])
     vectors = [_column(index, dims, positions, dtype) for _, index, dims in columns]
     if not vectors:
         indices = np.zeros((*positions, 0), np.int32)
     else:
         indices = vectors[0] if len(vectors) == 1 else lax.concatenate(vectors, len(positions))
-    return Gather(axes, flags, indices, tuple(offset), collapsed, tuple(c[0] for c in columns), sizes, tuple(shape), tuple(reversed_), tuple(new), scalar)
+    return Gather(
+        operand_shape=tuple(layout.axes), flags=tuple(layout.flags), indices=indices, offset_dims=tuple(offset), collapsed=tuple(layout.collapsed),
+        start_index_map=tuple(c[0] for c in columns), slice_sizes=tuple(layout.window), shape=tuple(out_shape), reversed_axes=tuple(reverse),
+        new_axes=tuple(new), scalar=array_shape is None,
+    )  # fmt: skip
+
+
+def _spread(index, shape: tuple[int, ...], dtype):
+    """An index array at the common shape of all; scalars as they are."""
+    if type(index) is int or get_aval(index).shape in ((), shape):
+        return index
+    return broadcast_to(_as_index(index, dtype), shape)
 
 
 def _as_index(index, dtype):
@@ -602,7 +601,7 @@ def _as_index(index, dtype):
     return index.astype(dtype) if isinstance(index, np.ndarray) else convert_type(index, dtype, False)
 
 
-def _column(index, dims: tuple[int, ...], positions: tuple[int, ...], dtype):
+def _column(index, dims: tuple[int, ...], positions: Sequence[int], dtype):
     """One component of the index vectors, over all positions."""
     index = _as_index(index, dtype)
     return lax.broadcast_in_dim(index, (*positions, 1), dims if get_aval(index).shape else ())

@@ -10,6 +10,7 @@ import numpy as np
 from velax import _native, lax
 from velax._lang import dtypes
 from velax._lang.array import ArrayImpl
+from velax._lang.avals import AbstractRef
 from velax._lang.trace import Tracer, concrete_or_error, get_aval
 from velax._transforms.jit import jit
 from velax.lax._structural import canonical_axis, convert_type
@@ -95,6 +96,8 @@ def _with_weak_type(out, x):
 
 
 def getitem(x, index):
+    if type(x) is not ArrayImpl and isinstance(get_aval(x), AbstractRef):
+        return get_aval(x)._getitem(x, index)
     return index_array(x, index)
 
 

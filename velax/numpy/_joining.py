@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Sequence
 
@@ -37,14 +38,15 @@ __all__ = [
 # -- join -----------------------------------------------------------------------------------------------------------------
 
 
-def _operands(name: str, arrays, dtype) -> list:
-    """The arrays of a sequence, or the parts of an array along its first axis, of one dtype."""
-    if isinstance(arrays, (Array, np.ndarray)):
-        arrays = unstack(to_array(arrays))
-    arrays = list(arrays)
+def _operands(name: str, arrays) -> list:
+    """The arrays of a sequence, or the parts of an array along its first axis."""
+    arrays = _checked(name, arrays)
     if not arrays:
         raise ValueError(f"Need at least one array to {name}.")
-    check_arraylike(name, *arrays)
+    return arrays
+
+
+def _of_one_dtype(name: str, arrays, dtype) -> list:
     arrays = [to_array(x) for x in arrays]
     if dtype is None:
         return promote_dtypes(*arrays)
@@ -72,11 +74,16 @@ def concatenate(arrays: Sequence, axis: int | None = 0, dtype=None):
       >>> jnp.concatenate([jnp.array([1, 2]), jnp.array([3.])])
       Array([1., 2., 3.], dtype=float32)
     """
-    arrays = _operands("concatenate", arrays, dtype)
-    if get_aval(arrays[0]).ndim == 0 and axis is not None:
-        raise ValueError("Zero-dimensional arrays cannot be concatenated.")
+    return _concatenate(_operands("concatenate", arrays), axis, dtype)
+
+
+@compiled(static=("axis", "dtype"), inline=True)
+def _concatenate(arrays, axis, dtype):
+    arrays = _of_one_dtype("concatenate", arrays, dtype)
     if axis is None:
-        return concatenate([ravel(a) for a in arrays], 0, dtype)
+        arrays, axis = [ravel(a) for a in arrays], 0
+    if get_aval(arrays[0]).ndim == 0:
+        raise ValueError("Zero-dimensional arrays cannot be concatenated.")
     return lax.concatenate(arrays, axis_index(axis, get_aval(arrays[0]).ndim))
 
 
@@ -104,7 +111,12 @@ def stack(arrays: Sequence, axis: int = 0, out=None, dtype=None):
              [2, 4]], dtype=int32)
     """
     no_out("stack", out)
-    arrays = _operands("stack", arrays, dtype)
+    return _stack(_operands("stack", arrays), axis, dtype)
+
+
+@compiled(static=("axis", "dtype"), inline=True)
+def _stack(arrays, axis, dtype):
+    arrays = _of_one_dtype("stack", arrays, dtype)
     shapes = [get_aval(a).shape for a in arrays]
     if any(len(s) != len(shapes[0]) for s in shapes):
         raise ValueError(f"Cannot stack arrays with different numbers of dimensions: got {', '.join(map(str, shapes))}.")
@@ -240,7 +252,7 @@ def _split(name: str, ary, indices_or_sections, axis: int):
         cuts = [concrete_or_error(operator.index, i, f"The split points of jnp.{name} must be static.") for i in (indices if isinstance(indices, (tuple, list)) else concrete_or_error(np.asarray, indices, "").tolist())]
         # cuts may be negative or beyond the end, as the bounds of a slice may
         bounds = [0, *(slice(c, None).indices(size)[0] for c in cuts), size]
-        return list(_slices(ary, tuple((a, max(a, b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)), axis))
+        return list(_slices(ary, tuple((a, max(a, b)) for a, b in itertools.pairwise(bounds)), axis))
     context = f"The number of sections of jnp.{name} must be static."
     sections = int(concrete_or_error(None, indices_or_sections, context))
     if sections <= 0:
@@ -254,7 +266,7 @@ def _split(name: str, ary, indices_or_sections, axis: int):
 
 @compiled(static=("bounds", "axis"), inline=True)
 def _slices(ary, bounds, axis):
-    if all(a[1] == b[0] for a, b in zip(bounds[:-1], bounds[1:], strict=True)):
+    if all(a[1] == b[0] for a, b in itertools.pairwise(bounds)):
         return lax.split(ary, tuple(b - a for a, b in bounds), axis)
     return [lax.slice_in_dim(ary, a, b, axis=axis) for a, b in bounds]
 

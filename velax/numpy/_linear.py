@@ -12,7 +12,15 @@ from velax._lang import dtypes, promotion
 from velax._lang.trace import get_aval
 from velax.lax._structural import convert_type
 from velax.numpy._shaping import axis_index, broadcast_shapes, moveaxis, no_out, ravel, spread
-from velax.numpy._util import check_arraylike, compiled, promote_args, promote_args_numeric, promote_dtypes, promote_dtypes_inexact, to_array
+from velax.numpy._util import (
+    check_arraylike,
+    compiled,
+    promote_args,
+    promote_args_numeric,
+    promote_dtypes,
+    promote_dtypes_inexact,
+    to_array,
+)
 
 __all__ = ["cross", "dot", "inner", "kron", "matmul", "matvec", "outer", "polyval", "tensordot", "trapezoid", "vdot", "vecdot", "vecmat"]
 
@@ -241,8 +249,7 @@ def _inner(a, b, *, precision, preferred_element_type):
 def _outer(a, b):
     check_arraylike("outer", a, b)
     a, b = promote_dtypes(a, b)
-    a, b = ravel(a), ravel(b)
-    return lax.mul(lax.expand_dims(a, (1,)), lax.expand_dims(b, (0,)))
+    return lax.mul(lax.expand_dims(ravel(a), (1,)), lax.expand_dims(ravel(b), (0,)))
 
 
 def outer(a, b, out=None):
@@ -363,8 +370,8 @@ def polyval(p, x, *, unroll: int = 16):
     check_arraylike("polyval", p, x)
     p, x = promote_dtypes_inexact(to_array(p), to_array(x))
     shape = broadcast_shapes(get_aval(p).shape[1:], get_aval(x).shape)
-    x, zero = spread(x, shape), lax.full(shape, 0, get_aval(x).dtype)
-    step = lambda y, c: (lax.add(lax.mul(y, x), spread(c, shape)), None)
+    x, zero = spread(x, shape), lax.full(shape, get_aval(x).dtype.type(0))
+    step = lambda y, c: (lax.add(lax.mul(y, x), spread(c, shape) if get_aval(c).ndim else c), None)
     return lax.scan(step, zero, p, unroll=unroll)[0]
 
 

@@ -14,7 +14,8 @@ from velax._lang.trace import concrete_or_error, get_aval
 from velax.lax._structural import convert_type
 from velax.numpy._creation import asarray, linspace
 from velax.numpy._reductions import max as _max
-from velax.numpy._reductions import mean, min as _min
+from velax.numpy._reductions import mean
+from velax.numpy._reductions import min as _min
 from velax.numpy._shaping import spread
 from velax.numpy._util import check_arraylike, compiled, to_array
 
@@ -84,6 +85,8 @@ def pad(array, pad_width, mode: str | Callable[..., Any] = "constant", **kwargs)
 
 def _pad_widths(given, ndim: int, name: str = "pad_width") -> tuple[tuple[int, int], ...]:
     """For each axis the pair (before, after)."""
+    if type(given) is int and given >= 0:
+        return ((given, given),) * ndim
     if isinstance(given, dict):
         pairs = [(0, 0)] * ndim
         for axis, width in given.items():

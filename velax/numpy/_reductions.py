@@ -96,10 +96,10 @@ def _reduce(
     a = convert_type(a, computation, False)
     if where is not None:
         where = to_array(where)
-        a = _where(where, a, convert_type(asarray(identity(computation)), computation))
+        a = _where(where, a, computation.type(identity(computation)))
     out = operation(a, axes)
     if initial is not None:
-        start = convert_type(asarray(initial), computation, False)
+        start = computation.type(initial) if isinstance(initial, (bool, int, float)) else convert_type(initial, computation, False)
         if get_aval(start).shape:
             raise ValueError(f"initial value must be a scalar. Got array of shape {get_aval(start).shape}")
         out = combine(start, out)

@@ -22,7 +22,7 @@ _NUMBERS = (
     "complex64", "complex128",
 )  # fmt: skip
 
-__all__ = [  # noqa: PLE0604 - the scalar types are made from the list of dtypes
+__all__ = [
     "ComplexWarning", "bool", "bool_", "can_cast", "cdouble", "character", "complex_", "complexfloating", "csingle", "double", "dtype", "e",
     "euler_gamma", "finfo", "flexible", "float_", "floating", "generic", "iinfo", "inexact", "inf", "int_", "integer", "iscomplex", "iscomplexobj",
     "isdtype", "isreal", "isrealobj", "isscalar", "issubdtype", "iterable", "nan", "ndarray", "newaxis", "number", "object_", "pi", "promote_types",

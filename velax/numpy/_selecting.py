@@ -451,7 +451,7 @@ def gradient(f, *varargs, axis: int | Sequence[int] | None = None, edge_order: i
     elif len(spacings) != len(axes):
         raise TypeError(f"Invalid number of spacing arguments {len(varargs)} for axis={axis}")
     outs = [_gradient_along(f, h, a) for h, a in zip(spacings, axes, strict=True)]
-    return outs[0] if axis is not None and len(axes) == 1 and not isinstance(axis, (tuple, list)) or len(axes) == 1 else outs
+    return outs[0] if len(axes) == 1 else outs
 
 
 def _gradient_along(f, h, axis):

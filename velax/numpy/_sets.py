@@ -98,6 +98,8 @@ def _unique_of_nothing(rows, size, fill_value):
     aval = get_aval(rows)
     n, index = aval.shape[0], dtypes.default_int_dtype()
     count = size if size is not None else min(n, 1)
+    if count and n == 0 and fill_value is None:
+        raise ValueError("jnp.unique: for zero-sized input with nonzero size argument, fill_value must be specified")
     values = lax.full((count, *aval.shape[1:]), 0 if fill_value is None else fill_value, aval.dtype)
     ones = lax.full((count,), 0, index) if n == 0 else convert_type(asarray([n] + [0] * (count - 1))[:count], index)
     return values, lax.full((count,), 0, index), lax.full((n,), 0, index), ones
@@ -240,6 +242,7 @@ def _isin(element, test_elements, invert, method):
         others = lax.sort(others)
         place = searchsorted(others, element, method="sort" if method == "sort" else "scan")
         found = lax.eq(gather_axis(others, lax.min(place, get_aval(place).dtype.type(n - 1)), 0), element)
+    found = convert_type(found, np.dtype(np.bool_), False)
     return lax.bitwise_not(found) if invert else found
 
 

@@ -302,7 +302,12 @@ def broadcast_to(array, shape, *, out_sharding=None):
              [1, 2]], dtype=int32)
     """
     check_arraylike("broadcast_to", array)
-    return spread_checked(to_array(array), static_shape(shape))
+    return _broadcast_to(array, static_shape(shape))
+
+
+@compiled(static=("shape",), inline=True)
+def _broadcast_to(array, shape):
+    return spread_checked(to_array(array), shape)
 
 
 def spread_checked(array, shape: tuple[int, ...]):

@@ -105,7 +105,7 @@ def _check_quantile(name, a, q, out, overwrite_input, method, weights) -> None:
     if method not in _METHODS:
         raise ValueError("method can only be 'linear', 'lower', 'higher', 'midpoint', 'nearest' or 'inverted_cdf'")
     if weights is not None and method != "inverted_cdf":
-        raise ValueError(f"jnp.{name}: weights are supported with method='inverted_cdf' only, got method={method!r}")
+        raise NotImplementedError(f"{method} doesn't support weights. Only method 'inverted_cdf' supports weights: pass it to jnp.{name}.")
 
 
 @compiled(static=("axis", "method", "keepdims", "skip_nans", "name"))

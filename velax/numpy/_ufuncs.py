@@ -92,8 +92,6 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
-    "logaddexp",
-    "logaddexp2",
     "logical_and",
     "logical_not",
     "logical_or",
@@ -708,25 +706,6 @@ def hypot(x1, x2, /):
     inf = get_aval(high).dtype.type(math.inf)
     value = lax.select(zero, high, lax.mul(high, lax.sqrt(lax.add(lax.square(ratio), 1))))
     return lax.select(lax.eq(high, inf), lax.full_like(high, math.inf), value)
-
-
-@compiled
-def logaddexp(x1, x2, /):
-    """Elementwise ``log(exp(x1) + exp(x2))`` without overflow."""
-    x1, x2 = promote_args_inexact("logaddexp", x1, x2)
-    high = lax.max(x1, x2)
-    delta = lax.sub(x1, x2)
-    return lax.select(lax.ne(delta, delta), lax.add(x1, x2), lax.add(high, lax.log1p(lax.exp(lax.neg(lax.abs(delta))))))
-
-
-@compiled
-def logaddexp2(x1, x2, /):
-    """Elementwise ``log2(2**x1 + 2**x2)`` without overflow."""
-    x1, x2 = promote_args_inexact("logaddexp2", x1, x2)
-    high = lax.max(x1, x2)
-    delta = lax.sub(x1, x2)
-    tail = lax.div(lax.log1p(lax.exp2(lax.neg(lax.abs(delta)))), math.log(2))
-    return lax.select(lax.ne(delta, delta), lax.add(x1, x2), lax.add(high, tail))
 
 
 @compiled

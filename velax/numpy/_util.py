@@ -16,6 +16,7 @@ from velax._lang.config import config
 from velax._lang.trace import Tracer, get_aval
 from velax._transforms.jit import jit
 from velax.lax._structural import convert_type
+from velax.lax._values import scalar_of
 
 __all__ = [
     "check_arraylike", "compiled", "inlined", "is_arraylike", "promote_args", "promote_args_inexact", "promote_args_numeric", "promote_dtypes",
@@ -84,6 +85,10 @@ def _converted(x, dtype, weak):
     """`convert_type`, a number becoming a constant of the dtype: no operation is staged for it."""
     if isinstance(x, _NUMBERS) and not weak and isinstance(dtype, np.dtype) and not (type(x) is int and not -(2**63) <= x < 2**63):
         return np.asarray(x).astype(dtype)[()]
+    if weak and type(x) in (int, float, complex):
+        number = scalar_of(dtype, x, weak=True)
+        if get_aval(number).weak_type:
+            return number
     return convert_type(x, dtype, weak)
 
 

@@ -10,7 +10,17 @@ from velax._lang.config import config
 from velax.lax._structural import canonical_shape, convert_type
 from velax.numpy._util import compiled
 from velax.random._keys import draw_bits
-from velax.random._parameters import constant, float_dtype, fresh_keys, parameter, prepare, result_shape, shape_of, to_rank, widen
+from velax.random._parameters import (
+    constant,
+    float_dtype,
+    fresh_keys,
+    parameter,
+    prepare,
+    result_shape,
+    shape_of,
+    to_rank,
+    widen,
+)
 
 __all__ = [
     "cauchy", "double_sided_maxwell", "exponential", "gumbel", "laplace", "logistic", "lognormal", "maxwell", "normal", "pareto", "rayleigh",
@@ -141,7 +151,7 @@ def _truncated_normal(key, lower, upper, shape, dtype):
     return lax.min(hi, lax.max(lo, out))
 
 
-def lognormal(key, sigma=np.float32(1.0), shape=None, dtype=None, *, out_sharding=None):
+def lognormal(key, sigma=1.0, shape=None, dtype=None, *, out_sharding=None):
     """Draw numbers whose logarithm is normal with mean 0 and standard deviation ``sigma``.
 
     Args:

@@ -9,7 +9,6 @@ from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax._transforms.custom_rules import custom_jvp
-from velax.lax._structural import canonical_axis
 from velax.numpy._util import check_arraylike, compiled, inlined, promote_args_inexact
 from velax.random._parameters import constant
 
@@ -79,7 +78,10 @@ def _reduced(axis, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, tuple) else (axis,)
-    return tuple(canonical_axis(i, ndim, "reduction") for i in axes)
+    for i in axes:
+        if not -ndim <= i < ndim:
+            raise ValueError(f"axis {i} is out of bounds for array of dimension {ndim}")
+    return tuple(i % ndim for i in axes)
 
 
 def softmax(x, /, *, axis=None):

@@ -1,0 +1,86 @@
+"""Sums in the logarithmic domain, with derivatives that hold where the terms are equal or infinite."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from velax import lax
+from velax._lang import dtypes
+from velax._lang.trace import get_aval
+from velax._transforms.custom_rules import custom_jvp
+from velax.numpy._util import compiled, promote_args_inexact
+
+__all__ = ["logaddexp", "logaddexp2"]
+
+
+@compiled
+def logaddexp(x1, x2, /):
+    """Elementwise ``log(exp(x1) + exp(x2))`` without overflow.
+
+    Args:
+      x1, x2: arrays or numbers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> bool(jnp.logaddexp(1000.0, 1000.0) > 1000.0)
+      True
+    """
+    return _logaddexp(*promote_args_inexact("logaddexp", x1, x2))
+
+
+@compiled
+def logaddexp2(x1, x2, /):
+    """Elementwise ``log2(2**x1 + 2**x2)`` without overflow."""
+    return _logaddexp2(*promote_args_inexact("logaddexp2", x1, x2))
+
+
+def _sum(x1, x2, exp, scale: float):
+    """``high + log1p(exp(low - high)) / scale``; where the difference is no number, ``x1 + x2`` is infinite or NaN as it should be."""
+    high = lax.max(x1, x2)
+    dtype = get_aval(high).dtype
+    if dtypes.is_complex(dtype):
+        delta = lax.sub(lax.add(x1, x2), lax.mul(high, np.asarray(2).astype(dtype)[()]))
+        out = lax.add(high, lax.div(lax.log1p(exp(delta)), np.asarray(scale).astype(dtype)[()]))
+        return lax.complex(lax.real(out), _wrap(lax.imag(out), math.pi / scale))
+    delta = lax.sub(x1, x2)
+    tail = lax.log1p(exp(lax.neg(lax.abs(delta))))
+    tail = tail if scale == 1 else lax.div(tail, dtype.type(scale))
+    return lax.select(lax.ne(delta, delta), lax.add(x1, x2), lax.add(high, tail))
+
+
+def _wrap(x, bound: float):
+    """An angle brought into ``[-bound, bound)``."""
+    dtype = get_aval(x).dtype
+    period, bound = dtype.type(2 * bound), dtype.type(bound)
+    rest = lax.rem(lax.add(x, bound), period)
+    rest = lax.select(lax.lt(rest, dtype.type(0)), lax.add(rest, period), rest)
+    return lax.sub(rest, bound)
+
+
+def _finite(x):
+    """``x`` with 0 in place of infinity, so that differences to an infinite result are numbers."""
+    dtype = get_aval(x).dtype
+    if dtypes.is_complex(dtype):
+        return x
+    return lax.select(lax.eq(x, dtype.type(np.inf)), lax.full_like(x, 0), x)
+
+
+@custom_jvp
+def _logaddexp(x1, x2):
+    return _sum(x1, x2, lax.exp, 1)
+
+
+@custom_jvp
+def _logaddexp2(x1, x2):
+    return _sum(x1, x2, lax.exp2, math.log(2))
+
+
+def _share(exp):
+    """The derivative by one term: its share of the sum."""
+    return lambda t, out, x: lax.mul(t, exp(lax.sub(_finite(x), _finite(out))))
+
+
+_logaddexp.defjvps(lambda t, out, x1, x2: _share(lax.exp)(t, out, x1), lambda t, out, x1, x2: _share(lax.exp)(t, out, x2))
+_logaddexp2.defjvps(lambda t, out, x1, x2: _share(lax.exp2)(t, out, x1), lambda t, out, x1, x2: _share(lax.exp2)(t, out, x2))
