@@ -194,7 +194,9 @@ def test_narrow_sums_accumulate_in_f32(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["bool", "i8", "u8", "i32", "u32", "i64", "f16", "bf16", "f32", "f64", "c64", "c128"])
-def test_every_dtype_through_the_main_kinds_of_nests(dtype):
+@pytest.mark.parametrize("groups", [0, 16], ids=["kernels", "whole"])
+def test_every_dtype_through_the_main_kinds_of_nests(dtype, groups, monkeypatch):
+    monkeypatch.setattr(schedule, "INLINE_GROUPS", groups)
     b = Builder()
     x = b.input((6, 10), dtype)
     fn = "or" if dtype == "bool" else "add"
@@ -203,6 +205,9 @@ def test_every_dtype_through_the_main_kinds_of_nests(dtype):
         b.map(fn, x, b.broadcast(total, (6, 10), (0,))), b.reduce(fn, x, (0,)), b.reduce(fn, x, (0, 1)), b.transpose(x, (1, 0)),
         b.concatenate([x, b.rev(x, (1,))], 1), b.dot(x, x, ((1,), (1,)), ((), ()), dtype) if dtype != "bool" else x,
         b.map("select", b.map("eq", x, b.rev(x, (0,))), x, b.full((6, 10), 1, dtype)),
+        b.reduce(fn, b.slice(x, (0, 0), (2, 3)), (0,)), b.reshape(b.slice(x, (1, 1), (2, 2)), ()),
+        b.dynamic_update_slice(x, b.slice(x, (0, 0), (2, 3)), (b.literal(1, "i32"), b.literal(2, "i32"))),
+        b.pad(x, b.literal(1, dtype), (1, -1), (0, 2), (0, 1)),
     ))  # fmt: skip
     data = np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 5, (6, 10))
     if dtype in ("c64", "c128"):

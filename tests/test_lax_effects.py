@@ -1,7 +1,5 @@
 """Callbacks, printing, collectives under vmap, and mutable references."""
 
-import contextlib
-
 import jax
 import jax.numpy
 import numpy as np
@@ -47,7 +45,7 @@ def test_callbacks_get_arrays_and_keep_trees():
         return {"s": a["u"] + b, "t": (np.float32(1), a["v"])}
 
     out = velax.jit(lambda a, b: velax.pure_callback(host, {"s": TYPE, "t": (SCALAR, TYPE)}, a, b=b))({"u": X, "v": -X}, 2.0)
-    assert seen == [velax.Array.__class__ and type(lax.neg(X)), type(lax.neg(X)), np.dtype(F), ()]
+    assert seen == [type(lax.neg(X)), type(lax.neg(X)), np.dtype(F), ()]
     np.testing.assert_array_equal(out["s"], X + 2)
     np.testing.assert_array_equal(out["t"][1], -X)
 
@@ -81,7 +79,7 @@ def test_results_are_checked():
             run(lambda x: F(1))
         with pytest.raises(JaxRuntimeError, match="Incorrect output dtype for return value #0: Expected: float32, Actual: int32"):
             run(lambda x: np.ones(3, np.int32))
-        with pytest.raises(JaxRuntimeError, match="Mismatched number of outputs from callback. Expected: 1, Actual: 2"):
+        with pytest.raises(JaxRuntimeError, match=r"Mismatched number of outputs from callback. Expected: 1, Actual: 2"):
             run(lambda x: (x, x))
         # what NumPy computes in double precision is meant
         np.testing.assert_array_equal(run(lambda x: np.asarray(x, np.float64)), X)
@@ -114,9 +112,9 @@ def test_callback_errors():
             lib.pure_callback(np.sin, lib.ShapeDtypeStruct((3,), np.float64), X)
     io = {velax: lax.io_callback, jax: jax.experimental.io_callback}
     for lib in LIBRARIES:
-        with pytest.raises(ValueError, match="Cannot `vmap` ordered IO callback."):
+        with pytest.raises(ValueError, match=r"Cannot `vmap` ordered IO callback."):
             lib.vmap(lambda x, lib=lib: io[lib](np.sin, x, x, ordered=True))(X)
-        with pytest.raises(ValueError, match="IO callbacks do not support JVP."):
+        with pytest.raises(ValueError, match=r"IO callbacks do not support JVP."):
             lib.jvp(lambda x, lib=lib: io[lib](np.sin, x, x), (X,), (X,))
 
 
@@ -226,9 +224,9 @@ def test_print_under_transformations(capsys):
 
 def test_print_checks_the_format():
     for lib in LIBRARIES:
-        with pytest.raises(ValueError, match="Unused positional arguments to `jax.debug.print`"):
+        with pytest.raises(ValueError, match=r"Unused positional arguments to `jax.debug.print`"):
             lib.debug.print("a {}", X, X)
-        with pytest.raises(ValueError, match="Unused keyword arguments to `jax.debug.print`"):
+        with pytest.raises(ValueError, match=r"Unused keyword arguments to `jax.debug.print`"):
             lib.debug.print("a {}", X, b=X)
         with pytest.raises(IndexError):
             lib.debug.print("a {} {}", X)
@@ -289,7 +287,9 @@ IN_BATCH = {
     "psum_scatter tiled": (lambda lib: lambda x: lib.lax.psum_scatter(x, "i", tiled=True), M),
     "pbroadcast": (lambda lib: lambda x: lib.lax.pbroadcast(x, "i", 1), M),
 }  # fmt: skip
-FLAT = ("psum tree", "psum constant", "psum loop", "axis_index", "psum bool", "pmean int", "pmax", "pmin", "psum branch")
+#: what JAX's own derivative or nested batching rules do not take (0.10.2)
+NOT_IN_JAX = ("pbroadcast", "psum jit", "all_to_all moved")
+FLAT = (*NOT_IN_JAX, "psum tree", "psum constant", "psum loop", "axis_index", "psum bool", "pmean int", "pmax", "pmin", "psum branch")
 
 
 @pytest.mark.parametrize("name", IN_BATCH)
@@ -298,6 +298,8 @@ def test_collectives(name):
     over = lambda lib: lib.vmap(f(lib), axis_name="i")
     assert_same(over(velax)(x), over(jax)(x))
     assert_same(velax.jit(over(velax))(x), over(jax)(x))
+    if name in NOT_IN_JAX:
+        return
     stacked = np.stack([x, x + 1, -x])
     assert_same(velax.vmap(over(velax))(stacked), jax.vmap(over(jax))(stacked))
     inside = lambda lib: lib.vmap(lib.vmap(f(lib)), axis_name="i")  # the named axis is the outer one
@@ -315,6 +317,13 @@ def test_derivatives_of_collectives(name):
     assert_same(gradient(velax), gradient(jax))
     pushed = lambda lib: lib.vmap(lambda x, t: lib.jvp(f(lib), (x,), (t,)), axis_name="i")(x, 2 * x)
     assert_same(pushed(velax), pushed(jax))
+
+
+@pytest.mark.parametrize("name", NOT_IN_JAX)
+def test_derivatives_of_collectives_in_both_modes(name):
+    f, x = IN_BATCH[name]
+    loss = lambda x: velax.numpy.sum(velax.vmap(lambda x: lax.sin(f(velax)(x)), axis_name="i")(x))
+    assert_same(velax.grad(loss)(x), velax.jacfwd(loss)(x), rtol=1e-5)
 
 
 def test_two_named_axes():
@@ -419,7 +428,8 @@ def test_references(program):
 def test_gradients_through_references(program):
     """Against forward mode, which is compared with JAX above."""
     loss = lambda x, y: sum(velax.numpy.sum(lax.sin(v)) for v in velax.tree_util.tree_leaves(program(velax, x, y)))
-    forward = velax.jacfwd(loss, argnums=(0, 1))(X, F(0.7))
+    along = lambda t, u: velax.jvp(loss, (X, F(0.7)), (t, u))[1]
+    forward = np.stack([along(t, F(0)) for t in np.eye(3, dtype=F)]), along(0 * X, F(1))
     for reverse in (velax.grad(loss, argnums=(0, 1)), velax.jit(velax.grad(loss, argnums=(0, 1))), velax.grad(velax.jit(loss), argnums=(0, 1))):
         assert_same(reverse(X, F(0.7)), forward, rtol=1e-4)
 
@@ -499,9 +509,9 @@ def test_reference_jaxprs_print_as_in_jax():
     assert ours == theirs
     check_jaxpr(velax.make_jaxpr(f(velax))(X, 1))
     m = np.zeros((2, 3), F)
-    get = lambda lib: lambda r, i: (r[i], r[1:], r[i, 1], r[:, i], r[..., 0], r[i, 1:3], r[::2, 1], r[i:i] if False else r[0])
+    get = lambda lib: lambda r, i: (r[i], r[1:], r[i, 1], r[:, i], r[..., 0], r[i, 1:3], r[::2, 1], r[0])
     ours, theirs = (str(lib.make_jaxpr(get(lib))(lib.new_ref(lib.numpy.asarray(m)), 1)) for lib in LIBRARIES)
-    assert ours.replace(":1:2", ":1").replace("::2", ":1") == theirs.replace("::2", ":1")
+    assert ours == theirs
 
 
 def test_reference_objects():
@@ -525,11 +535,11 @@ def test_reference_errors():
     r = velax.new_ref(velax.numpy.asarray(X))
     with pytest.raises(ValueError, match=r"Invalid shape for `swap`. Ref shape: \(3,\). Expected shape: \(\). Value shape: \(3,\)"):
         r[0] = X
-    with pytest.raises(ValueError, match="Invalid dtype for `swap`. Ref dtype: float32. Value dtype: int32"):
+    with pytest.raises(ValueError, match=r"Invalid dtype for `swap`. Ref dtype: float32. Value dtype: int32"):
         r[0] = 5
     with pytest.raises(ValueError, match="Out of bound indexer: idx=10, dim=3"):
         r[10]
-    with pytest.raises(ValueError, match="returned a mutable array reference of type Ref{float32"):
+    with pytest.raises(ValueError, match=r"returned a mutable array reference of type Ref{float32"):
         velax.jit(lambda x: velax.new_ref(x))(X)
     with pytest.raises(ValueError, match="only one reference to a mutable array may be passed as an argument"):
         velax.jit(lambda a, b: a[...])(r, r)
@@ -540,5 +550,5 @@ def test_reference_errors():
     with pytest.raises(ValueError, match="a value that is differentiated is written to a mutable array reference"):
         velax.grad(lambda x: (r.__setitem__(0, x), x)[1])(F(1))
     velax.grad(lambda x: (r.__setitem__(0, lax.stop_gradient(x)), x)[1])(F(1))
-    with contextlib.suppress(TypeError), pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="a reference is no array"):
         np.asarray(r)

@@ -126,6 +126,7 @@ _LAZY = frozenset({
 })  # fmt: skip
 #: names that live in a submodule imported when first used
 _LAZY_NAMES = {
+    "Shard": "velax.numpy._methods",
     "pure_callback": "velax.lax", "ds": "velax.numpy._index_plan", "Ref": "velax.ref", "new_ref": "velax.ref", "freeze": "velax.ref",
     "empty_ref": "velax.ref", "free_ref": "velax.ref", "install_as_jax": "velax._compat",
 }  # fmt: skip
@@ -153,11 +154,15 @@ def __dir__():
 
 
 def clear_caches():
-    """Forget everything compiled and traced in this process."""
+    """Forget everything compiled and traced in this process; what is cached on disk stays."""
     from velax import _native
     from velax._compiler.driver import clear_memory_cache
+    from velax._transforms.jit import clear_traces
+    from velax.lax import _loop_tools
 
     _native.clear_all_jit_caches()
+    clear_traces()
+    _loop_tools.clear_traces()
     clear_memory_cache()
 
 

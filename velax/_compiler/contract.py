@@ -16,7 +16,17 @@ from dataclasses import dataclass, replace
 
 from velax._compiler import schedule
 from velax._compiler.contract_rows import RowsTile, build_rows
-from velax._compiler.contract_tile import Epilogue, Extents, Problem, Sizes, Tile, TileBuilder, accumulator
+from velax._compiler.contract_tile import (
+    Epilogue,
+    Extents,
+    Problem,
+    Sizes,
+    Tile,
+    TileBuilder,
+    accumulator,
+    build_row_panels,
+    row_panels_size,
+)
 from velax._compiler.nest_dot import At, Dim, DotSpec
 from velax._compiler.target import Target
 from velax._ir import loops
@@ -28,10 +38,13 @@ __all__ = ["Contraction", "ContractionNest", "choose", "plan_contraction"]
 #: nanoseconds of work that one chunk of a contraction should have, and chunks that are enough for any machine
 CHUNK_NS = 8_000
 MAX_TASKS = 64
-#: a task that packs B should multiply at least this many rows with it
+#: a task that packs B multiplies at least this many rows with it, and this many if there are tasks enough
 PACKED_ROWS = 64
-#: bytes of packed B in one task
-PACK_BYTES = 512 << 10
+GOOD_ROWS = 512
+#: tasks that are enough for a few threads
+GOOD_TASKS = 16
+#: panels of packed B that a task walks for each group of rows
+PACKED_PANELS = 4
 #: depth of one block of K where K is longer than that
 K_BLOCK = 1024
 
@@ -107,6 +120,22 @@ class Contraction:
     target: Target
 
     @property
+    def panels(self) -> int:
+        """Elements (of dtype `accumulator`) of a buffer for A in panels, to be filled by `pack` and passed as A; 0 to pass A itself."""
+        main = self.main
+        return row_panels_size(main.spec, main.tile.rows) if isinstance(main, TilePlan) and main.tile.packed_rows else 0
+
+    @property
+    def panels_dtype(self) -> str:
+        return accumulator(self.spec.dtype)
+
+    def pack(self, a, panels) -> ContractionNest:
+        """The launch that copies A into `panels`."""
+        spec = self.main.spec
+        body, extents, tasks = build_row_panels(spec, self.main.tile.rows, a, panels)
+        return ContractionNest(body, extents, tasks, self.panels * 0.4)
+
+    @property
     def sums_dtype(self) -> str:
         """The dtype of partial results: complex results keep theirs."""
         return self.spec.dtype if self.spec.dtype in COMPLEX_PART else accumulator(self.spec.dtype)
@@ -178,7 +207,7 @@ def _work(spec: DotSpec, target: Target) -> float:
     products = (2 if spec.a_dtype in COMPLEX_PART else 1) * (2 if spec.b_dtype in COMPLEX_PART else 1)
     sizes = [(m * k, spec.a_dtype), (k * n, spec.b_dtype), (m * n, spec.dtype)]
     traffic = sum(size * schedule.element_bytes(dtype) for size, dtype in sizes)
-    return batch * max(m * n * k * products / (lanes * 5.0), traffic * 0.06) + 20 * batch
+    return batch * max(m * n * k * products / (lanes * 6.0), traffic * 0.06) + 20 * batch
 
 
 #: rows that the inner-product kernel is used for: from then on packing pays
@@ -230,12 +259,14 @@ def choose(m: int, n: int, lanes: int, registers: int, products: int = 1, parts:
 
     def cycles(rows: int, vectors: int) -> float:
         work = rows * vectors * products
-        return max(work / 2, (rows * max(1, products // parts_b) + vectors * parts_b) / 2, 4.0 * products / parts) + 0.5
+        loads = rows * products // parts_b + vectors * parts_b
+        return max(work / 2, loads / 2, 4.0 * products / parts) + 0.5 + 0.1 * loads + 0.05 * vectors * parts_b
 
     best = None
     for rows in range(min(m, 8), 0, -1):
         for vectors in range(1, 25):
-            if rows * vectors * parts + vectors * parts_b + products // parts_b > registers - 1:
+            # a vector of B that only one row uses is an operand in memory
+            if rows * vectors * parts + (vectors if rows > 1 else 1) * parts_b + products // parts_b > registers - registers // 16:
                 break
             if vectors > 1 and (vectors - 1) * lanes >= n:
                 break
@@ -247,11 +278,28 @@ def choose(m: int, n: int, lanes: int, registers: int, products: int = 1, parts:
                 tail = 1 << max(0, (8 // (rows * parts)).bit_length() - 1) if rows * parts < 8 else 1
                 while tail > 1 and (tail // 2) * lanes >= rest:
                     tail //= 2
-                cost += _ceil(rest, tail * lanes) * cycles(rows, tail)
+                cost += _ceil(rest, tail * lanes) * (cycles(rows, tail) + 1.5)
             cost *= _ceil(m, rows)
             if best is None or cost < best[0] * 0.995:
                 best = cost, (rows, vectors, lanes, tail)
     return best[1]
+
+
+def _packs_rows(spec: DotSpec, acc: str, target: Target) -> bool:
+    """Whether a copy of A in panels is worth its making, for many columns: elements to convert, or far apart both ways."""
+    if not spec.k or not spec.m:
+        return False
+    if COMPLEX_PART.get(spec.a_dtype, spec.a_dtype) != acc or len(spec.m) > 1:
+        return True
+    if spec.k[-1].a == 1:
+        return False
+    return spec.m[0].a != 1 or spec.size("m") * spec.size("k") * schedule.element_bytes(spec.a_dtype) > target.caches[1] // 4
+
+
+def _row_block(m: int, rows: int, count: int, least: int) -> int:
+    """Rows of a task, a multiple of ``rows``: about ``m / count``, but not fewer than ``least``."""
+    count = min(count, max(1, m // least))
+    return _ceil(_ceil(m, rows), count) * rows
 
 
 def _plan_tile(spec: DotSpec, target: Target) -> TilePlan:
@@ -266,13 +314,12 @@ def _plan_tile(spec: DotSpec, target: Target) -> TilePlan:
     contiguous = len(spec.n) <= 1 and all(d.b == 1 for d in spec.n)
     item = loops.WIDTH[acc] // 8 * parts_b
     converts = COMPLEX_PART.get(spec.b_dtype, spec.b_dtype) != acc or parts_b == 2
-    large = k * panel * item > target.caches[0] // 2
-    pack = not contiguous or (m >= PACKED_ROWS and large) or (converts and m >= 2 * rows)
-    want = max(1, min(MAX_TASKS, int(work / (3 * CHUNK_NS))))
-    want = _ceil(want, batch)
+    pack = not contiguous or (m >= PACKED_ROWS and k * panel * item > target.caches[0]) or (converts and m >= 2 * rows)
+    packed_rows = rows > 1 and panels > PACKED_PANELS and _packs_rows(spec, acc, target)
+    want = _ceil(max(1, min(MAX_TASKS, int(work / (3 * CHUNK_NS)))), batch)
 
     # K: whole, in blocks one after the other, or in blocks side by side
-    capacity = PACK_BYTES // item
+    capacity = min(target.caches[1] // 2, 1 << 20) // item
     deepest = min(K_BLOCK, capacity // panel)
     cut, inner = len(spec.k) - 1, 1
     while cut > 0 and inner * spec.k[cut].extent <= deepest:
@@ -297,21 +344,24 @@ def _plan_tile(spec: DotSpec, target: Target) -> TilePlan:
     depth = k_block * inner if block else k
 
     # tasks
-    most = max(1, capacity // max(1, depth * panel)) if pack else panels
+    row_block = m
     if block == "split":
-        each = min(panels, most)
-        row_block = m
+        each = min(panels, max(1, capacity // (depth * panel)) if pack else panels)
+    elif pack:
+        most = min(PACKED_PANELS, max(1, capacity // max(1, depth * panel)))
+        few = min(want, _ceil(GOOD_TASKS, batch))
+        enough = (x for x in range(most, 0, -1) if _ceil(panels, x) * max(1, m // GOOD_ROWS) >= few)
+        each = next(enough, max(1, min(most, panels // few)))
+        row_block = _row_block(m, rows, _ceil(few, _ceil(panels, each)), PACKED_ROWS)
     else:
-        count = min(panels, want) if pack or n >= m else 1
-        each = max(1, min(most, panels // count, 4 if pack else panels))
-        row_count = min(_ceil(want, _ceil(panels, each)), max(1, m // (PACKED_ROWS if pack else rows)))
-        row_block = _ceil(_ceil(m, rows), row_count) * rows
+        each = max(1, panels // want) if n >= m else panels
+        row_block = _row_block(m, rows, _ceil(want, _ceil(panels, each)), rows)
     column_blocks = _ceil(panels, each)
     row_blocks = _ceil(m, row_block)
     full = n >= panel
     tile = Tile(
         rows, vectors, lanes, tail, full, rows == m, row_blocks > 1, column_blocks > 1, capacity if pack else 0, False, block,
-        max(cut, 0),
+        max(cut, 0), packed_rows,
     )
     sizes = Sizes(row_block, row_blocks, each * panel, column_blocks, k_block, k_blocks)
     tasks = batch * row_blocks * column_blocks

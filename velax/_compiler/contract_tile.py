@@ -26,7 +26,7 @@ from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART
 from velax._ir.loops import Alloc, Buffer, Expr, For, If, Let, Stmt, Store, Var
 
-__all__ = ["ACCUMULATE", "Epilogue", "Extents", "Problem", "Sizes", "Tile", "TileBuilder", "accumulator", "decode"]
+__all__ = ["ACCUMULATE", "Epilogue", "Extents", "Problem", "Sizes", "Tile", "TileBuilder", "accumulator", "build_row_panels", "decode", "row_panels_size"]
 
 #: the dtype in which sums are kept, where it is not that of the result
 ACCUMULATE = {"f16": "f32", "bf16": "f32", "f8e4m3fn": "f32", "f8e5m2": "f32", "i8": "i32", "u8": "u32", "i4": "i32", "u4": "u32", "bool": "i32"}
@@ -84,6 +84,7 @@ class Tile:
         exact_rows: whether ``rows`` is all of M.
         row_blocks, column_blocks: whether rows or columns are cut between tasks.
         pack: elements of scratch memory for packed columns of B, 0 to read B where it lies.
+        packed_rows: whether A comes in panels made by `build_row_panels`.
         staged: results go through the stack, row by row, into the epilogue, whose code then exists once and not once a register.
         block: "" (K whole), "add" (blocks of K one after the other, sums in C), "split" (blocks of K are tasks with a C each).
         k_cut: the dimension of K that is cut in blocks; those before it are walked element by element.
@@ -101,6 +102,7 @@ class Tile:
     staged: bool
     block: str = ""
     k_cut: int = 0
+    packed_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,9 @@ class TileBuilder:
         self.n_dims = [(size(d.extent) if len(spec.n) > 1 else self.n, stride(d.b)) for d in spec.n]
         self.k_dims = [(size(d.extent), stride(d.a), stride(d.b)) for d in spec.k]
         self.batch_dims = [(size(d.extent), stride(d.a), stride(d.b)) for d in spec.batch]
+        if tile.packed_rows:
+            self.k = size(spec.size("k"))
+            self.row_groups = size(-(-spec.size("m") // tile.rows))
         self.offsets = self.extents.offset(spec.a_offset), self.extents.offset(spec.b_offset)
 
     # The task.
@@ -258,8 +263,9 @@ class TileBuilder:
         """Loops over the block of K; ``make(a, b, flat)`` gets offsets in A and B and the position in the block."""
         variables = [Var("k") for _ in self.k_dims]
         a, b, flat = lb.c(0), lb.c(0), lb.c(0)
-        for var, (_, sa, sb), (start, stop) in zip(variables, self.k_dims, self.ranges):
-            a, b = lb.add(a, lb.mul(var, sa)), lb.add(b, lb.mul(var, sb))
+        for var, (extent, sa, sb), (start, stop) in zip(variables, self.k_dims, self.ranges):
+            a = lb.add(lb.mul(a, extent), var) if self.tile.packed_rows else lb.add(a, lb.mul(var, sa))
+            b = lb.add(b, lb.mul(var, sb))
             flat = lb.add(lb.mul(flat, lb.sub(stop, start)), lb.sub(var, start))
         body = make(a, b, flat)
         for var, (start, stop) in reversed(list(zip(variables, self.ranges))):
@@ -368,9 +374,7 @@ class TileBuilder:
                 vector_values.append([self._named("b", x, body) for x in values])
             i = Var("i")
             rows: list[Stmt] = []
-            digits = decode(self._rows(row, i), [extent for extent, _ in self.m_dims], rows, "m")
-            offset = lb.add_n(self.a_at, *(lb.mul(digit, stride) for digit, (_, stride) in zip(digits, self.m_dims)))
-            scalars = [self._named("a", x, rows) for x in self._read(self.problem.a, lb.add(offset, a), self.parts_a)]
+            scalars = [self._named("a", x, rows) for x in self._scalars(row, i, a, rows)]
             for v, y in enumerate(vector_values):
                 first = lb.mul(lb.add(lb.mul(i, vectors), v), parts)
                 rows += self._multiply(acc, first, scalars, y)
@@ -379,6 +383,17 @@ class TileBuilder:
 
         into += self._over_k(step)
         return into + self._finish(acc, row, column, vectors, lanes)
+
+    def _scalars(self, row: Expr, i: Expr, a: Expr, into: list[Stmt]) -> list[Expr]:
+        """The element of A in row ``row + i`` at offset ``a`` (its number along K where A is packed)."""
+        if self.tile.packed_rows:
+            width = _padded(self.tile.rows)
+            group = lb.add(lb.mul(self.batch, self.row_groups), lb.div(row, self.tile.rows))
+            at = lb.mul(lb.add(lb.mul(group, self.k), a), width * self.parts_a)
+            return [lb.load(self.problem.a, lb.add_n(at, part * width, i)) for part in range(self.parts_a)]
+        digits = decode(self._rows(row, i), [extent for extent, _ in self.m_dims], into, "m")
+        offset = lb.add_n(self.a_at, *(lb.mul(digit, stride) for digit, (_, stride) in zip(digits, self.m_dims)))
+        return self._read(self.problem.a, lb.add(offset, a), self.parts_a)
 
     def _named(self, name: str, value: Expr, into: list[Stmt]) -> Expr:
         var = Var(name, value.dtype)
@@ -478,3 +493,100 @@ class TileBuilder:
             body.insert(0, Let(v, lb.c(0)))
         return [Alloc(staged), put, For(i, lb.c(0), rows, (inner,) if inner else tuple(body))]
 
+
+
+def _padded(rows: int) -> int:
+    """Elements of one row of a panel of A: a power of two, so that vectors fill it."""
+    return 1 << (rows - 1).bit_length()
+
+
+def row_panels_size(spec: DotSpec, rows: int) -> int:
+    """Elements of A in panels (see `build_row_panels`)."""
+    parts = 2 if spec.a_dtype in COMPLEX_PART else 1
+    return spec.size("batch") * -(-spec.size("m") // rows) * spec.size("k") * _padded(rows) * parts
+
+
+def build_row_panels(spec: DotSpec, rows: int, a: Buffer, panels: Buffer) -> tuple[list[Stmt], list[int], int]:
+    """Copy A into panels ``[batch][group of rows][k][part][row]`` of the accumulator's dtype; the last row fills up the last group.
+
+    Returns:
+        Statements over tasks ``[LO, HI)``, their extents, and how many tasks there are (each a block of groups of one batch entry).
+    """
+    return _RowPanels(spec, rows, a, panels).build()
+
+
+class _RowPanels:
+    #: rows that one task copies: a few cache lines side by side where rows are contiguous
+    BLOCK = 64
+
+    def __init__(self, spec: DotSpec, rows: int, a: Buffer, panels: Buffer):
+        self.spec, self.rows, self.width, self.a, self.panels = spec, rows, _padded(rows), a, panels
+        self.parts = 2 if spec.a_dtype in COMPLEX_PART else 1
+
+    def build(self) -> tuple[list[Stmt], list[int], int]:
+        spec, rows = self.spec, self.rows
+        extents = Extents()
+        m, k = extents.size(spec.size("m")), extents.size(spec.size("k"))
+        m_dims = [(extents.size(d.extent), extents.stride(d.a)) for d in spec.m]
+        k_dims = [(extents.size(d.extent), extents.stride(d.a)) for d in spec.k]
+        batch_dims = [(extents.size(d.extent), extents.stride(d.a)) for d in spec.batch]
+        groups = -(-spec.size("m") // rows)
+        per_task = max(1, self.BLOCK // rows)
+        blocks = -(-groups // per_task)
+        group_extent, whole = extents.size(groups), extents.size(spec.size("m") // rows)
+        task = Var("task")
+        body: list[Stmt] = []
+        digits = decode(task, [*(extent for extent, _ in batch_dims), extents.size(blocks)], body, "part")
+        block = digits.pop()
+        at, number = extents.offset(spec.a_offset), lb.c(0)
+        for index, (extent, stride) in zip(digits, batch_dims):
+            at, number = lb.add(at, lb.mul(index, stride)), lb.add(lb.mul(number, extent), index)
+        first = lb.mul(block, per_task)
+        stop = lb.min_(lb.add(first, per_task), group_extent)
+        contiguous = len(m_dims) == 1 and spec.m[0].a == 1
+
+        def over_k(make) -> list[Stmt]:
+            variables = [Var("k") for _ in k_dims]
+            offset, flat = lb.c(0), lb.c(0)
+            for var, (extent, stride) in zip(variables, k_dims):
+                offset, flat = lb.add(offset, lb.mul(var, stride)), lb.add(lb.mul(flat, extent), var)
+            inner = make(offset, flat)
+            for var, (extent, _) in reversed(list(zip(variables, k_dims))):
+                inner = [For(var, lb.c(0), extent, tuple(inner))]
+            return inner
+
+        def copy(group: Expr, lane: Expr, source: Expr, flat: Expr) -> list[Stmt]:
+            row = lb.mul(lb.add(lb.mul(lb.add(lb.mul(number, group_extent), group), k), flat), self.width * self.parts)
+            result = []
+            for part in range(self.parts):
+                index = lb.add(lb.mul(source, 2), part) if self.parts == 2 else source
+                value = lb.cast(self.panels.dtype, lb.load(self.a, index))
+                result.append(Store(self.panels, lb.add_n(row, part * self.width, lane), value))
+            return result
+
+        def lanes(make) -> Stmt:
+            lane = Var("lane")
+            return For(lane, lb.c(0), lb.c(rows), tuple(make(lane)), "vector", self.width)
+
+        def anywhere(group: Expr) -> Stmt:
+            def make(lane):
+                into: list[Stmt] = []
+                row = lb.min_(lb.add(lb.mul(group, rows), lane), lb.sub(m, 1))
+                parts = decode(row, [extent for extent, _ in m_dims], into, "m")
+                offset = lb.add_n(at, *(lb.mul(digit, stride) for digit, (_, stride) in zip(parts, m_dims)))
+                return [*into, *over_k(lambda k_offset, flat: copy(group, lane, lb.add(offset, k_offset), flat))]
+
+            return lanes(make)
+
+        group = Var("group")
+        if contiguous:
+            aligned = lambda k_offset, flat: lanes(
+                lambda lane: copy(group, lane, lb.add_n(at, k_offset, lb.mul(group, rows), lane), flat)
+            )
+            full_stop = lb.min_(stop, whole)
+            body += over_k(lambda *k: [For(group, first, full_stop, (aligned(*k),))])
+            rest = Var("group")
+            body.append(For(rest, lb.max_(first, whole), stop, (anywhere(rest),)))
+        else:
+            body.append(For(group, first, stop, (anywhere(group),)))
+        return [For(task, loops.LO, loops.HI, tuple(body))], extents.values, spec.size("batch") * blocks

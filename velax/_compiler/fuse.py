@@ -38,6 +38,7 @@ _IN_MEMORY = {
 }  # fmt: skip
 _MAX_ROOTS = 24  #: roots in one group
 _MAX_NODES = 700  #: inlined nodes in one group
+_MAX_DEPTH = 400  #: operations in a chain within one kernel
 
 
 class Plan:
@@ -59,10 +60,11 @@ class Group:
     Attributes:
         size: elements of the domain. ``pattern``: its rows, None if nothing is reduced.
         full, rows: which of ``roots`` are of the domain's size, which have one element a row.
+        cost: arithmetic of one point of the domain.
         reads: values in memory that the group needs (of earlier groups or inputs) -> relations to the domain.
     """
 
-    __slots__ = ("full", "kind", "n_nodes", "pattern", "reads", "roots", "row_size", "rows", "size")
+    __slots__ = ("cost", "full", "kind", "n_nodes", "pattern", "reads", "roots", "row_size", "rows", "size")
 
     def __init__(self, kind: str, size: int = 0, pattern=None):
         self.kind, self.size, self.pattern = kind, size, pattern
@@ -72,6 +74,7 @@ class Group:
         self.rows: set[Node] = set()
         self.reads: dict[Node, set] = {}
         self.n_nodes = 0
+        self.cost = 0.0
 
 
 def storage(node: Node) -> Node:
@@ -123,6 +126,10 @@ _COSTS = {
 }  # fmt: skip
 
 
+#: how much of an operand's arithmetic and reads counts beside a costlier operand's
+_SHARED = (8.0, 2.0)
+
+
 def operation_cost(node: Node) -> float:
     """Rough arithmetic cost of one element, in simple vector operations."""
     op = node.op
@@ -155,8 +162,13 @@ def decide_roots(graph: Graph, order, users) -> tuple[set[Node], dict[Node, floa
 
     cost: dict[Node, float] = {}
     reads: dict[Node, float] = {}
+    depth: dict[Node, int] = {}
     for node in order:
         cost[node], reads[node] = _inlined_cost(node, cost, reads, roots, users)
+        depth[node] = 1 + max((depth[x] for x in node.inputs), default=0) if node.op in INLINE and node not in roots else 0
+        if depth[node] > _MAX_DEPTH:
+            roots.add(storage(node))
+            depth[node] = 0
 
     contexts: dict[Node, dict] = {}
     for node in reversed(order):
@@ -227,24 +239,32 @@ def _repeats_leading(node: Node) -> bool:
 
 
 def _inlined_cost(node: Node, cost, reads, roots, users) -> tuple[float, float]:
-    """(arithmetic, memory reads) of one element of ``node`` if it is inlined, seen from its operands' estimates."""
+    """(arithmetic, memory reads) of one element of ``node`` if it is inlined, estimated from its operands.
+
+    Operands may share what they are computed from (in chains of random bits they share nearly all), so a plain sum would double at every step:
+    the costliest operand counts in full, the others up to `_SHARED`.
+    """
     op = node.op
     if op == "literal":
         return 0.0, 0.0
     if op not in INLINE:
         return 0.0, 1.0
-    arithmetic, memory = operation_cost(node), 0.0
+    costs, memory = [], []
     for x in dict.fromkeys(node.inputs):
-        if x in roots or (len(users[x]) > 1 and cost[x] > 4):
-            a, m = 0.0, 1.0
-        else:
-            a, m = cost[x], reads[x]
+        a, m = (0.0, 1.0) if x in roots or (len(users[x]) > 1 and cost[x] > 4) else (cost[x], reads[x])
         if op == "broadcast":
             share = x.size / max(node.size, 1)
             a, m = a * share, m * share
-        arithmetic += a
-        memory += m
-    return min(arithmetic, 1e6), min(memory, 1e6)
+        costs.append(a)
+        memory.append(m)
+    return operation_cost(node) + _join_costs(costs, _SHARED[0]), _join_costs(memory, _SHARED[1])
+
+
+def _join_costs(values: list[float], limit: float) -> float:
+    if not values:
+        return 0.0
+    most = max(values)
+    return most - min(most, limit) + sum(min(v, limit) for v in values)
 
 
 # -- groups ---------------------------------------------------------------------------------------------------------------
@@ -284,14 +304,15 @@ def rows_of(pattern) -> int:
     return n
 
 
-def relations(root: Node, roots: set[Node]) -> tuple[dict[Node, set], int]:
-    """What ``root`` reads from memory -> how the read's position relates to its own, and the number of inlined nodes.
+def relations(root: Node, roots: set[Node]) -> tuple[dict[Node, set], int, float]:
+    """What ``root`` reads from memory -> how the read's position relates to its own, the number of inlined nodes, and their cost.
 
     ``FULL``: the same linear position. A pattern: the position along the pattern's kept extents. ``OTHER``: anything else.
     """
     reads: dict[Node, set] = {}
     seen: set = set()
     stack: list = []
+    cost = operation_cost(root)
     if root.op in _REDUCTIONS:
         stack.append((root.inputs[0], FULL))
     else:
@@ -311,8 +332,9 @@ def relations(root: Node, roots: set[Node]) -> tuple[dict[Node, set], int]:
             else:
                 found.add(state)
             continue
+        cost += operation_cost(node)
         _visit(node, state, stack)
-    return reads, len(seen)
+    return reads, len(seen), cost
 
 
 def _visit(node: Node, state, stack) -> None:
@@ -358,11 +380,11 @@ def form_groups(plan: Plan) -> None:
             len(node.inputs) > schedule.MAX_INLINE_PIECES or node.size >= schedule.PIECEWISE_ELEMENTS
         ):
             group = Group("concatenate", node.size)
-            reads, group.n_nodes = relations(node, roots)
+            reads, group.n_nodes, _ = relations(node, roots)
             position = len(groups)
             groups.append(group)
         else:
-            reads, n_nodes = relations(node, roots)
+            reads, n_nodes, cost = relations(node, roots)
             position = _find_group(node, reads, n_nodes, groups, home, by_reader)
             if position is None:
                 position = len(groups)
@@ -382,6 +404,7 @@ def form_groups(plan: Plan) -> None:
             else:
                 group.rows.add(node)
             group.n_nodes += n_nodes
+            group.cost += cost
         group.roots.append(node)
         home[node] = position
         for leaf, states in reads.items():
@@ -406,7 +429,7 @@ def _opaque_reads(node: Node, roots) -> tuple[dict[Node, set], int]:
         if x in roots or base in roots or base.op not in INLINE:
             reads.setdefault(base, set()).add(OTHER)
             continue
-        more, count = relations(x, roots)
+        more, count, _ = relations(x, roots)
         n += count
         for leaf in more:
             reads.setdefault(leaf, set()).add(OTHER)

@@ -181,14 +181,11 @@ class _Builder:
         self.dims = make_dims(group.size, group.pattern, cuts)
         self.cuts = cuts
         self.strides: dict = {}  # variable atoms -> (stride, extent) in the domain
-        self.full_cost = max([plan.cost.get(n, 0) for n in group.roots] + [0])
+        self.full_cost = group.cost
         dtypes = [n.dtype for n in group.roots] + [n.dtype for n in group.reads]
         self.nbytes = sum(schedule.element_bytes(n.dtype) for n in group.full) + sum(
             schedule.element_bytes(n.dtype) for n, states in group.reads.items() if FULL in states or n.size >= group.size
         )
-        for root in group.roots:
-            if root.op in ("reduce", "partial_reduce") and (root.inputs[0] not in plan.roots or root.inputs[0] in members):
-                self.full_cost = max(self.full_cost, plan.cost.get(root.inputs[0], 0))
         self.scalar = any(
             n.op in ("reduce", "partial_reduce") and n.dtype in COMPLEX_PART and n.attrs["fn"] == "mul" for n in group.roots
         )
@@ -343,7 +340,7 @@ class _Builder:
             return body
 
         tiled = next((d for d in outer if d.stride == self.tile), None)
-        if tiled is not None:
+        if tiled is not None and not tail:
             return self._build_tiled(lanes, tiled, [d for d in outer if d is not tiled], lo, hi)
         rows = math.prod(d.extent for d in outer)
         size = schedule.inner_block(rows, lanes.extent) if self.alone else lanes.extent

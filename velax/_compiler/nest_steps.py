@@ -204,8 +204,13 @@ def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
             return places[node].buffer, None
         return None, epilogue(group, spec, lambda x: None if x in members else params.place(x), places)
 
+    lhs = block.values[a]
+    if plan.panels:
+        params, panels = Params(block.values), new_value(plan.panels, plan.panels_dtype)
+        block.launch(params, plan.pack(params.buffer(lhs), params.written(panels).buffer))
+        lhs = panels
     params = Params(block.values)
-    operands = [params.buffer(block.values[x]) for x in (a, b)]
+    operands = [params.buffer(value) for value in (lhs, block.values[b])]
     partial = params.written(sums).buffer if sums else None
     result = (None, None) if plan.copies else finish(params)
     block.launch(params, plan.launch(*operands, partial, *result))

@@ -24,7 +24,7 @@ def view_of(x: Node) -> tuple[Node, int, tuple[tuple[tuple[int, int], ...], ...]
     """
     chain = []
     base = x
-    while base.op in _VIEWS:
+    while base.op in _VIEWS and base.inputs[0].op != "literal":  # a literal lies in no memory
         chain.append(base)
         base = base.inputs[0]
     while chain:

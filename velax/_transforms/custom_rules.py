@@ -103,6 +103,7 @@ def _custom_jvp_bind_params(params):
 
 custom_jvp_call_p.get_bind_params = _custom_jvp_bind_params
 custom_jvp_call_p.rules.update(stage_call=_stage_custom_jvp, lower=_inline_lower, jvp=_custom_jvp_of_eqn, physical=True)
+custom_jvp_call_p.defined_lower = _inline_lower
 custom_jvp_call_p.def_effectful_abstract_eval(lambda *avals, call_jaxpr, **_: (call_jaxpr.out_avals, call_jaxpr.effects))
 
 
@@ -413,6 +414,7 @@ custom_vjp_call_p.rules.update(
     stage_call=_stage_custom_vjp, lower=_inline_lower, run_forward=_run_forward, linear_primitive=custom_lin_p, batch_call=_batch_custom_vjp_call,
     physical=True,
 )  # fmt: skip
+custom_vjp_call_p.defined_lower = _inline_lower
 
 
 # -- custom_vjp: the decorator --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,9 +30,10 @@ from velax._transforms.discharge import returned_ref_message
 from velax._transforms.staging import trace_to_jaxpr
 from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_leaves, tree_unflatten
 
-__all__ = ["TracedCall", "infer_params", "jit", "set_compiler", "trace_call"]
+__all__ = ["TracedCall", "clear_traces", "infer_params", "jit", "set_compiler", "trace_call"]
 
 _compiler: Callable[..., Any] | None = None
+_with_traces: weakref.WeakSet[Any] = weakref.WeakSet()  # functions that keep traces
 _VALUES = (ArrayImpl, Tracer, bool, int, float, complex, np.ndarray, np.generic)  # leaves that are what they stand for
 
 
@@ -263,7 +265,10 @@ def infer_params(self, args, kwargs, *, abstract: bool = False) -> TracedCall:
         _raise_bad_argument(self, split_args, split_kwargs)
         raise
     key = (in_tree, in_avals, statics, _native.config_key(), axis_names())
-    cache = self.__dict__.setdefault("_traces", {})
+    cache = self.__dict__.get("_traces")
+    if cache is None:
+        cache = self.__dict__.setdefault("_traces", {})
+        _with_traces.add(self)
     found = cache.get(key)
     if found is None:
         out_tree: list = []
@@ -328,6 +333,25 @@ def _raise_bad_argument(self, args, kwargs):
                     f"the function at path {root}{keystr(path)}. This typically means that a jit-wrapped function was called with a non-array argument, and "
                     "this argument was not marked as static using the static_argnums or static_argnames parameters of jit."
                 ) from None
+
+
+_drop_compiled = _native.JitFunction.clear_cache
+
+
+def _clear_cache(self) -> None:
+    """Drop what was traced and compiled for this function."""
+    _drop_compiled(self)
+    self.__dict__.pop("_traces", None)
+
+
+_native.JitFunction.clear_cache = _clear_cache
+
+
+def clear_traces() -> None:
+    """Drop the traces of all jitted functions."""
+    for f in tuple(_with_traces):
+        f.__dict__.pop("_traces", None)
+    _with_traces.clear()
 
 
 def _miss(self, args, kwargs):

@@ -430,7 +430,7 @@ class _Printer(NamedTuple):
 
     def __call__(self, *values):
         given = iter(values)
-        leaves = [x.value if isinstance(x, _Static) else _printable(next(given)) for x in self.static_args]
+        leaves = [x.value if isinstance(x, _Static) else next(given) for x in self.static_args]
         args, kwargs = tree_unflatten(self.in_tree, leaves)
         with np.printoptions(**dict(self.np_printoptions)):
             line = self.fmt.format(*args, **kwargs)
@@ -438,10 +438,6 @@ class _Printer(NamedTuple):
             sys.stdout.write(line + "\n")
         else:
             self.logger.info(line)
-
-
-def _printable(x):
-    return x if dtypes.is_extended(get_aval(x).dtype) else np.asarray(x)
 
 
 def _printer(fmt, in_tree, static_args, np_printoptions, logging_record, **_) -> _Printer:

@@ -31,11 +31,16 @@ from velax.tree_util import (
 )
 
 __all__ = [
-    "argument_tree", "check_carry", "check_no_refs", "describe", "fill_outputs", "flatten_values", "give_result", "group", "is_ref", "message_lines",
+    "argument_tree", "check_carry", "check_no_refs", "clear_traces", "describe", "fill_outputs", "flatten_values", "give_result", "group", "is_ref", "message_lines",
     "path_of", "permuted", "promote_carry", "shift_input_effects", "structure_errors", "trace_body", "type_errors", "values_of",
 ]  # fmt: skip
 
 _traced: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def clear_traces() -> None:
+    """Forget the traced bodies."""
+    _traced.clear()
 
 
 def group(items: Sequence, *sizes: int) -> list:

@@ -19,9 +19,11 @@ from velax._lang.printer import register_eqn_printer
 from velax._lang.trace import Tracer, get_aval
 from velax._transforms.batching import batch_flat, matchaxis
 from velax._transforms.discharge import MakesRef, makes_ref
+from velax._transforms.jit import jit
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import Zero, instantiate_zeros, ops, zeros_like_aval
-from velax.lax._structural import convert_type
+from velax.lax._slicing import dynamic_update_slice
+from velax.lax._structural import convert_type, squeeze
 
 __all__ = ["AccumEffect", "ReadEffect", "Ref", "WriteEffect", "addupdate_p", "freeze_p", "get_p", "new_ref_p", "swap_p"]
 
@@ -121,6 +123,37 @@ def _is_full(plan) -> bool:
     return all(item == "full" for item in plan)
 
 
+def _window(shape, plan, operands):
+    """``(starts, sizes, wraps, dropped axes, new axes)`` of an index made of scalars and slices without steps, else None.
+
+    Such a part is read and written as a window, whose start is clamped: there are no elements to drop.
+    """
+    given = iter(operands)
+    starts, sizes, wraps, dropped, new = [], [], [], [], []
+    for item in plan:
+        if item == "flag" or (isinstance(item, tuple) and item[2] != 1):
+            return None
+        if item == "gap":
+            continue
+        if item == "new":
+            new.append(len(starts) + len(new) - len(dropped))
+            continue
+        start, size = (np.int32(0), shape[len(starts)]) if item == "full" else (next(given), 1)
+        if np.shape(start) if isinstance(start, (int, np.generic)) else get_aval(start).shape:
+            return None
+        if isinstance(item, tuple):
+            size = item[1]
+        elif item != "full":
+            dropped.append(len(starts))
+        starts.append(start)
+        sizes.append(size)
+        wraps.append(item == "wrap" or (isinstance(item, tuple) and item[0] == "window"))
+    kinds = {get_aval(s).dtype for s in starts if not isinstance(s, int)}
+    if len(kinds) > 1:
+        starts = [s if isinstance(s, int) else convert_type(s, np.dtype(np.int32), False) for s in starts]
+    return starts, sizes, wraps, dropped, new
+
+
 def _select(x, operands, plan):
     """``x[index]`` of a value."""
     if _is_full(plan):
@@ -131,12 +164,22 @@ def _select(x, operands, plan):
 
 
 def _store(x, operands, plan, value, op="set"):
-    """``x.at[index].set(value)`` of a value, or another update."""
+    """``x.at[index].set(value)`` of a value, or ``add``."""
     if _is_full(plan):
         return value if op == "set" else ops.add(x, value)
-    from velax.numpy._at import _scattered
+    window = _window(get_aval(x).shape, plan, operands)
+    if window is None:
+        from velax.numpy._at import _scattered
 
-    return _scattered(x, tuple(operands), value, (op, plan, False, False, None))
+        return _scattered(x, tuple(operands), value, (op, plan, False, False, None))
+    starts, sizes, wraps, dropped, new = window
+    if op == "add":
+        value = ops.add(_select(x, operands, plan), value)
+    if new:
+        value = squeeze(value, new)
+    if dropped:
+        value = ops.reshape(value, tuple(sizes))
+    return dynamic_update_slice(x, value, starts, allow_negative_indices=wraps)
 
 
 def _selected_aval(ref: AbstractRef, operand_avals, plan) -> ShapedArray:
@@ -380,9 +423,10 @@ def _write_now(ref, value, operands, plan, op="set"):
     if _is_full(plan):
         ref._value = _as_array(value) if op == "set" else _as_array(ops.add(ref._value, value))
         return
-    from velax.numpy._at import _scatter_call
+    ref._value = _store_call(ref._value, tuple(operands), value, plan, op)
 
-    ref._value = _scatter_call(ref._value, tuple(operands), value, (op, plan, False, False, None))
+
+_store_call = jit(lambda x, operands, value, plan, op: _store(x, operands, plan, value, op), static_argnums=(3, 4))
 
 
 swap_p = define(

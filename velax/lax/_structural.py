@@ -600,7 +600,7 @@ def full(shape, fill_value, dtype=None, *, sharding=None):
     weak = dtype is None and aval.weak_type
     dtype = aval.dtype if dtype is None else dtypes.check_user_dtype_supported(dtype, "full")
     if dtypes.is_extended(dtype):
-        return broadcast(fill_value, shape)
+        return dtype.full(shape, fill_value)
     value = convert_type(fill_value, dtype, weak) if isinstance(fill_value, Tracer) or aval.dtype != dtype or hasattr(fill_value, "aval") else fill_value
     if not shape:
         return convert_type(value, dtype, weak)

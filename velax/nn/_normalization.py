@@ -195,19 +195,26 @@ def one_hot(x, num_classes: int, *, dtype=None, axis=-1):
     """
     num_classes = concrete_or_error(int, num_classes, "The error arose in jax.nn.one_hot argument `num_classes`.")
     dtype = dtypes.default_float_dtype() if dtype is None else dtypes.check_user_dtype_supported(dtype, "one_hot")
-    return _one_hot(x if hasattr(x, "dtype") else jnp.asarray(x), num_classes, dtype, axis)
+    if not isinstance(axis, (int, np.integer)):
+        return _one_hot_named(jnp.asarray(x), num_classes, dtype, axis)
+    return _one_hot(x if hasattr(x, "dtype") else jnp.asarray(x), num_classes, dtype, int(axis))
+
+
+def _one_hot_named(x, num_classes, dtype, axis):
+    size = lax.axis_size(axis)
+    if num_classes != size:
+        raise ValueError(f"Expected num_classes to match the size of axis {axis}, but {num_classes} != {size}")
+    return jnp.astype(x == lax.axis_index(axis), dtype)
 
 
 @compiled(static=("num_classes", "dtype", "axis"))
 def _one_hot(x, num_classes, dtype, axis):
     x = jnp.asarray(x)
     aval = get_aval(x)
-    if not isinstance(axis, (int, np.integer)):
-        size = lax.axis_size(axis)
-        if num_classes != size:
-            raise ValueError(f"Expected num_classes to match the size of axis {axis}, but {num_classes} != {size}")
-        return jnp.astype(x == lax.axis_index(axis), dtype)
-    axis = canonical_axis(axis, aval.ndim + 1, "one_hot")
+    rank = aval.ndim + 1
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis {axis} is out of bounds for array of dimension {rank}")
+    axis %= rank
     shape = [1] * aval.ndim
     shape.insert(axis, num_classes)
     classes = lax.broadcasted_iota(aval.dtype, shape, axis)

@@ -191,7 +191,7 @@ def variance_scaling(
             return random.normal(key, shape, dtype) * root(variance)
         if distribution == "uniform":
             if is_complex:
-                return _complex_uniform(key, shape, dtype) * root(variance)
+                return _complex_uniform(key, shape, dtype) * root(_number(2, real_dtype) * variance)
             return random.uniform(key, shape, dtype, -1) * root(_number(3, real_dtype) * variance)
         raise ValueError(f"invalid distribution for variance scaling initializer: {distribution}")
 

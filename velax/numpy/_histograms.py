@@ -68,7 +68,7 @@ def bincount(x, weights=None, minlength: int = 0, *, length: int | None = None, 
         values = concrete_or_error(
             np.asarray, x, "The error occurred because of argument 'x' of jnp.bincount. To avoid this error, pass a static `length` argument."
         )
-        length = max(minlength, int(values.max(initial=-1)) + 1) if values.size else minlength
+        length = max(minlength, int(values.max()) + 1) if values.size else minlength
     else:
         length = concrete_or_error(operator.index, length, "The error occurred because of argument 'length' of jnp.bincount.")
     if weights is not None:

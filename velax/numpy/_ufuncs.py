@@ -145,7 +145,7 @@ def add(x, y, /):
     Example:
       >>> import velax.numpy as jnp
       >>> jnp.add(jnp.arange(3), 1.5)
-      Array([1.5, 2.5, 3.5], dtype=float32)
+      Array([1.5, 2.5, 3.5], dtype=float32, weak_type=True)
     """
     x, y = promote_args("add", x, y)
     return lax.add(x, y) if get_aval(x).dtype != np.bool_ else lax.bitwise_or(x, y)
@@ -261,7 +261,10 @@ def power(x, y, /):
         if dtype != np.bool_ and not (dtypes.is_integer(dtype) and y < 0):
             return _integer_power(x, exponent=operator.index(y))
         if dtypes.is_integer(dtype) and y < 0:
-            raise ValueError(f"Integers cannot be raised to negative powers: got power({get_aval(x).str_short()}, {y}). Convert the base to float first.")
+            raise TypeError(
+                f"Integers cannot be raised to negative powers, got integer_pow({get_aval(x).str_short()}, {y}). "
+                "Convert the base to float first."
+            )
     return _power(x, y)
 
 

@@ -5,6 +5,8 @@ numbers, on every machine. Use each key once.
 """
 
 from velax.random._discrete import *
+from velax.random._gamma import *
 from velax.random._keys import *
-from velax.random._keys_array import PRNGKeyArray as PRNGKeyArray
+from velax.random._matrices import *
+from velax.random._poisson import *
 from velax.random._samplers import *

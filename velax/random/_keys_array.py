@@ -71,6 +71,7 @@ class PRNGKeyArray(Array):
     def nbytes(self) -> int:
         return self._base_array.nbytes
 
+    weak_type = property(lambda self: False)
     sharding = property(lambda self: self._base_array.sharding)
     device = property(lambda self: self._base_array.device)
     committed = property(lambda self: self._base_array.committed)

@@ -120,11 +120,12 @@ def erfinv(x):
 
 
 def _real_float(name: str, x):
-    """An argument of the normal distribution's functions, in a float dtype."""
-    (x,) = promote_args_inexact(name, x)
+    """An argument of the normal distribution's functions: these are for two dtypes, and do not promote."""
+    check_arraylike(name, x)
+    x = jnp.asarray(x)
     dtype = get_aval(x).dtype
     if dtype not in (np.float32, np.float64):
-        raise TypeError(f"x.dtype={dtype} is not supported, see docstring for supported types.")
+        raise TypeError(f"x.dtype={dtype} is not supported, see docstring for supported types. It is computed in float32 and float64; convert with astype.")
     return x, dtype
 
 
@@ -133,7 +134,7 @@ def ndtr(x):
     """The cumulative distribution function of the normal distribution.
 
     Raises:
-      TypeError: unless ``x`` is of dtype float32 or float64 or becomes so by promotion.
+      TypeError: unless ``x`` is of dtype float32 or float64.
     """
     x, dtype = _real_float("ndtr", x)
     return _ndtr(x, dtype)

@@ -50,8 +50,9 @@ def _put(x):
 
 
 def device_get(x):
-    """The arrays of a pytree as NumPy arrays."""
-    return tree_map(lambda leaf: np.asarray(leaf) if isinstance(leaf, Array) else leaf, x)
+    """The arrays of a pytree as NumPy arrays; typed keys, which NumPy has no dtype for, stay."""
+    numeric = lambda leaf: isinstance(leaf, Array) and not dtypes.is_extended(leaf.dtype)
+    return tree_map(lambda leaf: np.asarray(leaf) if numeric(leaf) else leaf, x)
 
 
 def block_until_ready(x):
