@@ -7,7 +7,6 @@ import textwrap
 
 import ml_dtypes
 import numpy as np
-
 import velax._native as native
 
 DTYPES = [

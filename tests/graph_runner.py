@@ -18,14 +18,15 @@ NUMPY = {
 
 
 class Compiled:
-    """A graph compiled for this machine: call it with NumPy arrays."""
+    """A graph compiled for this machine (or a ``target`` that it can run): call it with NumPy arrays."""
 
-    def __init__(self, graph: Graph, donated=(), callbacks=()):
+    def __init__(self, graph: Graph, donated=(), callbacks=(), target=None):
+        target = target or host_target()
         self.graph = graph
-        self.compiled = compile_graph(graph, host_target(), Options(frozenset(donated)))
+        self.compiled = compile_graph(graph, target, Options(frozenset(donated)))
         self.program = self.compiled.program
         verify(self.program)
-        images = compile_kernels(list(self.compiled.kernels.values()), host_target())
+        images = compile_kernels(list(self.compiled.kernels.values()), target)
         self.kernels = [_native.load_object(images[name]).symbol(name) for name in self.program.kernels]
         avals = [[(x.shape, np.dtype(NUMPY[x.dtype]), False) for x in nodes] for nodes in (graph.inputs, graph.outputs)]
         self.executable = _native.Executable(encode(self.program), self.kernels, list(callbacks), *avals, tuple(donated))

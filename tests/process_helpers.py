@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 
-SECONDS = 120  # far beyond what anything here takes: a test that hangs fails instead
+SECONDS = 30  # far beyond what anything here takes: a test that hangs fails instead
 
 
 def run_fresh(source: str, **environment) -> str:

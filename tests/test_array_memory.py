@@ -13,9 +13,8 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from array_helpers import DTYPES, arange, in_new_process, make, same
-
 import velax._native as native
+from array_helpers import DTYPES, arange, in_new_process, make, same
 
 EXTENSION_CODES = {10, 15, 16, 17, 18}
 

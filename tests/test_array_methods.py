@@ -134,7 +134,7 @@ def test_containers_are_rejected(container):
         with pytest.raises(TypeError, match=rf"unsupported operand type\(s\) for \*: '{name}' and 'ArrayImpl'"):
             container * x
         with pytest.raises(TypeError, match=rf"unsupported operand type\(s\) for ==: 'ArrayImpl' and '{name}'"):
-            x == container
+            _ = x == container
     with pytest.raises(TypeError, match=rf"unsupported operand type\(s\) for \+: '\w+' and '{name}'"):
         velax.jit(lambda x: x + container)(jnp.arange(2))
 

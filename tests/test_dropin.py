@@ -90,7 +90,7 @@ def test_program_immutable_arrays(tmp_path):
 IMPORTS = """
 import sys
 import jax, jax.numpy as jnp
-from jax.numpy import sin, linalg
+from jax.numpy import sin, concatenate
 import jax.scipy.special
 import jax.scipy.stats.norm as norm
 from jax.tree_util import tree_map, Partial

@@ -20,6 +20,7 @@ from velax import lax
 from velax._compiler import cache as disk
 from velax._compiler import driver
 from velax.errors import JaxRuntimeError
+from velax.lax._callbacks import io_callback
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
 
@@ -66,7 +67,7 @@ def test_a_failed_call_leaves_donated_arrays_alone():
 
 
 def test_more_bytes_than_an_address_has():
-    with pytest.raises((MemoryError, ValueError, OverflowError), match=r"bytes|shape|size|large"):
+    with pytest.raises(MemoryError, match=r"a result float32\[2147483648,2147483648,2147483648\] is larger than any memory \(at .*test_failures\.py:\d+"):
         jnp.zeros((2**31, 2**31, 2**31))
 
 
@@ -124,7 +125,7 @@ def test_an_object_that_cannot_be_loaded(no_disk, monkeypatch):
 
     with monkeypatch.context() as m:
         m.setattr(objects, "compile_kernels", lambda kernels, target: {k.name: b"no ELF file" for k in kernels})
-        with pytest.raises(ValueError, match="ELF"):
+        with pytest.raises(ValueError, match="load_object: truncated"):
             velax.jit(lambda x: x * 8.5)(X)
     np.testing.assert_array_equal(velax.jit(lambda x: x * 8.5)(X), X * np.float32(8.5))
 
@@ -155,7 +156,7 @@ def test_an_exception_in_a_callback(where):
     pure = lambda x: velax.pure_callback(raising, shape, x)
     f = {
         "pure": pure,
-        "io": lambda x: velax.experimental_io_callback(x) if hasattr(velax, "experimental_io_callback") else pure(x),
+        "io": lambda x: io_callback(raising, shape, x),
         "debug": lambda x: (velax.debug.callback(raising, x), x)[1],
         "in a loop": lambda x: lax.fori_loop(0, 3, lambda i, c: pure(c), x),
         "in a branch": lambda x: lax.cond(x > 0, pure, lambda y: y, x),
@@ -205,6 +206,8 @@ for f, x in ((forever, 1.0), (large, jnp.ones((64, 64))), (scan, 1.0)):
 
 def test_control_c_in_long_loops():
     process = subprocess.Popen([sys.executable, "-c", LONG_LOOPS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    watchdog = threading.Timer(SECONDS / 4, process.kill)
+    watchdog.start()
     try:
         for _ in range(3):
             assert process.stdout.readline() == "ready\n", process.stderr.read()
@@ -215,6 +218,7 @@ def test_control_c_in_long_loops():
             assert time.monotonic() - began < 2
         assert process.wait(SECONDS) == 0
     finally:
+        watchdog.cancel()
         process.kill()
         process.communicate()
 

@@ -17,8 +17,8 @@ import pytest
 
 import velax
 from velax._lang import dtypes
-from velax._lang.primitive import all_primitives
 from velax._lang.check import check_jaxpr
+from velax._lang.primitive import all_primitives
 
 RECORDS = {p.name: p for p in all_primitives if type(p).__module__.startswith("velax")}
 

@@ -48,7 +48,7 @@ from velax._lang.dtypes import float0 as float0
 from velax._lang.meshes import make_mesh as make_mesh
 from velax._lang.meshes import set_mesh as set_mesh
 from velax._lang.shardings import NamedSharding as NamedSharding
-from velax._lang.shardings import PartitionSpec as P
+from velax._lang.shardings import PartitionSpec as _PartitionSpec
 from velax._lang.source import name_scope as named_scope
 from velax._lang.trace import ensure_compile_time_eval as ensure_compile_time_eval
 from velax._lang.trace import typeof as typeof
@@ -118,6 +118,7 @@ from velax import numpy as numpy, tree_util as tree_util  # isort: skip
 __version__ = "0.1.0"
 
 remat = checkpoint
+P = _PartitionSpec
 
 #: submodules that are imported when first used
 _LAZY = frozenset({

@@ -13,7 +13,16 @@ import sys
 
 from velax._compat import install_as_jax
 
+_RUNNERS = (__file__, "<frozen runpy>")
 _USAGE = "usage: python -m velax script.py [args...] | -c program [args...] | -m module [args...]"
+
+
+def _show_error(kind, error, traceback) -> None:
+    """`sys.excepthook` of the program: its traceback begins with the program's first line."""
+    while traceback is not None and traceback.tb_frame.f_code.co_filename in _RUNNERS:
+        traceback = traceback.tb_next
+    error.__traceback__ = traceback  # what is printed
+    sys.__excepthook__(kind, error, traceback)
 
 
 def main(argv: list[str]) -> int:
@@ -29,6 +38,7 @@ def main(argv: list[str]) -> int:
         print(f"unknown option {argv[0]}\n{_USAGE}", file=sys.stderr)
         return 2
     install_as_jax()
+    sys.excepthook = _show_error
     if kind == "-c":
         sys.argv = ["-c", *argv[2:]]
         sys.path[0] = ""

@@ -7,6 +7,7 @@ first in the pipeline; references must have been discharged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from velax._ir.graph import Builder, Graph, Node
 from velax._lang import dtypes
 from velax._lang.avals import ShapedArray, shaped_array
 from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from velax._transforms.discharge import discharge_internal
 
 __all__ = ["LoweringContext", "Module", "build_graph", "physical_aval"]
 
@@ -58,6 +60,7 @@ class LoweringContext:
 
     def inline(self, closed: ClosedJaxpr, nodes: Sequence[Node]) -> list[Node]:
         """The results of a jaxpr applied here."""
+        closed = discharge_internal(closed)
         return self._scope.lower_jaxpr(closed.jaxpr, [self._scope.constant(c) for c in closed.consts], nodes)
 
     def subgraph(self, closed: ClosedJaxpr) -> Graph:
@@ -154,6 +157,8 @@ class _Scope:
                 "velax.interpreters.mlir.register_lowering(primitive, mlir.lower_fun(python_function))."
             )
         avals_in, avals_out = [x.aval for x in eqn.invars], [v.aval for v in eqn.outvars]
+        for aval in avals_out:
+            _check_size(aval, eqn)
         if not primitive.rules.get("physical") and any(_is_key(a) for a in (*avals_in, *avals_out)):
             return self._lower_componentwise(rule, eqn, nodes, avals_in, avals_out)
         out = rule(LoweringContext(self, eqn, avals_in, avals_out), *nodes, **eqn.params)
@@ -183,6 +188,12 @@ class _Scope:
             else:
                 stacked.append(results[0][i])
         return stacked
+
+
+def _check_size(aval, eqn: JaxprEqn) -> None:
+    """Sizes and offsets are 64-bit integers in everything below."""
+    if isinstance(aval, ShapedArray) and math.prod(aval.shape) >> 58:  # of elements of up to 16 bytes
+        raise MemoryError(f"{eqn.primitive}: a result {aval.str_short()} is larger than any memory (at {eqn.source_info})")
 
 
 def _is_key(aval) -> bool:

@@ -1,6 +1,6 @@
 """Contractions: how a ``dot`` is computed, by its sizes and strides, and the launches that do it.
 
-The forms, chosen by `lower_contraction`:
+The forms, chosen by `plan_contraction`:
 
 * a *tile* kernel (`contract_tile`): outer products in registers; B is read where it lies or packed;
 * a *rows* kernel (`contract_rows`): inner products along K, for matrix-vector products and their like where K is contiguous in both operands;
@@ -11,6 +11,7 @@ Every choice depends on sizes and the target, never on the number of threads, so
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 
@@ -43,8 +44,14 @@ PACKED_ROWS = 64
 GOOD_ROWS = 512
 #: tasks that are enough for a few threads
 GOOD_TASKS = 16
-#: panels of packed B that a task walks for each group of rows
-PACKED_PANELS = 4
+#: columns from which A is copied to panels, in panels of B
+FEW_PANELS = 4
+#: panels of packed B that a task walks at most for each group of rows
+MOST_PANELS = 16
+#: depth of K up to which writing C is most of the work
+SHALLOW = 16
+#: rows of B that begin further apart than this are a page each
+PAGE_BYTES = 4096
 #: depth of one block of K where K is longer than that
 K_BLOCK = 1024
 
@@ -236,7 +243,7 @@ def _plan_rows(spec: DotSpec, target: Target) -> RowsPlan | None:
     block = _ceil(groups, blocks) * columns
     blocks = _ceil(n, block)
     k_block = k_blocks = 1
-    if batch * blocks < min(8, want) and spec.k[0].extent >= 2:
+    if batch * blocks < min(8, want) and spec.k and spec.k[0].extent >= 2:
         k_block = _ceil(spec.k[0].extent, min(want, spec.k[0].extent))
         if len(spec.k) == 1:
             k_block = _ceil(k_block, width) * width
@@ -249,6 +256,7 @@ def _registers(target: Target) -> int:
     return 32 if target.vector_bytes == 64 else 16
 
 
+@functools.lru_cache(maxsize=4096)
 def choose(m: int, n: int, lanes: int, registers: int, products: int = 1, parts: int = 1, parts_b: int = 1) -> tuple[int, int, int, int]:
     """(rows, vectors, lanes, vectors of the tail) of the register tile for ``m`` rows and ``n`` columns.
 
@@ -296,6 +304,14 @@ def _packs_rows(spec: DotSpec, acc: str, target: Target) -> bool:
     return spec.m[0].a != 1 or spec.size("m") * spec.size("k") * schedule.element_bytes(spec.a_dtype) > target.caches[1] // 4
 
 
+#: results whose conversion from the accumulator takes many instructions
+_ROUNDED_BY_CODE = frozenset({"bf16", "f8e4m3fn", "f8e5m2"})
+
+
+def _size(dims) -> int:
+    return math.prod(d.extent for d in dims)
+
+
 def _row_block(m: int, rows: int, count: int, least: int) -> int:
     """Rows of a task, a multiple of ``rows``: about ``m / count``, but not fewer than ``least``."""
     count = min(count, max(1, m // least))
@@ -314,8 +330,10 @@ def _plan_tile(spec: DotSpec, target: Target) -> TilePlan:
     contiguous = len(spec.n) <= 1 and all(d.b == 1 for d in spec.n)
     item = loops.WIDTH[acc] // 8 * parts_b
     converts = COMPLEX_PART.get(spec.b_dtype, spec.b_dtype) != acc or parts_b == 2
-    pack = not contiguous or (m >= PACKED_ROWS and k * panel * item > target.caches[0]) or (converts and m >= 2 * rows)
-    packed_rows = rows > 1 and panels > PACKED_PANELS and _packs_rows(spec, acc, target)
+    apart = max((d.b for d in spec.k), default=0) * schedule.element_bytes(spec.b_dtype) >= PAGE_BYTES and k >= 64
+    large = apart or k * panel * item > target.caches[0]
+    pack = not contiguous or (m >= PACKED_ROWS and large) or (converts and m >= 2 * rows)
+    packed_rows = rows > 1 and panels > FEW_PANELS and _packs_rows(spec, acc, target)
     want = _ceil(max(1, min(MAX_TASKS, int(work / (3 * CHUNK_NS)))), batch)
 
     # K: whole, in blocks one after the other, or in blocks side by side
@@ -327,10 +345,13 @@ def _plan_tile(spec: DotSpec, target: Target) -> TilePlan:
         cut -= 1
     block, k_block, k_blocks, before = "", 1, 1, 1
     if spec.k:
-        extent = spec.k[cut].extent
-        before = math.prod(d.extent for d in spec.k[:cut])
         if batch * _ceil(m, rows) * panels < 8 and want * batch > 4 and k > 256:
             block = "split"
+            if not pack:
+                cut = next((d for d in range(len(spec.k)) if _size(spec.k[: d + 1]) >= want * batch), 0)
+                inner = _size(spec.k[cut + 1 :])
+        extent, before = spec.k[cut].extent, _size(spec.k[:cut])
+        if block:
             k_block = max(1, _ceil(extent, max(1, want * batch // before)))
             if pack:
                 k_block = min(k_block, max(1, deepest // inner))
@@ -348,21 +369,25 @@ def _plan_tile(spec: DotSpec, target: Target) -> TilePlan:
     if block == "split":
         each = min(panels, max(1, capacity // (depth * panel)) if pack else panels)
     elif pack:
-        most = min(PACKED_PANELS, max(1, capacity // max(1, depth * panel)))
+        room = min(target.caches[1] // 3 // item, capacity)
+        most = min(MOST_PANELS, max(1, room // max(1, depth * panel)))
         few = min(want, _ceil(GOOD_TASKS, batch))
         enough = (x for x in range(most, 0, -1) if _ceil(panels, x) * max(1, m // GOOD_ROWS) >= few)
         each = next(enough, max(1, min(most, panels // few)))
         row_block = _row_block(m, rows, _ceil(few, _ceil(panels, each)), PACKED_ROWS)
     else:
-        each = max(1, panels // want) if n >= m else panels
+        # with little to add up, what counts is that rows of C are written from end to end
+        by_columns = n >= m and not (k <= SHALLOW and m >= want * rows)
+        each = max(1, panels // want) if by_columns else panels
         row_block = _row_block(m, rows, _ceil(want, _ceil(panels, each)), rows)
     column_blocks = _ceil(panels, each)
     row_blocks = _ceil(m, row_block)
     full = n >= panel
     tile = Tile(
-        rows, vectors, lanes, tail, full, rows == m, row_blocks > 1, column_blocks > 1, capacity if pack else 0, False, block,
-        max(cut, 0), packed_rows,
-    )
+        rows, vectors, lanes, tail, full,
+        exact_rows=rows == m, row_blocks=row_blocks > 1, column_blocks=column_blocks > 1, pack=capacity if pack else 0,
+        staged=rows * vectors > 4 and spec.dtype in _ROUNDED_BY_CODE, block=block, k_cut=max(cut, 0), packed_rows=packed_rows,
+    )  # fmt: skip
     sizes = Sizes(row_block, row_blocks, each * panel, column_blocks, k_block, k_blocks)
     tasks = batch * row_blocks * column_blocks
     if block == "split":
@@ -377,7 +402,8 @@ def build_sum(spec: DotSpec, copies: int, sums, c, epilogue: Epilogue | None, ta
     acc_dtype = accumulator(spec.dtype)
     extents = Extents()
     row_extent, column_extent, whole, count = (extents.size(x) for x in (m, n, batch * m * n, copies))
-    task, column, k = loops.Var("task"), loops.Var("column"), loops.Var("copy")
+    task, k = loops.Var("task"), loops.Var("copy")
+    column = lb.c(0) if n == 1 else loops.Var("column")
     linear = lb.add(lb.mul(task, column_extent), column)
     acc = loops.Buffer("acc", acc_dtype, "register", parts)
     body: list[loops.Stmt] = [loops.Alloc(acc)]
@@ -399,7 +425,7 @@ def build_sum(spec: DotSpec, copies: int, sums, c, epilogue: Epilogue | None, ta
     else:
         at = At(linear, lb.div(task, row_extent), lb.rem(task, row_extent), column)
         body += epilogue(values[0] if parts == 1 else tuple(values), at)
-    lanes = target.lanes(acc_dtype)
-    loop = loops.For(column, lb.c(0), column_extent, tuple(body), "vector", lanes)
-    nest = [loops.For(task, loops.LO, loops.HI, (loop,))]
+    if n > 1:
+        body = [loops.For(column, lb.c(0), column_extent, tuple(body), "vector", target.lanes(acc_dtype))]
+    nest = [loops.For(task, loops.LO, loops.HI, tuple(body))]
     return ContractionNest(nest, extents.values, batch * m, batch * m * n * copies * 0.1 * parts + 20)

@@ -444,7 +444,7 @@ class TileBuilder:
 
     def _finish(self, acc: Buffer, row: Expr, column: Expr, vectors: int, lanes: int) -> list[Stmt]:
         """Store the tile as it is, or through the epilogue."""
-        if self.problem.epilogue is None and not self.tile.staged:
+        if self.tile.block == "split" or (self.problem.epilogue is None and not self.tile.staged):
             return [self._store_tile(acc, row, column, vectors, lanes)]
         final = self._staged(acc, row, column, vectors, lanes)
         if self.last is None:

@@ -143,9 +143,12 @@ def _after_fork() -> None:
     """Nobody in the child holds what threads of the parent held."""
     global _guard, _turns
     _guard, _turns = threading.RLock(), WeakValueDictionary()
+    _compiler_gate.release()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+# LLVM's own locks, and those of modules being imported, must be free at a fork: it waits for the thread that may hold them.
+_compiler_gate = threading.RLock()
+os.register_at_fork(before=_compiler_gate.acquire, after_in_parent=_compiler_gate.release, after_in_child=_after_fork)
 
 
 def _find_or_compile(closed, donated, key, target, record, clock):
@@ -213,8 +216,9 @@ def _executable(program: bytes, kernels, callbacks, closed, consts, donated):
 
 
 def _compile(closed, consts, donated, key, target, record, clock):
-    from velax._compiler.pipeline import Options, compile_graph  # a warm start needs no passes
-    from velax._ir.program import encode
+    with _compiler_gate:  # a warm start needs no passes
+        from velax._compiler.pipeline import Options, compile_graph
+        from velax._ir.program import encode
 
     graph, module = build_graph(closed)
     clock.lap("graph")
@@ -255,10 +259,11 @@ def _load_kernels(compiled, target: Target, record: CompileRecord):
         else:
             loaded[hashed] = found
     if missing:
-        from velax._compiler.objects import compile_kernels  # imports llvmlite
-
         try:
-            images = compile_kernels([replace(k, name=n) for n, k in missing.items()], target)
+            with _compiler_gate:
+                from velax._compiler.objects import compile_kernels  # imports llvmlite
+
+                images = compile_kernels([replace(k, name=n) for n, k in missing.items()], target)
         except RuntimeError as e:
             raise RuntimeError(f"the function {record.name!r} cannot be compiled; this is an error in Velax. {e}") from e
         for name, image in images.items():

@@ -28,6 +28,8 @@ _TINY = 8  #: elements of an array that is kept in registers
 _UNROLLED = 48  #: element operations of a group that is written out element by element
 _SCRATCH_BYTES = 1 << 12  #: a larger temporary is scratch memory, not stack
 _MAX_BYTES = 1 << 17
+_UNINTERRUPTED = 1 << 20  #: iterations that a kernel may do without looking at the interrupt flag
+_PIECE = 256  #: iterations of a long loop between two steps of the loop that looks
 
 
 class NotInlinable(Exception):
@@ -75,8 +77,7 @@ def inline_loop(block, node: Node) -> bool:
         del block.steps[n_steps:]
         return False
     bind_results(block, node, results)
-    length = node.attrs.get("length", 1000)
-    block.launch(params, Nest(statements, 1, 1, length * 20.0))
+    block.launch(params, Nest(statements, 1, 1, _node_work(node)))
     return True
 
 
@@ -108,7 +109,7 @@ def inline_program(block) -> list | None:
         if node not in block.values:
             block.values[node] = results.get(node) or new_value(node)
     if results:
-        work = sum(group.size for group in plan.groups) * 0.5
+        work = sum(group.size for group in plan.groups) * 0.5 + _loop_work(graph)
         block.launch(params, Nest(region.statements, 1, 1, work))
     return [block.value(node) for node in graph.outputs]
 
@@ -185,6 +186,53 @@ def _registers_from(source, size: int, dtype: str) -> tuple[Memory, list[loops.S
     return memory, statements
 
 
+def _iterations(graph: Graph) -> int:
+    """Iterations of counted loops in one run of ``graph``, and the run itself. A ``while`` looks at the interrupt flag by itself."""
+    total = 1
+    for node in fuse.topological_order((*graph.effects, *graph.outputs)):
+        if node.op == "loop":
+            total += node.attrs["length"] * _iterations(node.attrs["body"])
+        elif node.op == "cond":
+            total += max(map(_iterations, node.attrs["branches"]))
+    return total
+
+
+def _node_work(node: Node) -> float:
+    """A guess of nanoseconds for a loop, for whether to let go of the interpreter's lock and to listen to interrupts."""
+    return 20.0 * node.attrs.get("length", 1000) * _iterations(node.attrs["body"])
+
+
+def _loop_work(graph: Graph) -> float:
+    """`_node_work` of the loops in ``graph`` and in its branches."""
+    total = 0.0
+    for node in fuse.topological_order((*graph.effects, *graph.outputs)):
+        if node.op in ("while", "loop"):
+            total += _node_work(node)
+        elif node.op == "cond":
+            total += max(map(_loop_work, node.attrs["branches"]))
+    return total
+
+
+def _counted(i: loops.Var, length: int, cost: int, body: tuple[loops.Stmt, ...]) -> list[loops.Stmt]:
+    """``for i in range(length): body``, each of ``cost`` iterations of some loop; in pieces if it is long.
+
+    Long: for i in 0..n: body  ->  at = 0; while at < n: { for i in at..min(at + piece, n): body; at += piece }, since only a ``While`` stops for an
+    interrupt.
+    """
+    if length * cost <= _UNINTERRUPTED:
+        return [loops.For(i, lb.c(0), lb.c(length), body)]
+    piece = max(1, min(_PIECE, _PIECE // cost))
+    at = loops.Buffer("at", "i64", "register", 1)
+    start = loops.Var("start")
+    stop = lb.min_(lb.add(start, lb.c(piece)), lb.c(length))
+    step = loops.For(i, start, stop, body)
+    return [
+        loops.Alloc(at),
+        loops.Store(at, lb.c(0), lb.c(0)),
+        loops.While((), lb.lt(lb.load(at), lb.c(length)), (loops.Let(start, lb.load(at)), step, loops.Store(at, lb.c(0), lb.add(start, lb.c(piece))))),
+    ]
+
+
 def loop_statements(kernel: _Kernel, node: Node, consts: list, carries: list[Memory]) -> list[loops.Stmt]:
     """A ``while`` or ``loop`` over ``carries`` (register buffers or mutable memory), which hold the initial and then the final values."""
     if node.op == "loop":
@@ -195,7 +243,7 @@ def loop_statements(kernel: _Kernel, node: Node, consts: list, carries: list[Mem
         counter = lb.sub(lb.c(length - 1), i) if node.attrs["reverse"] else i
         with kernel.only_mutable(carry.buffer for carry in carries):
             body = _loop_body(kernel, node.attrs["body"], [Registers([counter]), *consts], carries)
-        return [loops.For(i, lb.c(0), lb.c(length), tuple(body))]
+        return _counted(i, length, _iterations(node.attrs["body"]), tuple(body))
     n_cond, _ = node.attrs["counts"]
     test = _Region(kernel, node.attrs["cond"], [*consts[:n_cond], *carries], carries)
     with kernel.only_mutable(()):

@@ -7,8 +7,10 @@ installed by `velax.numpy` through `install`, once for all of these.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 
 from velax import _native
+from velax._lang.traceback import api_boundary
 
 __all__ = ["Array", "ArrayImpl"]
 
@@ -55,6 +57,8 @@ class Array(metaclass=_ArrayMeta):
 
 def install(name: str, attribute: Callable | property) -> None:
     """Give arrays and tracers the method or property ``name``."""
+    if isinstance(attribute, FunctionType):
+        attribute = api_boundary(attribute)
     setattr(ArrayImpl, name, attribute)
     setattr(_ArrayMeta._tracer, name, attribute)
     setattr(Array, name, attribute)

@@ -189,6 +189,9 @@ class Jaxpr:
         return print_jaxpr(self, **options)
 
 
+_absent = object()
+
+
 class ClosedJaxpr:
     """A jaxpr with the values of its constvars."""
 
@@ -216,11 +219,10 @@ class ClosedJaxpr:
         """``make()``, computed once for this jaxpr object and ``key``: derived jaxprs (jvp, transpose, ...) live as long as it does."""
         if self._cache is None:
             self._cache = {}
-        try:
-            return self._cache[key]
-        except KeyError:
-            value = self._cache[key] = make()
-            return value
+        found = self._cache.get(key, _absent)
+        if found is _absent:
+            found = self._cache[key] = make()
+        return found
 
     def replace(self, *, jaxpr: Jaxpr | None = None, consts: Sequence[Any] | None = None) -> ClosedJaxpr:
         return ClosedJaxpr(self.jaxpr if jaxpr is None else jaxpr, self.consts if consts is None else consts)

@@ -98,16 +98,17 @@ class Primitive:
 
     def abstract_eval(self, *avals, **params):
         """``(aval or avals, effects)``, memoised where the parameters are hashable."""
+        key = (avals, tuple(params.items()))
         try:
-            key = (avals, tuple(params.items()))
-            return self._type_memo[key]
-        except KeyError:
-            result = self._type_memo[key] = self._type_rule(avals, params)
-            if len(self._type_memo) > 16384:
-                self._type_memo.clear()
-            return result
+            result = self._type_memo.get(key)
         except TypeError:  # a parameter is unhashable
             return self._type_rule(avals, params)
+        if result is None:
+            result = self._type_rule(avals, params)
+            if len(self._type_memo) > 16384:
+                self._type_memo.clear()
+            self._type_memo[key] = result
+        return result
 
     def _type_rule(self, avals, params):
         rule = self.rules.get("abstract_eval")

@@ -1,6 +1,7 @@
 """Tracebacks without the library's own frames.
 
-A function of the public surface is wrapped by `api_boundary`. When an exception leaves the outermost of them, the frames of the
+A function of the public surface is wrapped by `api_boundary` (or, where a wrapper would cost too much, handles exceptions itself by `leave_boundary`); a module's
+public functions by `public_module`. When an exception leaves the outermost of them, the frames of the
 library are taken out of its traceback, so that the user reads only lines of his own (and those of other libraries). How is
 set by ``jax_traceback_filtering``:
 
@@ -18,13 +19,13 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from types import CodeType, TracebackType
+from types import CodeType, FunctionType, TracebackType
 from typing import Any, TypeVar
 
 from velax._lang import config
 from velax._lang.source import is_user_code, register_exclusion
 
-__all__ = ["UnfilteredStackTrace", "api_boundary", "filter_traceback", "register_exclusion"]
+__all__ = ["UnfilteredStackTrace", "api_boundary", "boundary", "filter_traceback", "leave_boundary", "public_class", "public_module", "register_exclusion"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,14 +73,14 @@ def _hide_frames(tb: TracebackType | None) -> None:
 def _inside_another_boundary() -> bool:
     frame = sys._getframe(2).f_back
     while frame is not None:
-        if frame.f_code is _boundary_code:
+        if frame.f_code in _boundary_codes:
             return True
         frame = frame.f_back
     return False
 
 
-def _filter(error: Exception) -> None:
-    """Edits the traceback of an exception that is about to reach the user."""
+def leave_boundary(error: Exception) -> None:
+    """Edits the traceback of an exception that is about to reach the user: for the ``except`` block, before its bare ``raise``, of a `boundary`."""
     mode = _mode()
     if mode == "off" or _inside_another_boundary():
         return
@@ -117,11 +118,38 @@ def api_boundary(fun: F) -> F:
         try:
             return fun(*args, **kwargs)
         except Exception as error:
-            _filter(error)
+            leave_boundary(error)
             # A bare raise adds no entry for this frame to the traceback that was just edited.
             raise
 
     return call_through_boundary  # type: ignore[return-value]
 
 
-_boundary_code = api_boundary(lambda: None).__code__
+_boundary_codes: set[CodeType] = {api_boundary(lambda: None).__code__}
+
+
+def boundary(fun: F) -> F:
+    """Declares that ``fun`` is an API boundary that calls `leave_boundary` itself; a ``try`` costs nothing where a wrapper would."""
+    _boundary_codes.add(fun.__code__)
+    return fun
+
+
+def public_module(namespace: dict[str, Any]) -> None:
+    """Makes API boundaries of the Python functions of a public module, given as its ``globals()``.
+
+    The library itself calls the functions where they are defined, without the wrapper. Called at the end of the module.
+    """
+    name = namespace["__name__"]
+    for key, value in list(namespace.items()):
+        if isinstance(value, FunctionType) and not key.startswith("_") and value.__code__ not in _boundary_codes:
+            wrapped = namespace[key] = api_boundary(value)
+            if value.__name__ == key and value.__qualname__ == key:
+                wrapped.__module__ = name  # where it is to be found, e.g. by pickle
+
+
+def public_class(cls: type) -> type:
+    """Makes API boundaries of the public methods of a class; a decorator."""
+    for key, value in list(vars(cls).items()):
+        if isinstance(value, FunctionType) and not key.startswith("_"):
+            setattr(cls, key, api_boundary(value))
+    return cls

@@ -179,14 +179,20 @@ class BatchTrace(Trace):
         axis_rule = rules.get("batch_axis")
         if not active and not primitive.ref_primitive and not (axis_rule is not None and self._names_axis(params)):
             return primitive.bind_with_trace(self.parent_trace, values, params)
-        with set_current_trace(self.parent_trace):
-            if axis_rule is not None:
-                out, out_dim = axis_rule(self.axis_data, values, dims, **params)
-            else:
-                rule = rules.get("batch")
-                if rule is None:
-                    raise missing_rule("Batching rule (for vmap)", primitive)
-                out, out_dim = rule(values, dims, **params)
+        try:
+            with set_current_trace(self.parent_trace):
+                if axis_rule is not None:
+                    out, out_dim = axis_rule(self.axis_data, values, dims, **params)
+                else:
+                    rule = rules.get("batch")
+                    if rule is None:
+                        raise missing_rule("Batching rule (for vmap)", primitive)
+                    out, out_dim = rule(values, dims, **params)
+        except (TypeError, ValueError):
+            clearer = _error_of_one_example(primitive, args, params)
+            if clearer is None:
+                raise
+            raise clearer from None
         if primitive.multiple_results:
             out_dims = out_dim if isinstance(out_dim, (list, tuple)) else [out_dim] * len(out)
             return [self.box(x, d) for x, d in zip(out, out_dims, strict=True)]
@@ -218,6 +224,15 @@ class BatchTrace(Trace):
 
     def _rezip(self, outs, out_dims):
         return [self.box(x, d) for x, d in zip(outs, out_dims[: len(outs)], strict=True)]
+
+
+def _error_of_one_example(primitive: Primitive, args, params) -> Exception | None:
+    """An error about the operands with the shapes that the user's function sees, without the mapped axis."""
+    try:
+        primitive.abstract_eval(*map(get_aval, args), **params)
+    except (TypeError, ValueError) as error:
+        return error
+    return None
 
 
 def batch_fun(fun: Callable, tag: TraceTag, axis_data: AxisData, in_dims: Sequence[int | None], pair_results: bool = False):

@@ -18,6 +18,7 @@ from velax._lang import dtypes
 from velax._lang.jaxpr import ClosedJaxpr, Literal
 from velax._lang.primitive import Primitive, define
 from velax._lang.trace import Tracer, current_trace, eval_trace, get_aval, set_current_trace
+from velax._lang.traceback import api_boundary
 from velax._transforms.arguments import debug_info_of, flatten_call, resolve_kwargs
 from velax._transforms.batching import batch_fun, batch_jaxpr, matchaxis
 from velax._transforms.evaluate import eval_jaxpr, jaxpr_as_fun
@@ -170,6 +171,7 @@ class custom_jvp:
 
         self.defjvp(jvp)
 
+    @api_boundary
     def __call__(self, *args, **kwargs):
         if self.jvp is None:
             raise AttributeError(
@@ -330,7 +332,7 @@ def _custom_lin_transpose(cts, *args, bwd, num_res, symbolic_zeros, **_):
 
 
 def _no_forward_mode(*args, **_):
-    raise TypeError("can't apply forward-mode differentiation (jvp) to a custom_vjp function.")
+    raise TypeError("can't apply forward-mode autodiff (jvp) to a custom_vjp function. Use grad or vjp, or give the function a rule with custom_jvp.")
 
 
 def _custom_lin_batch(axis_data, args, dims, *, bwd, num_res, out_avals, **params):
@@ -467,6 +469,7 @@ class custom_vjp:
         """
         self.fwd, self.bwd, self.symbolic_zeros, self.optimize_remat = fwd, bwd, symbolic_zeros, optimize_remat
 
+    @api_boundary
     def __call__(self, *args, **kwargs):
         if self.fwd is None or self.bwd is None:
             raise AttributeError(f"No VJP defined for custom_vjp function {_name(self.fun)} using defvjp: call {_name(self.fun)}.defvjp(fwd, bwd) first.")

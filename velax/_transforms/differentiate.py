@@ -11,6 +11,7 @@ from velax import _native
 from velax._lang import dtypes
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.trace import get_aval, shaped_abstractify
+from velax._lang.traceback import api_boundary
 from velax._transforms.arguments import (
     argnums_partial,
     check_callable,
@@ -62,6 +63,7 @@ def _flat_with_aux(fun: Callable, in_tree, has_aux: bool, what: str):
     return flat, info
 
 
+@api_boundary
 def jvp(fun: Callable, primals, tangents, has_aux: bool = False):
     """Evaluate a function and its directional derivative (forward mode).
 
@@ -85,13 +87,13 @@ def jvp(fun: Callable, primals, tangents, has_aux: bool = False):
     """
     check_callable(fun, "jvp")
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
-        raise TypeError(f"primal and tangent arguments to jvp must be tuples or lists; found {type(primals).__name__} and {type(tangents).__name__}.")
+        raise TypeError(f"primal and tangent arguments to jax.jvp must be tuples or lists; found {type(primals).__name__} and {type(tangents).__name__}.")
     leaves, in_tree = tree_flatten(tuple(primals))
     tangent_leaves, tangent_tree = tree_flatten(tuple(tangents))
     if in_tree != tangent_tree:
-        raise TypeError(f"primal and tangent arguments to jvp must have the same tree structure; primals have tree structure {in_tree} whereas tangents have tree structure {tangent_tree}.")
+        raise TypeError(f"primal and tangent arguments to jax.jvp must have the same tree structure; primals have tree structure {in_tree} whereas tangents have tree structure {tangent_tree}.")
     for x, t in zip(leaves, tangent_leaves, strict=True):
-        _check_tangent("jvp", x, t)
+        _check_tangent("jax.jvp", x, t)
     flat, info = _flat_with_aux(fun, in_tree, has_aux, "jvp")
     given = [Zero(get_aval(x).to_tangent_aval()) if _is_float0(t) else t for x, t in zip(leaves, tangent_leaves, strict=True)]
     outs, out_tangents = jvp_flat(flat, leaves, given)
@@ -124,13 +126,14 @@ def _check_tangent(what: str, x, t) -> None:
             f"Got primal dtype {primal.dtype} and so expected tangent dtype {expected.dtype}, but got tangent dtype {tangent.dtype} instead."
         )
     if tangent.shape != expected.shape:
-        raise ValueError(f"{what} called with different primal and tangent shapes; Got primal shape {primal.shape} and tangent shape as {tangent.shape}")
+        raise ValueError(f"jvp called with different primal and tangent shapes; Got primal shape {primal.shape} and tangent shape as {tangent.shape}")
 
 
 def _tangent_aval(t):
     return shaped_abstractify(t) if not _is_float0(t) else get_aval(np.zeros(t.shape, bool)).update(dtype=dtypes.float0)
 
 
+@api_boundary
 def linearize(fun: Callable, *primals, has_aux: bool = False):
     """Evaluate a function and return its derivative at that point as a linear function.
 
@@ -158,6 +161,7 @@ def linearize(fun: Callable, *primals, has_aux: bool = False):
     return (out, f_jvp, tree_unflatten(aux_tree, outs[n:])) if has_aux else (out, f_jvp)
 
 
+@api_boundary
 def _apply_linear(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, consts, *tangents):
     leaves, tree = tree_flatten(tangents)
     if tree != in_tree:
@@ -174,6 +178,7 @@ def _apply_linear(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, c
     return tree_unflatten(out_tree, outs)
 
 
+@api_boundary
 def vjp(fun: Callable, *primals, has_aux: bool = False, reduce_axes=()):
     """Evaluate a function and return its reverse-mode derivative at that point.
 
@@ -213,6 +218,7 @@ def _vjp(fun, leaves, in_tree, has_aux, what="vjp", nonzeros=None):
     return tree_unflatten(out_tree, outs[:n]), vjp_fun, tree_unflatten(aux_tree, outs[n:]) if has_aux else None
 
 
+@api_boundary
 def _apply_vjp(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, consts, cotangents):
     leaves, tree = tree_flatten(cotangents)
     if tree != out_tree:
@@ -221,7 +227,7 @@ def _apply_vjp(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, cons
         got, expected = _tangent_aval(ct), aval.to_tangent_aval()
         if got.shape != expected.shape or got.dtype != expected.dtype:
             raise ValueError(
-                f"unexpected JAX type (e.g. shape/dtype) for argument to vjp function: got {got.str_short()}, but expected {expected.str_short()} because the corresponding output "
+                f"unexpected JAX type (e.g. shape/dtype) for argument to VJP function: got {got.str_short()}, but expected {expected.str_short()} because the corresponding output "
                 f"of the differentiated function had JAX type {aval.str_short()}"
             )
     cts = [ct for ct, nz in zip(leaves, out_nonzeros, strict=True) if nz]
@@ -255,6 +261,7 @@ def grad(
     value_and_grad_f = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, reduce_axes)
     described = f"Gradient of {function_name(fun)} with respect to positional argument(s) {argnums}."
 
+    @api_boundary
     @_wraps(fun, described)
     def grad_f(*args, **kwargs):
         value, gradient = value_and_grad_f(*args, **kwargs)
@@ -284,6 +291,7 @@ def value_and_grad(
         raise NotImplementedError("reduce_axes argument to grad is deprecated; use collectives in the function")
     described = f"Value and gradient of {function_name(fun)} with respect to positional argument(s) {argnums}."
 
+    @api_boundary
     @_wraps(fun, described)
     def value_and_grad_f(*args, **kwargs):
         nums = normalize_argnums(argnums, len(args), "grad") if args else _no_positional(fun)
@@ -317,13 +325,8 @@ def _check_grad_input(what, x, holomorphic, allow_int) -> None:
         if not dtypes.is_complex(aval.dtype):
             raise TypeError(f"{what} with holomorphic=True requires inputs with complex dtype, but got {aval.dtype}.")
         return
-    if dtypes.is_floating(aval.dtype) or (allow_int and not dtypes.is_complex(aval.dtype)):
+    if dtypes.is_inexact(aval.dtype) or allow_int:
         return
-    if dtypes.is_complex(aval.dtype):
-        raise TypeError(
-            f"{what} requires real-valued inputs (input dtype that is a sub-dtype of np.floating), but got {aval.dtype}. "
-            f"For holomorphic differentiation, pass holomorphic=True. For differentiation of non-holomorphic functions involving complex inputs, use jax.vjp directly."
-        )
     raise TypeError(
         f"{what} requires real- or complex-valued inputs (input dtype that is a sub-dtype of np.inexact), but got {aval.dtype}. "
         "If you want to use Boolean- or integer-valued inputs, use vjp or set allow_int to True."
@@ -356,7 +359,7 @@ def _check_grad_output(what, aval, holomorphic) -> None:
         )
     elif not dtypes.is_floating(aval.dtype):
         raise TypeError(
-            f"{what} requires real- or complex-valued outputs (output dtype that is a sub-dtype of np.floating), but got {aval.dtype}. "
+            f"{what} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got {aval.dtype}. "
             "For differentiation of functions with integer outputs, use jax.vjp directly."
         )
 
@@ -378,6 +381,7 @@ def jacfwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
     """
     check_callable(fun, "jacfwd")
 
+    @api_boundary
     @_wraps(fun, f"Jacobian of {function_name(fun)} with respect to positional argument(s) {argnums}.")
     def jacfun(*args, **kwargs):
         nums = normalize_argnums(argnums, len(args), "jacfwd")
@@ -404,6 +408,7 @@ def jacrev(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
     """The Jacobian, row by row in reverse mode: good for wide ones. Arguments and result as in `jacfwd`."""
     check_callable(fun, "jacrev")
 
+    @api_boundary
     @_wraps(fun, f"Jacobian of {function_name(fun)} with respect to positional argument(s) {argnums}.")
     def jacfun(*args, **kwargs):
         nums = normalize_argnums(argnums, len(args), "jacrev")
@@ -477,6 +482,7 @@ def _split_axis(tree, x, axis):
 # -- transposition --------------------------------------------------------------------------------------------------------
 
 
+@api_boundary
 def linear_transpose(fun: Callable, *primals, reduce_axes=()) -> Callable:
     """The transpose of a linear function.
 
@@ -500,6 +506,7 @@ def linear_transpose(fun: Callable, *primals, reduce_axes=()) -> Callable:
     out_tree = info[0]
     out_avals = closed.out_avals
 
+    @api_boundary
     def transposed(cotangent):
         cts, tree = tree_flatten(cotangent)
         if tree != out_tree:

@@ -8,6 +8,7 @@ from typing import Any
 
 from velax import _native
 from velax._lang.avals import ShapeDtypeStruct
+from velax._lang.traceback import api_boundary
 from velax._transforms.arguments import check_callable, function_name
 from velax._transforms.batching import extend_axis_env
 from velax._transforms.jit import TracedCall, infer_params, jit
@@ -36,6 +37,7 @@ def make_jaxpr(
     jitted = fun if isinstance(fun, _native.JitFunction) and not static_argnums else None
     target = jit(fun, static_argnums=static_argnums) if jitted is None else None
 
+    @api_boundary
     @functools.wraps(fun, updated=())
     def make_jaxpr_f(*args, **kwargs):
         with extend_axis_env(list(axis_env or ())):
@@ -58,6 +60,7 @@ def _shapes(traced: TracedCall):
     return tree_unflatten(traced.out_tree, [ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in traced.jaxpr.out_avals])
 
 
+@api_boundary
 def eval_shape(fun: Callable, *args, **kwargs):
     """The shapes and dtypes of ``fun(*args, **kwargs)``, without computing it.
 
@@ -179,6 +182,7 @@ class Compiled(_Stage):
     def cost_analysis(self):
         return self._compiled.cost_analysis()
 
+    @api_boundary
     def __call__(self, *args, **kwargs):
         leaves, tree = tree_flatten((args, kwargs))
         if tree != self.in_tree:
@@ -189,11 +193,13 @@ class Compiled(_Stage):
 Wrapped = _native.JitFunction
 
 
+@api_boundary
 def _trace(self, *args, **kwargs) -> Traced:
     """Trace for these arguments (arrays or `ShapeDtypeStruct`s), without compiling."""
     return Traced(infer_params(self, args, kwargs, abstract=True))
 
 
+@api_boundary
 def _lower(self, *args, **kwargs) -> Lowered:
     """Trace and lower for these arguments."""
     return _trace(self, *args, **kwargs).lower()

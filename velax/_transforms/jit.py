@@ -23,6 +23,7 @@ from velax._lang.devices import local_devices
 from velax._lang.effects import JaxprInputEffect
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.trace import Tracer, get_aval, shaped_abstractify
+from velax._lang.traceback import boundary, leave_boundary
 from velax._transforms.arguments import check_callable, debug_info_of, function_name, signature_of
 from velax._transforms.batching import axis_names
 from velax._transforms.calls import bind_jit
@@ -173,11 +174,11 @@ def _resolve(signature, nums: tuple, names: tuple, kind: str, fun) -> tuple[tupl
     for i in nums:
         if not variadic and not -len(positional) <= i < len(positional):
             raise ValueError(
-                f"jitted function has {kind}_argnums={nums} but only accepts {len(positional)} positional arguments ({function_name(fun)})."
+                f"Jitted function has {kind}_argnums={nums}, but only accepts {len(positional)} positional arguments: {function_name(fun)}{signature}."
             )
     for n in names:
         if n not in known and not keywords:
-            raise ValueError(f"jitted function has invalid argnames {{{n!r}}} in {kind}_argnames. Function {function_name(fun)} has these args: {[p.name for p in parameters]}")
+            raise ValueError(f"Jitted function has invalid argnames {{{n!r}}} in {kind}_argnames. Function does not take these args: {function_name(fun)}{signature}.")
     if not variadic:
         nums = tuple(i % len(positional) for i in nums)
     if nums and names:  # both given: what the caller says, no more
@@ -354,7 +355,16 @@ def clear_traces() -> None:
     _with_traces.clear()
 
 
+@boundary
 def _miss(self, args, kwargs):
+    try:
+        return _call_first(self, args, kwargs)
+    except Exception as error:
+        leave_boundary(error)
+        raise
+
+
+def _call_first(self, args, kwargs):
     traced = infer_params(self, args, kwargs)
     if any(isinstance(e, JaxprInputEffect) for e in traced.jaxpr.effects):  # it closes over mutable references
         outs = bind_jit(traced.jaxpr, traced.leaves, name=self._name, keep_unused=self._keep_unused)
@@ -362,7 +372,16 @@ def _miss(self, args, kwargs):
     return _compiler(traced, keep_unused=self._keep_unused)
 
 
+@boundary
 def _slow(self, args, kwargs):
+    try:
+        return _call_slow(self, args, kwargs)
+    except Exception as error:
+        leave_boundary(error)
+        raise
+
+
+def _call_slow(self, args, kwargs):
     if config.jax_disable_jit or (self._inline and _native.get_trace() is not None):
         return self._fun(*args, **kwargs)
     traced = infer_params(self, args, kwargs)

@@ -13,9 +13,11 @@ from typing import Any
 from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from velax._lang.primitive import define
 from velax._lang.trace import get_aval
+from velax._lang.traceback import api_boundary
 from velax._transforms.arguments import check_callable, debug_info_of, flatten_call, normalize_argnums
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.calls import dce_closed, inline_calls
+from velax._transforms.discharge import apply_discharged, has_refs
 from velax._transforms.evaluate import dce_jaxpr, eval_jaxpr
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.linearize import linearize_jaxpr
@@ -54,6 +56,7 @@ def checkpoint(
     if concrete:
         raise NotImplementedError("checkpoint: the option `concrete` was removed; use static_argnums for arguments whose values Python needs")
 
+    @api_boundary
     @functools.wraps(fun, updated=())
     def checkpointed(*args, **kwargs):
         call, dynamic = fun, args
@@ -73,7 +76,12 @@ def checkpoint(
         closed = trace_to_jaxpr(flat, [get_aval(x) for x in leaves], debug_info_of("checkpoint / remat", fun, args, kwargs))
         consts, jaxpr = closed.consts, closed.jaxpr
         jaxpr = jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars])
-        outs = checkpoint_p.bind(*consts, *leaves, jaxpr=jaxpr, prevent_cse=bool(prevent_cse), differentiated=False, policy=policy)
+        apply = lambda pure, values: _bind(pure, values, bool(prevent_cse), False, policy)
+        hoisted = ClosedJaxpr(jaxpr, [])
+        if has_refs(hoisted):
+            outs = apply_discharged("a rematerialised function", hoisted, [*consts, *leaves], apply)
+        else:
+            outs = apply(hoisted, [*consts, *leaves])
         return tree_unflatten(out_tree[0], outs)
 
     return checkpointed

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from velax._lang.trace import get_aval
+from velax._lang.traceback import api_boundary
 from velax._transforms.arguments import check_callable, check_results, flatten_call, function_name
 from velax._transforms.batching import AxisData, batch_flat, matchaxis
 from velax.tree_util import broadcast_prefix, keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
@@ -54,6 +55,7 @@ def vmap(
         if not isinstance(axis, int):
             raise TypeError(f"vmap out_axes must be an int, None, or (nested) container with those types as leaves, but got {out_axes}.")
 
+    @api_boundary
     @functools.wraps(fun, updated=())
     def vmap_f(*args, **kwargs):
         if isinstance(in_axes, tuple) and len(in_axes) != len(args):
@@ -81,7 +83,7 @@ def vmap(
                 if d is not None:
                     path = _out_path(out_tree[0], i)
                     raise ValueError(
-                        f"vmap has mapped output{path} but out_axes is None: the result differs from example to example. Give it an axis in out_axes, "
+                        f"at vmap out_axes, got axis spec None but output{path} was batched on axis {d}: the result differs from example to example. Give it an axis in out_axes, "
                         f"or reduce over the axis (e.g. with lax.psum)."
                     )
                 placed.append(x)

@@ -1,5 +1,6 @@
 """`velax.lax`: the primitives and their direct wrappers. They promote no dtypes and broadcast no ranks; `velax.numpy` is built on them."""
 
+from velax._lang.traceback import public_module as _public_module
 from velax.lax import _refs as _refs
 from velax.lax import _register as _register
 from velax.lax._arithmetic import *
@@ -19,3 +20,5 @@ from velax.lax._structural import *
 from velax.lax._take import *
 from velax.lax._transcendental import *
 from velax.lax._while import *
+
+_public_module(globals())

@@ -6,6 +6,8 @@ before anything is compiled. Under differentiation a reference goes with one for
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from velax import _native
@@ -183,9 +185,12 @@ def _store(x, operands, plan, value, op="set"):
 
 
 def _selected_aval(ref: AbstractRef, operand_avals, plan) -> ShapedArray:
-    if _is_full(plan):
-        return ref.inner_aval
-    return trace_to_jaxpr(lambda x, *given: [_select(x, given, plan)], [ref.inner_aval, *operand_avals]).out_avals[0]
+    return ref.inner_aval if _is_full(plan) else _part_aval(ref.inner_aval, tuple(operand_avals), plan)
+
+
+@functools.lru_cache(maxsize=4096)
+def _part_aval(aval, operand_avals, plan) -> ShapedArray:
+    return trace_to_jaxpr(lambda x, *given: [_select(x, given, plan)], [aval, *operand_avals]).out_avals[0]
 
 
 def _check_ref(name, ref) -> None:

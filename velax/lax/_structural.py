@@ -434,7 +434,7 @@ rev_p = define(
     transpose=lambda ct, x, *, dimensions: [Zero(x.aval) if type(ct) is Zero else rev(ct, dimensions)],
     batch=lambda args, dims, *, dimensions: (
         rev_p.bind(args[0], dimensions=tuple(i + (i >= dims[0]) for i in dimensions)), dims[0]
-    ),  # fmt: skip
+    ),
     linear_in=(0,),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -414,25 +415,46 @@ def fori_loop(lower, upper, body_fun: Callable, init_val, *, unroll: int | bool 
                 init_val = body_fun(i, init_val)
             return init_val
 
-        def scanned_fun(loop_carry, _):
-            i, x = loop_carry
-            return (add(i, 1), body_fun(i, x)), None
-
-        (_, result), _ = scan(scanned_fun, (lower, init_val), None, length=max(upper - lower, 0), unroll=1 if unroll is None else unroll)
+        step = _loop_functions(body_fun)[0]
+        (_, result), _ = scan(step, (lower, init_val), None, length=max(upper - lower, 0), unroll=1 if unroll is None else unroll)
         return result
     if unroll is not None and unroll is not False and unroll != 1:
         raise ValueError("Can only use `unroll` in `fori_loop` if the loop bounds are statically known.")
 
-    def cond_fun(loop_carry):
-        i, end, _ = loop_carry
-        return lt(i, end)
+    bounds = [x if get_aval(x).dtype == dtype else convert_type(x, dtype, False) for x in map(_as_scalar, (lower, upper), (dtype, dtype))]
+    return while_loop(_below, _loop_functions(body_fun)[1], (*bounds, init_val))[2]
+
+
+def _below(loop_carry):
+    i, end, _ = loop_carry
+    return lt(i, end)
+
+
+_functions: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _loop_functions(body_fun):
+    """The bodies of the `scan` and of the `while_loop` that a `fori_loop` becomes: the same for the same function, so that a function seen again is not
+    traced again. They refer to it weakly, as they live as long as it does."""
+    try:
+        known = _functions.get(body_fun)
+    except TypeError:  # not weakly referenceable or unhashable
+        return _make_loop_functions(lambda: body_fun)
+    if known is None:
+        known = _functions[body_fun] = _make_loop_functions(weakref.ref(body_fun))
+    return known
+
+
+def _make_loop_functions(body_fun):
+    def scanned_fun(loop_carry, _):
+        i, x = loop_carry
+        return (add(i, 1), body_fun()(i, x)), None
 
     def while_fun(loop_carry):
         i, end, x = loop_carry
-        return add(i, 1), end, body_fun(i, x)
+        return add(i, 1), end, body_fun()(i, x)
 
-    bounds = [x if get_aval(x).dtype == dtype else convert_type(x, dtype, False) for x in map(_as_scalar, (lower, upper), (dtype, dtype))]
-    return while_loop(cond_fun, while_fun, (*bounds, init_val))[2]
+    return scanned_fun, while_fun
 
 
 def _as_scalar(x, dtype):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 import velax.numpy as jnp
@@ -11,7 +13,7 @@ from velax._lang.config import config
 from velax._lang.trace import concrete_or_error, get_aval
 from velax._transforms.custom_rules import custom_jvp
 from velax.lax._structural import canonical_axis, convert_type
-from velax.numpy._util import check_arraylike, compiled
+from velax.numpy._util import check_arraylike, compiled, promote_args
 from velax.scipy.special import logsumexp
 
 __all__ = ["log_softmax", "logmeanexp", "logsumexp", "one_hot", "softmax", "standardize"]
@@ -52,8 +54,16 @@ def _softmax(x, axis, where, short_derivative):
 
 def _shifted(x, axis, where):
     """``x`` less its maximum along the axes, where it counts."""
-    top = jnp.max(lax.stop_gradient(jnp.asarray(x)), axis=axis, keepdims=True, where=where, initial=-np.inf)
-    return lax.sub(*jnp.broadcast_arrays(x if where is None else jnp.where(where, x, -jnp.inf), convert_type(top, get_aval(top).dtype)))
+    x = jnp.asarray(x)
+    top = jnp.max(lax.stop_gradient(x), axis=axis, keepdims=True, where=where, initial=_least(get_aval(x).dtype))
+    return lax.sub(*promote_args("sub", x if where is None else jnp.where(where, x, -jnp.inf), top))
+
+
+def _least(dtype):
+    """The least value of a dtype: the maximum of nothing."""
+    if dtype == np.bool_:
+        return False
+    return int(dtypes.iinfo(dtype).min) if dtypes.is_integer(dtype) else -np.inf
 
 
 def _softmax_value(x, axis, where):
@@ -195,9 +205,12 @@ def one_hot(x, num_classes: int, *, dtype=None, axis=-1):
     """
     num_classes = concrete_or_error(int, num_classes, "The error arose in jax.nn.one_hot argument `num_classes`.")
     dtype = dtypes.default_float_dtype() if dtype is None else dtypes.check_user_dtype_supported(dtype, "one_hot")
+    x = x if hasattr(x, "dtype") else jnp.asarray(x)
+    if not dtypes.is_integer(dtypes.dtype(x)):
+        warnings.warn(f"jax.nn.one_hot input should be integer-typed; got dtype={dtypes.dtype(x)}", DeprecationWarning, stacklevel=2)
     if not isinstance(axis, (int, np.integer)):
         return _one_hot_named(jnp.asarray(x), num_classes, dtype, axis)
-    return _one_hot(x if hasattr(x, "dtype") else jnp.asarray(x), num_classes, dtype, int(axis))
+    return _one_hot(x, num_classes, dtype, int(axis))
 
 
 def _one_hot_named(x, num_classes, dtype, axis):

@@ -113,8 +113,11 @@ def _size(shape, axes) -> int:
 
 def _fans(shape, in_axis, out_axis, batch_axis) -> tuple[float, float]:
     """How many inputs and outputs a unit has."""
-    if len(shape) <= 1:
-        raise ValueError(f"Can't compute input and output sizes of a {len(shape)}-dimensional weights tensor. Must be at least 2D.")
+    if len(shape) <= 1 and in_axis == -2:
+        raise ValueError(
+            f"Can't compute input and output sizes of a {len(shape)}-dimensional weights tensor with default in_axis. Must be at least 2D or specify in_axis "
+            "explicitly."
+        )
     inputs, outputs, batch = (_size(shape, axes) for axes in (in_axis, out_axis, batch_axis))
     field = math.prod(shape) / inputs / outputs / batch
     return inputs * field, outputs * field

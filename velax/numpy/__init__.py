@@ -1,5 +1,7 @@
 """`velax.numpy`: NumPy's functions on immutable arrays, traceable, differentiable, compiled."""
 
+from velax._lang.traceback import public_module as _public_module
+from velax.numpy import _methods as _methods  # operators and methods of arrays
 from velax.numpy._creation import *
 from velax.numpy._einsum import *
 from velax.numpy._functional import *
@@ -9,7 +11,6 @@ from velax.numpy._indexing import *
 from velax.numpy._joining import *
 from velax.numpy._linear import *
 from velax.numpy._logaddexp import *
-from velax.numpy import _methods as _methods  # operators and methods of arrays
 from velax.numpy._padding import *
 from velax.numpy._reductions import *
 from velax.numpy._scalars import *
@@ -19,3 +20,5 @@ from velax.numpy._shaping import *
 from velax.numpy._sorting_searching import *
 from velax.numpy._statistics import *
 from velax.numpy._ufuncs import *
+
+_public_module(globals())

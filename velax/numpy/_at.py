@@ -11,6 +11,7 @@ from velax import _native, lax
 from velax._lang import dtypes, promotion
 from velax._lang.array import ArrayImpl
 from velax._lang.trace import get_aval
+from velax._lang.traceback import public_class
 from velax._transforms.jit import jit
 from velax.lax._structural import convert_type
 from velax.numpy._index_plan import broadcast_to, make_gather, make_plan
@@ -187,6 +188,7 @@ class IndexUpdateHelper:
         return f"_IndexUpdateHelper({self.array!r})"
 
 
+@public_class
 class IndexUpdateRef:
     """``x.at[index]``: see `IndexUpdateHelper`."""
 

@@ -229,7 +229,7 @@ def _stack_sequence(xs, dtype):
     shapes = {get_aval(p).shape for p in parts}
     if len(shapes) > 1:
         raise ValueError(f"array: the elements of a sequence must have one shape, got {sorted(shapes)}")
-    target, weak = promotion.lattice_result_type(*parts) if dtype is None else (dtype, False)
+    target = promotion.lattice_result_type(*parts)[0] if dtype is None else dtype
     if not dtypes.is_extended(target):
         parts = [convert_type(p, target, False) for p in parts]
     return lax.concatenate([lax.broadcast_in_dim(p, (1, *get_aval(p).shape), range(1, get_aval(p).ndim + 1)) for p in parts], 0)

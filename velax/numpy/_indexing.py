@@ -12,6 +12,7 @@ from velax._lang import dtypes
 from velax._lang.array import ArrayImpl
 from velax._lang.avals import AbstractRef
 from velax._lang.trace import Tracer, concrete_or_error, get_aval
+from velax._lang.traceback import boundary, leave_boundary
 from velax._transforms.jit import jit
 from velax.lax._structural import canonical_axis, convert_type
 from velax.numpy._creation import asarray
@@ -95,10 +96,15 @@ def _with_weak_type(out, x):
     return out if out.weak_type == x.weak_type else _native.array_with_weak_type(out, x.weak_type)
 
 
+@boundary
 def getitem(x, index):
-    if type(x) is not ArrayImpl and isinstance(get_aval(x), AbstractRef):
-        return get_aval(x)._getitem(x, index)
-    return index_array(x, index)
+    try:
+        if type(x) is not ArrayImpl and isinstance(get_aval(x), AbstractRef):
+            return get_aval(x)._getitem(x, index)
+        return index_array(x, index)
+    except Exception as error:
+        leave_boundary(error)
+        raise
 
 
 def iterate(x):

@@ -337,12 +337,12 @@ def cross(a, b, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | N
     part = lambda v, i: spread(lax.index_in_dim(v, i, -1, keepdims=False), lead) if i < get_aval(v).shape[-1] else None
 
     def minus(p, q):
-        products = [None if None in (id_(x), id_(y)) else lax.mul(x, y) for x, y in (p, q)]
-        if products[0] is None:
-            return lax.neg(products[1])
-        return products[0] if products[1] is None else lax.sub(*products)
+        """The difference of two products; a factor None is the zero third component of a vector of size 2."""
+        first, second = (None if x is None or y is None else lax.mul(x, y) for x, y in (p, q))
+        if first is None:
+            return lax.neg(second)
+        return first if second is None else lax.sub(first, second)
 
-    id_ = lambda x: None if x is None else True
     a0, a1, a2 = (part(a, i) for i in range(3))
     b0, b1, b2 = (part(b, i) for i in range(3))
     third = minus((a0, b1), (a1, b0))

@@ -15,6 +15,7 @@ from velax import _native, lax
 from velax._lang import dtypes
 from velax._lang.array import Array, ArrayImpl, install
 from velax._lang.trace import Tracer, get_aval
+from velax._lang.traceback import api_boundary
 from velax._transforms.jit import jit
 from velax.numpy import _ufuncs as ufuncs
 from velax.numpy._at import IndexUpdateHelper
@@ -36,10 +37,12 @@ def _reflected(f):
     return jit(reflected, inline=True)
 
 
+@api_boundary
 def _matmul(x, y):
     return jnp.matmul(x, y)
 
 
+@api_boundary
 def _rmatmul(x, y):
     return jnp.matmul(y, x)
 
@@ -389,9 +392,8 @@ def _view(x, dtype):
             return _view(lax.convert_element_type(x, np.dtype(np.uint8)), dtype)
         return lax.ne(_view(x, np.dtype(np.uint8)), np.uint8(0))
     if dtypes.is_complex(aval.dtype):
-        if dtypes.is_complex(dtype):
-            if dtype == aval.dtype:
-                return x
+        if dtype == aval.dtype:
+            return x
         part = lax.concatenate([lax.reshape(p, (*aval.shape, 1)) for p in (lax.real(x), lax.imag(x))], len(aval.shape))
         return _view(lax.reshape(part, (*aval.shape[:-1], 2 * aval.shape[-1])) if aval.shape else lax.reshape(part, (2,)), dtype)
     if dtypes.is_complex(dtype):

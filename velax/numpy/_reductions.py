@@ -12,7 +12,6 @@ from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import concrete_or_error, get_aval
 from velax.lax._structural import convert_type
-from velax.numpy._creation import asarray
 from velax.numpy._selecting import _where
 from velax.numpy._shaping import axis_index, no_out, ravel, spread
 from velax.numpy._util import (

@@ -240,7 +240,7 @@ def _round_float(x, decimals):
     out = lax.div(nearest(lax.mul(wide, factor)), factor)
     out = convert_type(out, dtype, weak) if narrow else out
     # huge values overflow when scaled, and are round already
-    return lax.select(lax.is_finite(lax.mul(x, dtype.type(0) + 1)), lax.select(lax.is_finite(out), out, x), x)
+    return lax.select(lax.is_finite(out), out, x)
 
 
 around = round

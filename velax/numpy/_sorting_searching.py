@@ -206,8 +206,8 @@ def _searchsorted(a, v, sorter, side, method):
     a, v = promote_dtypes(to_array(a), to_array(v))
     if sorter is not None:
         a = gather_axis(a, sorter, 0)
-    index = dtypes.default_int_dtype()
     n, shape = get_aval(a).size, get_aval(v).shape
+    index = np.dtype(np.int32 if n <= np.iinfo(np.int32).max else np.int64)
     if n == 0 or 0 in shape:
         return lax.full(shape, 0, index)
     equal = side == "right"
@@ -247,7 +247,7 @@ def _binary_search(a, v, equal, index, unrolled):
         return lax.select(right, lax.add(middle, index.type(1)), low), lax.select(left, middle, high)
 
     bounds = lax.full(shape, 0, index), lax.full(shape, n, index)
-    steps = n.bit_length()
+    steps = n.bit_length()  # enough to narrow [0, n] to one place
     if unrolled:
         for i in range(steps):
             bounds = step(i, bounds)
@@ -280,7 +280,7 @@ def digitize(x, bins, right: bool = False, *, method: str | None = None):
 def _digitize(x, bins, right, method):
     n = get_aval(bins).size
     if n == 0:
-        return lax.full(get_aval(x).shape, 0, dtypes.default_int_dtype())
+        return lax.full(get_aval(x).shape, 0, np.int32)
     first, last = (lax.index_in_dim(bins, i, keepdims=False) for i in (0, n - 1))
     increasing = lax.ge(last, first)
     up = searchsorted(bins, x, side="left" if right else "right", method=method)

@@ -44,7 +44,7 @@ def compiled(fun: Callable | None = None, *, static: tuple[str, ...] = (), inlin
 
 
 def is_arraylike(x: Any) -> bool:
-    return isinstance(x, _FAST) or isinstance(x, _LEAVES) or isinstance(x, Array) or hasattr(x, "__jax_array__")
+    return isinstance(x, (*_FAST, *_LEAVES, Array)) or hasattr(x, "__jax_array__")
 
 
 def check_arraylike(fun_name: str, *args: Any, emit_warning: bool = False, stacklevel: int = 3) -> None:
@@ -65,7 +65,7 @@ def check_arraylike_or_none(fun_name: str, *args: Any) -> None:
 
 def to_array(x):
     """An array of an arraylike, weak type kept."""
-    if isinstance(x, _FAST) or isinstance(x, Array):
+    if isinstance(x, (*_FAST, Array)):
         return x
     if hasattr(x, "__jax_array__"):
         return x.__jax_array__()

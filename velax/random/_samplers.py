@@ -59,7 +59,8 @@ def uniform(key, shape=(), dtype=None, minval=0.0, maxval=1.0, *, out_sharding=N
 
 @compiled(static=("shape", "dtype"))
 def _uniform(key, shape, dtype, minval, maxval):
-    minval, maxval = (to_rank(convert_type(x, dtype), len(shape)) for x in (minval, maxval))
+    bounds = [convert_type(x, dtype) for x in (minval, maxval)]
+    minval, maxval = (to_rank(x, len(shape)) for x in bounds)
     info = dtypes.finfo(dtype)
     drawn = 8 if info.nmant < 8 else info.bits
     bits = draw_bits(key, drawn, shape)

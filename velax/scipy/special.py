@@ -161,8 +161,8 @@ def ndtri(p):
     return lax.mul(constant(dtype, np.sqrt(2)), lax.erf_inv(x))
 
 
-#: below and above these the asymptotic series are used, by dtype
-_LOG_NDTR_BOUNDS = {np.dtype("float32"): (-10.0, 5.0), np.dtype("float64"): (-20.0, 8.0)}
+#: below these the asymptotic series is used, by dtype
+_LOG_NDTR_BOUND = {np.dtype("float32"): -10.0, np.dtype("float64"): -20.0}
 
 
 def log_ndtr(x, series_order: int = 3):
@@ -191,12 +191,12 @@ def _log_ndtr_call(x, series_order):
 
 def _log_ndtr_value(x, series_order):
     dtype = get_aval(x).dtype
-    low, high = (constant(dtype, v) for v in _LOG_NDTR_BOUNDS[dtype])
+    low, zero = constant(dtype, _LOG_NDTR_BOUND[dtype]), constant(dtype, 0)
     # each branch sees arguments of its own range only, so that none overflows
-    upper = lax.neg(_ndtr(lax.neg(lax.max(x, high)), dtype))
-    middle = lax.log(_ndtr(lax.min(lax.max(x, low), high), dtype))
+    upper = lax.log1p(lax.neg(_ndtr(lax.neg(lax.max(x, zero)), dtype)))
+    middle = lax.log(_ndtr(lax.min(lax.max(x, low), zero), dtype))
     lower = _log_ndtr_tail(lax.min(x, low), dtype, series_order)
-    return lax.select(lax.gt(x, high), upper, lax.select(lax.gt(x, low), middle, lower))
+    return lax.select(lax.gt(x, zero), upper, lax.select(lax.gt(x, low), middle, lower))
 
 
 def _log_ndtr_tail(x, dtype, series_order):

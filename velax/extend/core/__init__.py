@@ -62,7 +62,7 @@ from velax._lang.trace import (
     concrete_or_error as concrete_or_error,
 )
 from velax._lang.trace import (
-    current_trace as find_top_trace,
+    current_trace as _current_trace,
 )
 from velax._lang.trace import (
     set_current_trace as set_current_trace,
@@ -90,3 +90,8 @@ def primal_dtype_to_tangent_dtype(primal_dtype):
     from velax._lang.dtypes import tangent_dtype
 
     return tangent_dtype(primal_dtype)
+
+
+def find_top_trace(_):
+    """The trace that operations on the given values go to: the current one."""
+    return _current_trace()

@@ -1,0 +1,333 @@
+"""What jit, grad and vmap do besides computing: how often they trace, what they keep, what they refuse."""
+
+import functools
+import gc
+import weakref
+
+import jax
+import numpy as np
+import pytest
+from both_libraries import LIBRARIES, compare
+
+import velax
+import velax.numpy as jnp
+from velax._lang.check import check_jaxpr
+
+X = np.array([0.3, -0.7, 1.1], np.float32)
+
+
+def traces(lib, calls, **options):
+    """How often ``calls`` (a list of (args, kwargs)) trace one jitted function."""
+    count = 0
+
+    def f(x, n=2, *, flag=True):
+        nonlocal count
+        count += 1
+        return lib.numpy.asarray(x) * (n if isinstance(n, int) else 1.0)
+
+    jitted = lib.jit(f, **options)
+    for args, kwargs in calls:
+        jitted(*args, **kwargs)
+    return count
+
+
+CALLS = {
+    "same type": ([((1.0,), {}), ((2.0,), {}), ((-3.5,), {})], {}),
+    "dtypes": ([((1.0,), {}), ((1,), {}), ((True,), {}), ((np.float32(1),), {}), ((np.int32(1),), {}), ((np.float32(2),), {})], {}),
+    "weak types": ([((1.0,), {}), ((np.float32(1.0),), {})], {}),
+    "shapes": ([((X,), {}), ((X[:2],), {}), ((X * 2,), {}), ((X[None],), {})], {}),
+    "numpy widths": ([((np.ones(3, np.float64),), {}), ((np.ones(3, np.float32),), {}), ((np.arange(3),), {}), ((np.arange(3, dtype=np.int32),), {})], {}),
+    "statics": ([((1.0, 3), {}), ((1.0, 3), {}), ((1.0, 4), {}), ((2.0, 3), {})], {"static_argnums": 1}),
+    "static by either name": ([((1.0, 3), {}), ((1.0,), {"n": 3}), ((), {"x": 1.0, "n": 3})], {"static_argnames": "n"}),
+    "static bool and int": ([((1.0,), {"flag": True}), ((1.0,), {"flag": 1}), ((1.0,), {"flag": False})], {"static_argnames": "flag"}),
+    "keyword order": ([((), {"x": 1.0, "n": 2}), ((), {"n": 2, "x": 1.0})], {}),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_number_of_traces(name):
+    calls, options = CALLS[name]
+    ours, theirs = (traces(lib, calls, **options) for lib in LIBRARIES)
+    assert ours == theirs
+
+
+def test_configuration_is_part_of_the_key():
+    for lib in LIBRARIES:
+        seen = []
+
+        @lib.jit
+        def f(x, seen=seen):
+            seen.append(None)
+            return x * 2
+
+        f(X)
+        with lib.enable_x64(True):
+            assert f(np.float64(1.5)).dtype == np.float64
+            f(X)
+        f(X)
+        assert len(seen) == 3, lib.__name__
+
+
+def test_a_nested_function_is_traced_once_for_each_signature():
+    for lib in LIBRARIES:
+        count = 0
+
+        def inner(x):
+            nonlocal count
+            count += 1
+            return lib.numpy.sin(x) * x
+
+        g = lib.jit(inner)
+        lib.jit(lambda x: g(x) + g(x * 2) + g(g(x)))(X)
+        assert count == 1, lib.__name__
+        lib.jit(lib.grad(lambda x: (g(x) + g(x * 3)).sum()))(X)
+        assert count == 1, lib.__name__
+
+
+def test_derived_jaxprs_share_one_object():
+    g = velax.jit(lambda x: jnp.sin(x) * x)
+    jaxpr = velax.make_jaxpr(lambda x: velax.jvp(lambda x: g(x) + g(x * 2.0), (x,), (x,)))(X)
+    calls = [e.params["jaxpr"] for e in jaxpr.eqns if e.primitive.name == "jit"]
+    assert len(calls) == 2 and calls[0] is calls[1]
+
+
+def test_clear_cache():
+    count = 0
+
+    def f(x):
+        nonlocal count
+        count += 1
+        return x
+
+    jitted = velax.jit(f)
+    jitted(1.0)
+    jitted.clear_cache()
+    jitted(1.0)
+    velax.clear_caches()
+    jitted(1.0)
+    assert count == 3
+
+
+# -- disable_jit, make_jaxpr, eval_shape -----------------------------------------------------------------------------------
+
+
+def test_disable_jit_runs_python_on_values():
+    for lib in LIBRARIES:
+        seen = []
+
+        @lib.jit
+        def f(x, seen=seen):
+            seen.append(float(x))
+            return x + 1
+
+        with lib.disable_jit():
+            assert float(f(1.0)) == 2.0 and float(f(1.0)) == 2.0
+            with lib.disable_jit(False), pytest.raises(lib.errors.ConcretizationTypeError):
+                f(1.0)
+        assert seen == [1.0, 1.0]
+
+
+def test_disable_jit_of_control_flow():
+    def run(lib):
+        with lib.disable_jit():
+            a = lib.lax.scan(lambda c, x: (c + x, c * x), np.float32(1), X)
+            b = lib.lax.cond(True, lambda x: x * 2, lambda x: x, np.float32(3))
+            return a, b, lib.grad(lambda x: lib.jit(lambda y: y * y)(x))(3.0)
+
+    compare(run, weak=False)
+
+
+def test_make_jaxpr_options():
+    def run(lib):
+        closed, shape = lib.make_jaxpr(lambda x, n: {"y": x * n, "z": None}, static_argnums=1, return_shape=True)(X, 3)
+        assert (shape["y"].shape, shape["y"].dtype, shape["z"]) == ((3,), np.float32, None)
+        named = lib.make_jaxpr(lambda x: lib.lax.psum(x, "i"), axis_env=[("i", 4)])(X)
+        assert named.eqns[0].primitive.name.startswith("psum")
+        kept = lib.make_jaxpr(lib.jit(lambda x: lib.numpy.sin(x)))(1.0)
+        return [v.aval.shape for v in closed.jaxpr.outvars], kept.eqns[0].primitive.name
+
+    assert run(velax) == run(jax)
+
+
+def test_eval_shape():
+    def run(lib):
+        s = lib.ShapeDtypeStruct((2, 3), np.float32)
+        out = lib.eval_shape(lambda a, b, *, k: {"m": a @ b, "k": k + 1, "n": None}, s, X, k=1)
+        jitted = lib.eval_shape(lib.jit(lambda a: a.astype("bfloat16").sum(0)), s)
+        return [(x.shape, str(x.dtype), x.weak_type) for x in lib.tree_util.tree_leaves((out, jitted))]
+
+    assert run(velax) == run(jax)
+
+
+def test_stages():
+    f = velax.jit(lambda x, y: {"z": x * y}, donate_argnums=1)
+    traced = f.trace(X, velax.ShapeDtypeStruct((3,), np.float32))
+    check_jaxpr(traced.jaxpr)
+    assert traced.fun_name == "<lambda>" and traced.out_info["z"].shape == (3,)
+    lowered = traced.lower()
+    assert "mul" in lowered.as_text()
+    compiled = lowered.compile()
+    np.testing.assert_allclose(compiled(X, X)["z"], X * X)
+    assert lowered.in_tree == compiled.in_tree and [a.donated for a in velax.tree_util.tree_leaves(lowered.args_info, is_leaf=lambda a: hasattr(a, "donated"))] == [False, True]
+    with pytest.raises(TypeError, match="compiled for float32"):
+        compiled(X[:2], X[:2])
+    with pytest.raises(TypeError, match="compiled with input pytree"):
+        compiled(X)
+
+
+# -- values that outlive what made them ------------------------------------------------------------------------------------
+
+TRANSFORMS = {
+    "jit": lambda lib, f: lib.jit(f)(X),
+    "grad": lambda lib, f: lib.grad(lambda x: f(x).sum())(X),
+    "jvp": lambda lib, f: lib.jvp(f, (X,), (X,)),
+    "linearize": lambda lib, f: lib.linearize(f, X),
+    "vmap": lambda lib, f: lib.vmap(f)(X),
+    "scan": lambda lib, f: lib.lax.scan(lambda c, x: (f(c), x), X, X),
+    "cond": lambda lib, f: lib.lax.cond(lib.numpy.asarray(X)[0] > 0, f, lambda x: x, X),
+    "checkpoint": lambda lib, f: lib.checkpoint(f)(X),
+    "make_jaxpr": lambda lib, f: lib.make_jaxpr(f)(X),
+}
+USES = {
+    "operator": lambda lib, x: x + 1,
+    "function": lambda lib, x: lib.numpy.sin(x),
+    "jit": lambda lib, x: lib.jit(lambda y: y + 1)(x),
+    "closure of jit": lambda lib, x: lib.jit(lambda y: y + x)(1.0),
+    "returned by jit": lambda lib, x: lib.jit(lambda: x)(),
+    "index": lambda lib, x: lib.numpy.ones(3)[x.astype("int32")] if x.ndim == 0 else x[0],
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_leaked_tracer(transform, use):
+    def leak(lib):
+        saved = []
+
+        def f(x):
+            saved.append(x * 2.0)
+            return lib.numpy.sin(x)
+
+        TRANSFORMS[transform](lib, f)
+        return saved[0]
+
+    try:
+        USES[use](jax, leak(jax))
+        allowed = True
+    except jax.errors.UnexpectedTracerError:
+        allowed = False
+    if allowed:  # JAX evaluates on the primal that the tracer carries; Velax may as well
+        return
+    with pytest.raises(velax.errors.UnexpectedTracerError, match="Encountered an unexpected tracer"):
+        USES[use](velax, leak(velax))
+
+
+def test_traces_and_arguments_are_released():
+    class Marker:
+        pass
+
+    marker = Marker()
+    alive = weakref.ref(marker)
+
+    def f(x, marker=marker):
+        return x * 2
+
+    velax.jit(f)(X)
+    velax.grad(lambda x: f(x).sum())(X)
+    velax.vmap(f)(X)
+    del f, marker
+    gc.collect()
+    assert alive() is None
+
+
+def test_the_current_trace_is_restored_after_an_error():
+    def fails(x):
+        raise RuntimeError("stop")
+
+    for call in (velax.jit(fails), velax.grad(fails), velax.vmap(fails), velax.make_jaxpr(fails), lambda x: velax.lax.scan(lambda c, y: fails(c), x, x)):
+        with pytest.raises(RuntimeError, match="stop"):
+            call(X)
+        assert velax._native.get_trace() is None
+    np.testing.assert_allclose(velax.jit(lambda x: x + 1)(X), X + 1)
+
+
+# -- donation -------------------------------------------------------------------------------------------------------------
+
+
+def test_donated_arguments_are_deleted():
+    f = velax.jit(lambda x, y: x * 2 + y, donate_argnums=(0,))
+    x, y = jnp.asarray(X) + 0, jnp.asarray(X) + 0
+    np.testing.assert_allclose(f(x, y), X * 3, rtol=1e-6)
+    assert x.is_deleted() and not y.is_deleted()
+    with pytest.raises(RuntimeError, match="deleted"):
+        x + 1
+    by_name = velax.jit(lambda state: {"a": state["a"] + 1}, donate_argnames="state")
+    state = {"a": jnp.zeros(3) + 1}
+    by_name(state=state)
+    assert state["a"].is_deleted()
+
+
+def test_donated_numpy_arrays_are_left_alone():
+    x = X.copy()
+    np.testing.assert_allclose(velax.jit(lambda x: x * 2, donate_argnums=0)(x), X * 2)
+    np.testing.assert_array_equal(x, X)
+
+
+# -- functions of all kinds -----------------------------------------------------------------------------------------------
+
+
+def test_kinds_of_callables():
+    class Callable:
+        def __init__(self, k):
+            self.k = k
+
+        def __call__(self, x):
+            return x * self.k
+
+        def method(self, x):
+            return x + self.k
+
+        @classmethod
+        def of_class(cls, x):
+            return x - 1
+
+        @staticmethod
+        def static(x):
+            return x / 2
+
+    def run(lib):
+        c = Callable(3.0)
+        functions = [c, c.method, Callable.of_class, Callable.static, functools.partial(lambda k, x: x**k, 2), lib.numpy.sin, lib.jit(c)]
+        return [(lib.jit(f)(2.0), lib.grad(f)(2.0), lib.vmap(f)(X), lib.checkpoint(f)(2.0)) for f in functions]
+
+    compare(run)
+
+
+def test_metadata():
+    def f(x, *, k=1):
+        """The text."""
+
+    for lib in LIBRARIES:
+        for transformed in (lib.jit(f), lib.vmap(f), lib.checkpoint(f), lib.custom_jvp(f), lib.custom_vjp(f)):
+            assert transformed.__name__ == "f" and "The text." in transformed.__doc__, (lib.__name__, transformed)
+        assert lib.jit(f).__wrapped__ is f
+        assert "The text." in lib.grad(f).__doc__
+
+
+def test_jitted_methods_bind():
+    def run(lib):
+        class Model:
+            scale = 3.0
+
+            @functools.partial(lib.jit, static_argnums=0)
+            def __call__(self, x):
+                return x * self.scale
+
+            @functools.partial(lib.jit, static_argnames=("self", "n"))
+            def power(self, x, n):
+                return x**n
+
+        m = Model()
+        return m(2.0), m.power(2.0, 3), m.power(x=2.0, n=2)
+
+    compare(run)
