@@ -399,8 +399,11 @@ def test_lowerings_from_elsewhere_have_no_form(primitive):
     p.rules["lower"] = lambda ctx, x: x
     with pytest.raises(canonical.NotCanonicalError, match="'p' is lowered by a function from outside of Velax"):
         canonical.canonical_bytes(simple(p))
-    p.rules["lower"] = canonical.canonical_hash
+    p.rules["lower"] = p.defined_lower = canonical.canonical_hash
     canonical.canonical_bytes(simple(p))
+    p.rules["lower"] = canonical.canonical_bytes  # replaced since: the name no longer stands for it
+    with pytest.raises(canonical.NotCanonicalError):
+        canonical.canonical_bytes(simple(p))
 
 
 def adds(primitive, first, second, consts):

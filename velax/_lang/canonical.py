@@ -170,7 +170,7 @@ class _Encoder:
         encoded = self._primitives.get(primitive)
         if encoded is None:
             rule = primitive.rule("lower")
-            if rule is not primitive.defined_lower or not _belongs_here(rule):
+            if rule is not primitive.defined_lower or not (rule is None or _belongs_here(rule)):
                 raise NotCanonicalError(
                     f"the primitive {primitive.name!r} is lowered by a function from outside of Velax"
                 )

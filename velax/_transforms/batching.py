@@ -246,9 +246,12 @@ def batch_fun(fun: Callable, tag: TraceTag, axis_data: AxisData, in_dims: Sequen
         parent = current_trace()
         trace = BatchTrace(parent, tag, axis_data)
         args = [trace.box(v, d) for v, d in zip(values, in_dims, strict=True)]
-        with set_current_trace(trace), _axis_scope(axis_data):
-            outs = fun(*args)
-        pairs = [trace.unbox(x) for x in outs]
+        try:
+            with set_current_trace(trace), _axis_scope(axis_data):
+                outs = fun(*args)
+            pairs = [trace.unbox(x) for x in outs]
+        finally:
+            trace.invalidate()
         if pair_results:
             n = len(pairs) // 2
             with set_current_trace(parent):
