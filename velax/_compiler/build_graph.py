@@ -98,6 +98,8 @@ def physical_aval(aval: ShapedArray) -> ShapedArray:
     """The type of the array that stores a value of type ``aval``."""
     if dtypes.is_extended(aval.dtype):
         return shaped_array((*aval.shape, *aval.dtype.base_shape), aval.dtype.base_dtype)
+    if aval.dtype == dtypes.float0:  # carries no information; stored as False
+        return shaped_array(aval.shape, np.dtype(bool))
     return aval
 
 
@@ -133,6 +135,8 @@ class _Scope:
             return self.builder.literal(complex(value), dtypes.ir_name(dtype))
         if dtype == np.bool_:
             return self.builder.literal(bool(value), "bool")
+        if dtype == dtypes.float0:
+            return self.builder.literal(False, "bool")
         if dtypes.is_integer(dtype):
             return self.builder.literal(int(value), dtypes.ir_name(dtype))
         return self.builder.literal(float(dtype.type(value)), dtypes.ir_name(dtype))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from velax._lang.avals import AbstractRef, ShapedArray
-from velax._lang.jaxpr import ClosedJaxpr
+from velax._lang.jaxpr import ClosedJaxpr, jaxprs_in_params
 from velax._lang.primitive import Primitive
 from velax._lang.trace import Trace, Tracer, TraceTag, current_trace, get_aval, set_current_trace
 from velax._transforms.evaluate import jaxpr_as_fun
@@ -105,6 +105,14 @@ def unmapped_aval(size: int, axis: int | None, aval):
         return aval
     axis = axis + aval.ndim + 1 if axis < 0 else axis
     return ShapedArray((*aval.shape[:axis], size, *aval.shape[axis:]), aval.dtype, aval.weak_type)
+
+
+def _mentions_axis(params: dict, name) -> bool:
+    """Whether parameters, or the equations of a jaxpr among them, name an axis."""
+    axes = params.get("axes", params.get("axis_name", ()))
+    if name in axes if isinstance(axes, (tuple, list)) else name == axes:
+        return True
+    return any(_mentions_axis(eqn.params, name) for jaxpr in jaxprs_in_params(params) for eqn in jaxpr.eqns)
 
 
 # -- the trace ------------------------------------------------------------------------------------------------------------
@@ -203,8 +211,7 @@ class BatchTrace(Trace):
         name = self.axis_data.name
         if name is None:
             return False
-        axes = params.get("axes", params.get("axis_name", ()))
-        return name in axes if isinstance(axes, (tuple, list)) else name == axes
+        return _mentions_axis(params, name)
 
     def process_custom_jvp_call(self, primitive, fun, jvp, args, **params):
         values, dims = self._unzip(args)

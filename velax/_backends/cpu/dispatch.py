@@ -5,6 +5,8 @@ Registers itself with the transformations (`set_compiler`, `set_stage_compiler`)
 
 from __future__ import annotations
 
+import numpy as np
+
 from velax import _native
 from velax._compiler.driver import CompiledJaxpr, compile_jaxpr
 from velax._lang import dtypes
@@ -24,12 +26,14 @@ wrap_keys: dict[type, object] = {}
 
 
 def _wraps(avals):
-    """For each result of an extended dtype, the function that wraps its physical array."""
+    """For each result that is stored as something else (keys, float0), the function from the stored array to the value."""
     wraps = []
     for aval in avals:
         if dtypes.is_extended(aval.dtype):
             make = wrap_keys[type(aval.dtype)]
             wraps.append(lambda base, aval=aval, make=make: make(aval, base))
+        elif aval.dtype == dtypes.float0:
+            wraps.append(lambda base, shape=aval.shape: np.zeros(shape, dtypes.float0))
         else:
             wraps.append(None)
     return wraps if any(w is not None for w in wraps) else None
