@@ -55,13 +55,11 @@ bool mix_tree(uint64_t& hash, const TreeDefBuilder& tree) {
 
 // The part of the comparison that runs no Python code.
 inline bool same_plain_parts(const CompiledVersion& version, const CallFrame& frame) {
-  size_t leaves = frame.leaf_signatures.size();
   return version.config_key == frame.config_key && version.device == frame.device &&
-         version.num_positional == frame.num_positional && version.leaf_signatures.size() == leaves &&
+         version.num_positional == frame.num_positional &&
          version.statics.size() == frame.statics.size() && (version.tree != nullptr) == frame.has_tree &&
          (version.keyword_names != nullptr) == (frame.keyword_names != nullptr) &&
-         std::memcmp(version.leaf_signatures.data(), frame.leaf_signatures.data(),
-                     leaves * sizeof(LeafSignature)) == 0;
+         version.leaf_signatures == frame.leaf_signatures;
 }
 
 inline bool needs_python(const CompiledVersion& version, const CallFrame& frame) {

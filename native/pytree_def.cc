@@ -46,7 +46,7 @@ uint64_t nodes_identity(const Node* nodes, size_t count) {
 namespace {
 
 bool nodes_equal_bytes(const Node* a, const Node* b, size_t count) {
-  return std::memcmp(a, b, count * sizeof(Node)) == 0;
+  return count == 0 || std::memcmp(a, b, count * sizeof(Node)) == 0;
 }
 
 }  // namespace

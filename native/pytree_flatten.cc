@@ -1,4 +1,5 @@
 // Taking trees apart: the structure builder, and flattening with and without key paths.
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 
@@ -71,7 +72,7 @@ const KeyOrder* find_key_order(uint64_t hash, PyObject* const* keys, size_t n) {
   if (!key_orders) return nullptr;
   const KeyOrder& slot = key_orders[hash % kKeyOrderSlots];
   if (slot.hash != hash || slot.inserted.size() != n || !slot.sorted) return nullptr;
-  if (std::memcmp(slot.inserted.data(), keys, n * sizeof(PyObject*)) != 0) return nullptr;
+  if (!std::equal(keys, keys + n, slot.inserted.begin())) return nullptr;
   return &slot;
 }
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 
 SECONDS = 30  # far beyond what anything here takes: a test that hangs fails instead
 
@@ -22,7 +23,9 @@ def run_fresh(source: str, **environment) -> str:
 def fork(function):
     """Run ``function`` in a fork of this process; returns a function that waits for its result."""
     reader, writer = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of JAX, where it is loaded to compare with: its threads are not used in the child
+        child = os.fork()
     if child == 0:
         status = 1
         try:

@@ -238,3 +238,28 @@ def test_operators_of_a_library_s_tracers():
     value, counts = counting(velax)(lambda x: velax.jit(lambda y: -y * 2.0)(x) + x)(velax.numpy.asarray(X))
     np.testing.assert_allclose(value, -X, rtol=1e-6)
     assert counts == {"neg": 1, "mul": 1, "add": 1}
+
+
+def test_questions_about_the_trace():
+    def run(lib):
+        core, seen = module(lib, "extend.core"), []
+
+        def look(x):
+            seen.append(
+                (
+                    core.unsafe_am_i_under_a_jit_DO_NOT_USE(), core.unsafe_am_i_under_a_vmap_DO_NOT_USE(), core.nonempty_axis_env_DO_NOT_USE(),
+                    list(core.unsafe_get_axis_names_DO_NOT_USE()), core.get_opaque_trace_state() == outside,
+                )
+            )  # fmt: skip
+            return x
+
+        outside = core.get_opaque_trace_state()
+        look(1.0)
+        lib.jit(look)(1.0)
+        lib.vmap(look)(lib.numpy.ones(2))
+        lib.vmap(look, axis_name="i")(lib.numpy.ones(2))
+        lib.jit(lib.vmap(look, axis_name="i"))(lib.numpy.ones(2))
+        lib.grad(look)(1.0)
+        return seen
+
+    assert run(velax) == run(jax)

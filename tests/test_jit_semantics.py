@@ -226,16 +226,15 @@ def test_traces_and_arguments_are_released():
     class Marker:
         pass
 
-    marker = Marker()
-    alive = weakref.ref(marker)
+    def use():
+        marker = Marker()
+        f = lambda x, marker=marker: x * 2
+        velax.jit(f)(X)
+        velax.grad(lambda x: f(x).sum())(X)
+        velax.vmap(f)(X)
+        return weakref.ref(marker)
 
-    def f(x, marker=marker):
-        return x * 2
-
-    velax.jit(f)(X)
-    velax.grad(lambda x: f(x).sum())(X)
-    velax.vmap(f)(X)
-    del f, marker
+    alive = use()
     gc.collect()
     assert alive() is None
 

@@ -162,6 +162,7 @@ def _find_or_compile(closed, donated, key, target, record, clock):
                 _executables.move_to_end(key)
     if executable is not None:
         record.source = "memory"
+        record.kernels = [kernel.name for kernel in executable.kernels]
         return executable, consts
     if key:
         executable = _from_disk(key, closed, consts, donated, target, record)

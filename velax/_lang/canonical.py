@@ -174,7 +174,8 @@ class _Encoder:
                 raise NotCanonicalError(
                     f"the primitive {primitive.name!r} is lowered by a function from outside of Velax"
                 )
-            encoded = self._primitives[primitive] = _text(primitive.name)
+            # One without a lowering compiles to nothing, so it must not pass for one of the same name that has one.
+            encoded = self._primitives[primitive] = _text(primitive.name) if rule is not None else b"?" + _text(primitive.name)
         return encoded
 
     def _eqn_params(self, primitive: Primitive, params: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from velax._lang import config
 from velax._lang.source import is_user_code, register_exclusion
 
-__all__ = ["UnfilteredStackTrace", "api_boundary", "boundary", "filter_traceback", "leave_boundary", "public_class", "public_module", "register_exclusion"]
+__all__ = ["UnfilteredStackTrace", "api_boundary", "boundary", "filter_traceback", "leave_boundary", "public_class", "public_module", "register_exclusion", "without_boundary"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -125,7 +125,8 @@ def api_boundary(fun: F) -> F:
     return call_through_boundary  # type: ignore[return-value]
 
 
-_boundary_codes: set[CodeType] = {api_boundary(lambda: None).__code__}
+_wrapper_code = api_boundary(lambda: None).__code__
+_boundary_codes: set[CodeType] = {_wrapper_code}
 
 
 def boundary(fun: F) -> F:
@@ -145,6 +146,11 @@ def public_module(namespace: dict[str, Any]) -> None:
             wrapped = namespace[key] = api_boundary(value)
             if value.__name__ == key and value.__qualname__ == key:
                 wrapped.__module__ = name  # where it is to be found, e.g. by pickle
+
+
+def without_boundary(fun: Callable) -> Callable:
+    """The function inside of an `api_boundary`; others as they are. For code that recognises the library's own functions."""
+    return fun.__wrapped__ if isinstance(fun, FunctionType) and fun.__code__ is _wrapper_code else fun
 
 
 def public_class(cls: type) -> type:

@@ -10,6 +10,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from velax._lang import dtypes
 from velax._lang.avals import AbstractRef, ShapedArray
 from velax._lang.jaxpr import ClosedJaxpr, jaxprs_in_params
 from velax._lang.primitive import Primitive
@@ -154,7 +157,7 @@ class BatchTracer(Tracer):
         return self.val if self.batch_dim is None else self
 
     def __repr__(self):
-        return f"VmapTracer<{self.aval}> with val = {self.val!r}, batch_dim = {self.batch_dim}"
+        return f"VmapTracer(aval={self.aval}, batched={get_aval(self.val)})"
 
 
 class BatchTrace(Trace):
@@ -327,6 +330,10 @@ def matchaxis(size: int, src: int | None, dst: int | None, x):
     if src == dst:
         return x
     if src is None:
+        if getattr(x, "dtype", None) == dtypes.float0:  # no array operation takes it
+            shape = list(x.shape)
+            shape.insert(dst, size)
+            return np.zeros(shape, dtypes.float0)
         return ops.broadcast(x, size, dst)
     if dst is None:
         raise ValueError("vmap: a result is mapped but out_axes says None; return something that does not depend on the mapped inputs, or give it an axis")

@@ -313,7 +313,7 @@ def _run_forward(fwd, primals, tangents, out_trees, symbolic_zeros):
         results = fwd(*args, pairs=2)
     else:
         results = fwd(*primals, pairs=1)
-    out_tree, res_tree = out_trees()
+    _, res_tree = out_trees()
     n_res = res_tree.num_leaves
     return results[:n_res], results[n_res:], {"num_res": n_res}
 

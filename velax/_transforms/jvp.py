@@ -42,7 +42,7 @@ class JVPTracer(Tracer):
         return self.primal
 
     def __repr__(self):
-        return f"GradTracer<{self.aval}> with primal = {self.primal!r}, tangent = {self.tangent!r}"
+        return f"JVPTracer(primal={self.primal}, tangent={self.tangent})"
 
 
 class JVPTrace(Trace):

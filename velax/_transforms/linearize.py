@@ -47,7 +47,7 @@ class LinearizeTracer(Tracer):
         return self.primal
 
     def __repr__(self):
-        return f"GradTracer<{self.aval}>"
+        return f"GradTracer(primal={self.primal}, typeof(tangent)={self.tangent.aval.str_short(short_dtypes=True)})"
 
 
 class _SplitTrace(Trace):

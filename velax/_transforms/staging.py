@@ -6,16 +6,17 @@ belong to an enclosing trace, become constants of the jaxpr (scalars: literals).
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from velax import _native
-from velax._lang import source
+from velax._lang import config, source
 from velax._lang.avals import AbstractValue, ShapedArray
 from velax._lang.effects import JaxprInputEffect, no_effects
-from velax._lang.errors import UnexpectedTracerError
+from velax._lang.errors import LeakedTracerError, UnexpectedTracerError
 from velax._lang.jaxpr import ClosedJaxpr, DebugInfo, DropVar, Jaxpr, JaxprEqn, Literal, Var
 from velax._lang.trace import Trace, Tracer, escaped_tracer_error, get_aval, set_current_trace
 
@@ -39,10 +40,10 @@ class DynamicJaxprTracer(Tracer):
         return ()
 
     def _short_repr(self):
-        return f"JitTracer<{self._aval}>"
+        return f"JitTracer({self._aval})"
 
     def __repr__(self):
-        return f"JitTracer<{self._aval}>"
+        return f"JitTracer({self._aval})"
 
 
 class DynamicJaxprTrace(Trace):
@@ -232,4 +233,19 @@ def trace_to_jaxpr(
             jaxpr, consts = trace.to_jaxpr(outs)
     finally:
         trace.invalidate()
+    if config.check_tracer_leaks.value:
+        del args, outs
+        _check_leaks(trace)
     return ClosedJaxpr(jaxpr, consts)
+
+
+def _check_leaks(trace: DynamicJaxprTrace) -> None:
+    """LeakedTracerError if something still refers to a value of a finished trace."""
+    trace._const_of.clear()
+    gc.collect()
+    leaked = [x for x in gc.get_referrers(trace) if isinstance(x, DynamicJaxprTracer)]
+    if leaked:
+        info = trace.debug_info
+        traced = f"the function {info.func_src_info} for {info.traced_for}" if info is not None else "a traced function"
+        made_at = lambda t: f", made at {t._line_info}" if t._line_info is not None else ""
+        raise LeakedTracerError(traced, [f"{t!r}{made_at(t)}. {t._origin_msg()}" for t in leaked])

@@ -14,6 +14,7 @@ from velax._lang.avals import shaped_array
 from velax._lang.jaxpr import ClosedJaxpr, Literal
 from velax._lang.primitive import define
 from velax._lang.trace import Tracer, get_aval
+from velax._lang.traceback import without_boundary
 from velax._transforms.batching import AxisData, batch_flat, matchaxis
 from velax._transforms.evaluate import jaxpr_as_fun
 from velax._transforms.jvp import jvp_flat
@@ -257,6 +258,7 @@ def reduce(operands, init_values, computation: Callable, dimensions: Sequence[in
     dimensions = tuple(canonical_axis(d, ndim, "reduce") for d in dimensions)
     if len(set(dimensions)) != len(dimensions):
         raise ValueError(f"duplicate value in 'axes' of reduction: {dimensions}")
+    computation = without_boundary(computation)
     own = _own_reduction(computation, flat, inits)
     if own is not None:
         return tree_unflatten(tree, [own(flat[0], dimensions)])

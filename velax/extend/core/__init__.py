@@ -73,9 +73,12 @@ from velax._lang.trace import (
 from velax._lang.trace import (
     valid_jaxtype as valid_jaxtype,
 )
+from velax._transforms.batching import BatchTrace as _BatchTrace
+from velax._transforms.batching import axis_names as _axis_names
 from velax._transforms.batching import mapped_aval as mapped_aval
 from velax._transforms.batching import unmapped_aval as unmapped_aval
 from velax._transforms.evaluate import jaxpr_as_fun as _jaxpr_as_fun
+from velax._transforms.staging import DynamicJaxprTrace as _StagingTrace
 from velax.extend.core import primitives as primitives
 
 
@@ -95,3 +98,50 @@ def primal_dtype_to_tangent_dtype(primal_dtype):
 def find_top_trace(_):
     """The trace that operations on the given values go to: the current one."""
     return _current_trace()
+
+
+def get_opaque_trace_state(convention=None):
+    """The current trace, for comparison: equal at two moments if values may pass from one to the other."""
+    return OpaqueTraceState(_current_trace())
+
+
+class OpaqueTraceState:
+    """What `get_opaque_trace_state` returns; compares by the trace."""
+
+    __slots__ = ("_trace",)
+
+    def __init__(self, trace):
+        self._trace = trace
+
+    def __eq__(self, other):
+        return isinstance(other, OpaqueTraceState) and self._trace is other._trace
+
+    def __hash__(self):
+        return id(self._trace)
+
+
+def nonempty_axis_env_DO_NOT_USE() -> bool:
+    """Whether a named axis is in scope."""
+    return bool(_axis_names())
+
+
+def unsafe_get_axis_names_DO_NOT_USE() -> list:
+    """The names of the axes in scope."""
+    return list(_axis_names())
+
+
+def unsafe_am_i_under_a_jit_DO_NOT_USE() -> bool:
+    """Whether a staging trace is current or below the current one."""
+    return any(isinstance(t, _StagingTrace) for t in _traces_below())
+
+
+def unsafe_am_i_under_a_vmap_DO_NOT_USE() -> bool:
+    """Whether a batching trace is current or below the current one."""
+    return any(isinstance(t, _BatchTrace) for t in _traces_below())
+
+
+def _traces_below():
+    trace = _current_trace()
+    while trace is not None:
+        yield trace
+        trace = getattr(trace, "parent_trace", None)
