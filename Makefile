@@ -43,7 +43,7 @@ test-slow: $(VENV)/.test
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check velax tests examples benchmarks tools
-	$(BIN)/ruff format --check velax/lax/__init__.py
+
 
 ## static types of the public surface
 types: $(VENV)/.lint $(VENV)/.test

@@ -222,6 +222,28 @@ def test_leaked_tracer(transform, use):
         USES[use](velax, leak(velax))
 
 
+def test_checking_leaks():
+    saved = []
+    with velax.checking_leaks():
+        with pytest.raises(velax._lang.errors.LeakedTracerError, match=r"(?s)the function .*test_jit_semantics.py.*JitTracer\(float32\[3\]\), made at .*test_jit_semantics.py"):
+            velax.jit(lambda x: saved.append(x * 2) or x)(X)
+        velax.jit(velax.grad(lambda x: velax.lax.scan(lambda c, s: (c * s, s), x[0], x)[0]))(X)
+        velax.vmap(velax.jit(lambda x: velax.checkpoint(jnp.sin)(x)))(X)
+
+
+def test_tracers_print_as_in_jax():
+    def run(lib):
+        seen = []
+        show = lambda x: seen.append(repr(x)) or x
+        lib.jit(lambda x: show(x) + show(x * 2))(X)
+        lib.grad(show)(1.0)
+        lib.vmap(show)(X)
+        lib.jvp(show, (1.0,), (2.0,))
+        return seen
+
+    assert run(velax) == run(jax)
+
+
 def test_traces_and_arguments_are_released():
     class Marker:
         pass

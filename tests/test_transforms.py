@@ -273,6 +273,20 @@ def jacobians_with_aux(lib):
 
 
 @case
+def jacobians_of_and_by_integers(lib):
+    f = lambda x: ((x * 2).astype("int32"), x * x)
+    return lib.jacfwd(f)(V), lib.jacfwd(f)(np.float32(1.0)), lib.jacrev(lambda n: n * 2.0, allow_int=True)(np.arange(3)), lib.grad(lambda p: p["x"] * p["n"], allow_int=True)({"x": 2.0, "n": 3})
+
+
+@case
+def nested_derivatives_are_not_confused(lib):
+    return (
+        lib.grad(lambda x: x * lib.grad(lambda y: x + y)(1.0))(1.0), lib.grad(lambda x: lib.grad(lambda y: x * y**3)(x))(2.0),
+        lib.jvp(lambda x: lib.jvp(lambda y: x * y, (x,), (1.0,))[1] * x, (3.0,), (1.0,)),
+    )  # fmt: skip
+
+
+@case
 def jacobian_holomorphic(lib):
     z = lib.numpy.asarray([1 + 2j, 3 - 1j], "complex64")
     f = lambda z: z**2

@@ -9,6 +9,7 @@ import numpy as np
 
 from velax import _native
 from velax._lang import dtypes
+from velax._lang.avals import shaped_array
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.trace import get_aval, shaped_abstractify
 from velax._lang.traceback import api_boundary
@@ -473,8 +474,11 @@ def _split_axis(tree, x, axis):
     for leaf in leaves:
         shape = np.shape(leaf)
         n = int(np.prod(shape, dtype=int))
-        part = ops.slice_axis(x, axis, start, start + n)
-        parts.append(ops.reshape(part, (*part.shape[:axis], *shape, *part.shape[axis + 1 :])))
+        if _is_float0(x):  # the Jacobian of or by integers is zero, of a dtype that can be computed with
+            parts.append(ops.full(shaped_array((*x.shape[:axis], *shape, *x.shape[axis + 1 :]), np.dtype(np.int32)), np.int32(0)))
+        else:
+            part = ops.slice_axis(x, axis, start, start + n)
+            parts.append(ops.reshape(part, (*part.shape[:axis], *shape, *part.shape[axis + 1 :])))
         start += n
     return tree_unflatten(structure, parts)
 

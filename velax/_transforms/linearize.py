@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from velax._lang import dtypes
-from velax._lang.jaxpr import ClosedJaxpr, DebugInfo, Var
+from velax._lang.jaxpr import ClosedJaxpr, DebugInfo, Jaxpr, Var
 from velax._lang.primitive import Primitive
 from velax._lang.trace import Trace, Tracer, TraceTag, current_trace, get_aval, set_current_trace
 from velax._transforms.evaluate import jaxpr_as_fun
@@ -245,17 +245,17 @@ def _linearize_jaxpr(jaxpr, nonzeros, instantiate):
 
     def run(*ins):
         outs, linear = linearize_flat(fun, ins, nonzeros)
-        split.append(linear)
+        split[:] = [linear.jaxpr.jaxpr, linear.out_nonzeros]  # not the residuals: they are values of this trace
         return [*outs, *linear.jaxpr.consts]
 
     primal = trace_to_jaxpr(run, jaxpr.in_avals, jaxpr.jaxpr._debug_info)
-    (linear,) = split
-    tangent = _with_residual_inputs(linear, force, jaxpr.out_avals)
+    linear, linear_nonzeros = split
+    tangent = _with_residual_inputs(linear, linear_nonzeros, force, jaxpr.out_avals)
     # residuals that are inputs need not be returned; one returned twice is returned once
     position = {v: i for i, v in enumerate(primal.jaxpr.invars)}
     outvars = primal.jaxpr.outvars
     forwarded, kept, seen, merged = [], [], {}, []
-    tangent_vars = tangent.jaxpr.invars[: len(linear.jaxpr.consts)]
+    tangent_vars = tangent.jaxpr.invars[: len(linear.constvars)]
     replace: dict[Var, Var] = {}
     for residual, inner in zip(outvars[n_outs:], tangent_vars, strict=True):
         if isinstance(residual, Var) and residual in seen:
@@ -271,14 +271,13 @@ def _linearize_jaxpr(jaxpr, nonzeros, instantiate):
     if replace:
         tangent = ClosedJaxpr(_substitute(tangent.jaxpr, replace, merged, len(tangent_vars)), [])
     primal = primal.replace(jaxpr=primal.jaxpr.replace(outvars=[*outvars[:n_outs], *kept]))
-    out_nonzeros = [f or nz for f, nz in zip(force, linear.out_nonzeros, strict=True)]
+    out_nonzeros = [f or nz for f, nz in zip(force, linear_nonzeros, strict=True)]
     return LinearizedJaxpr(primal, tangent, out_nonzeros, forwarded, n_outs)
 
 
-def _with_residual_inputs(linear: LinearJaxpr, force, out_avals) -> ClosedJaxpr:
+def _with_residual_inputs(inner: Jaxpr, nonzeros, force, out_avals) -> ClosedJaxpr:
     """``(*residuals, *tangents) -> out tangents``, with zeros for the forced ones that have none."""
-    inner = linear.jaxpr.jaxpr
-    if all(nz or not f for f, nz in zip(force, linear.out_nonzeros, strict=True)):
+    if all(nz or not f for f, nz in zip(force, nonzeros, strict=True)):
         return ClosedJaxpr(inner.replace(constvars=[], invars=[*inner.constvars, *inner.invars]), [])
     n_consts = len(inner.constvars)
 
@@ -286,7 +285,7 @@ def _with_residual_inputs(linear: LinearJaxpr, force, out_avals) -> ClosedJaxpr:
         fun = jaxpr_as_fun(ClosedJaxpr(inner, args[:n_consts]))
         given = iter(fun(*args[n_consts:]))
         outs = []
-        for f, nz, aval in zip(force, linear.out_nonzeros, out_avals, strict=True):
+        for f, nz, aval in zip(force, nonzeros, out_avals, strict=True):
             if nz:
                 outs.append(next(given))
             elif f:
