@@ -254,3 +254,12 @@ def test_every_record_states_its_rules():
         assert p.rules.get("lower") is not None or p.rules.get("impl") is not None, name
         if p.linear_in is not None:
             assert p.rules.get("transpose") is not None, name
+
+
+def test_long_float_sums_do_not_saturate():
+    """2**25 ones in float32: one accumulator alone would stop at 2**24."""
+    n = 2**25
+    ones = velax.numpy.ones(n)
+    assert float(velax.numpy.sum(ones)) == n
+    assert float(velax.numpy.cumsum(ones)[-1]) == n
+    assert float(velax.lax.cumsum(ones, reverse=True)[0]) == n

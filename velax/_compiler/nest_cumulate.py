@@ -16,6 +16,9 @@ from velax._ir.graph import COMPLEX_PART, Node
 
 __all__ = ["build_cumulate"]
 
+#: float sums add up blocks of this many elements, and the blocks: the error grows with the block, not with the whole axis
+_BLOCK = 1024
+
 
 def build_cumulate(node: Node, place, result, target, lo=loops.LO, hi=loops.HI) -> Nest:
     """The nest of a ``cumulate`` node: rows (outer axes) in parallel, the inner axes in lanes, the axis itself one element after another."""
@@ -47,14 +50,24 @@ def build_cumulate(node: Node, place, result, target, lo=loops.LO, hi=loops.HI) 
         value = lb.cast("f32", value)
     lets, new = bind(combine(fn, old if parts == 2 else old[0], value, node.dtype))
     news = new if type(new) is tuple else (new,)
-    stored = tuple(lb.cast(COMPLEX_PART.get(node.dtype, node.dtype), v) for v in news)
+    blocked = fn == "add" and node.dtype in (*loops.FLOATS, *COMPLEX_PART) and n > _BLOCK
+    carries = [loops.Buffer("carry", acc_dtype, "register", 1) for _ in accs] if blocked else []
+    sums = tuple(lb.add(lb.load(c), v) for c, v in zip(carries, news)) if blocked else news
+    stored = tuple(lb.cast(COMPLEX_PART.get(node.dtype, node.dtype), v) for v in sums)
     body = [
         *lets,
         *(loops.Store(acc, lb.c(0), v) for acc, v in zip(accs, news)),
         *result().store(space, at, stored if parts == 2 else stored[0]),
     ]
     k = step.terms[0][0].arg
-    body = [*init, loops.For(k, lb.c(0), lb.c(n), tuple(body))]
+    if blocked:
+        block = loops.Var("block")
+        walk = loops.For(k, block, lb.min_(lb.add(block, lb.c(_BLOCK)), lb.c(n)), tuple(body))
+        advance = [loops.Store(c, lb.c(0), lb.add(lb.load(c), lb.load(acc))) for c, acc in zip(carries, accs)]
+        first = [s for c, v in zip(carries, starts) for s in (loops.Alloc(c), loops.Store(c, lb.c(0), v))]
+        body = [*first, loops.For(block, lb.c(0), lb.c(n), (*init, walk, *advance), step=_BLOCK)]
+    else:
+        body = [*init, loops.For(k, lb.c(0), lb.c(n), tuple(body))]
     width = schedule.vector_width(target, [node.dtype, acc_dtype], 4)
     unit = n * 1.5
     if inner > 1:
