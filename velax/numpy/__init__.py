@@ -11,6 +11,7 @@ from velax.numpy._indexing import *
 from velax.numpy._joining import *
 from velax.numpy._linear import *
 from velax.numpy._logaddexp import *
+from velax.numpy._number_parts import *
 from velax.numpy._padding import *
 from velax.numpy._reductions import *
 from velax.numpy._scalars import *
