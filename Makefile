@@ -17,8 +17,10 @@ $(VENV)/.demo: $(VENV)/.created $(SOURCES)
 	$(BIN)/python -m pip install -q ".[demo]"
 	touch $@
 
+# The tests run on the checkout, with the native core that the wheel's build made.
 $(VENV)/.test: $(VENV)/.created $(SOURCES)
 	$(BIN)/python -m pip install -q ".[demo,test]"
+	cp $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('platlib'))")/velax/_native*.so velax/
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.created pyproject.toml
@@ -33,13 +35,13 @@ demo: $(VENV)/.demo
 gpt: $(VENV)/.demo
 	cd examples && ../$(BIN)/python gpt.py
 
-## all tests, against the installed package and with JAX as the oracle
+## all tests but the exhaustive sweeps, with JAX as the oracle
 test: $(VENV)/.test
-	cd tests && ../$(BIN)/python -m pytest -n $(JOBS) -m "not slow" -c ../pyproject.toml --rootdir=.. .
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" tests
 
 ## the exhaustive sweeps
 test-slow: $(VENV)/.test
-	cd tests && ../$(BIN)/python -m pytest -n $(JOBS) -m slow -c ../pyproject.toml --rootdir=.. .
+	$(BIN)/python -m pytest -n $(JOBS) -m slow tests
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check velax tests examples benchmarks tools

@@ -163,7 +163,6 @@ def test_pages_are_given_back_and_never_writable_and_executable():
     addresses = {o.symbol("constant").address for o in kept}
     assert {flags for low, high, flags in mappings() for a in addresses if low <= a < high} == {"r-xp"}
     assert len(addresses) == 64
-    assert max(addresses) - min(addresses) < 64 << 20
     count = len(mappings())
     del kept[::2]
     again = [_native.load_object(data[0]) for _ in range(32)]

@@ -26,8 +26,8 @@ def finish(process):
 
 @pytest.fixture(scope="module")
 def both():
-    processes = start("-m", "velax"), start()
-    return [finish(p) for p in processes]
+    with start("-m", "velax") as ours, start() as theirs:
+        return [finish(p) for p in (ours, theirs)]
 
 
 def test_it_ran_on_velax(both):
