@@ -19,7 +19,7 @@ from velax.lax._rules import broadcast_node, shape_error
 from velax.lax._values import core_args
 
 __all__ = [
-    "bitcast_convert_type", "bitcast_convert_type_p", "broadcast", "broadcast_in_dim", "broadcast_in_dim_p", "broadcasted_iota", "collapse",
+    "bitcast_convert_type", "bitcast_convert_type_p", "broadcast", "broadcast_in_dim", "broadcast_in_dim_p", "broadcast_shapes", "broadcasted_iota", "collapse",
     "convert_element_type", "convert_element_type_p", "copy_p", "expand_dims", "full", "full_like", "iota", "iota_p", "optimization_barrier",
     "optimization_barrier_p", "reshape", "reshape_p", "rev", "rev_p", "select", "select_n", "select_n_p", "squeeze", "squeeze_p",
     "stop_gradient", "stop_gradient_p", "transpose", "transpose_p", "zeros_like_array",
@@ -282,6 +282,18 @@ def broadcast(operand, sizes: Sequence[int], *, out_sharding=None):
     if not sizes:
         return operand
     return broadcast_in_dim(operand, (*sizes, *shape), range(len(sizes), len(sizes) + len(shape)))
+
+
+def broadcast_shapes(*shapes) -> tuple[int, ...]:
+    """The shape to which shapes broadcast by NumPy's rules.
+
+    Raises:
+      ValueError: if they do not.
+    """
+    try:
+        return tuple(np.broadcast_shapes(*shapes))
+    except ValueError:
+        raise ValueError(f"Incompatible shapes for broadcasting: shapes={list(map(tuple, shapes))}") from None
 
 
 # -- reshape, squeeze, transpose, rev -------------------------------------------------------------------------------------

@@ -22,4 +22,13 @@ from velax.numpy._sorting_searching import *
 from velax.numpy._statistics import *
 from velax.numpy._ufuncs import *
 
+
+def __getattr__(name):
+    if name == "linalg":  # imported when first used
+        import importlib
+
+        return importlib.import_module("velax.numpy.linalg")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 _public_module(globals())

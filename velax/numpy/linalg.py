@@ -1,0 +1,155 @@
+"""Norms and products of matrices. Decompositions and solvers are not here yet; a missing name raises AttributeError."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+
+from velax import numpy as jnp
+from velax._lang import dtypes
+from velax._lang.trace import get_aval
+from velax.lax._structural import canonical_axis
+from velax.numpy._creation import eye
+from velax.numpy._linear import cross, matmul, outer, tensordot, vecdot
+from velax.numpy._shaping import diagonal, matrix_transpose, trace
+from velax.numpy._util import check_arraylike, compiled, promote_dtypes_inexact
+
+__all__ = [
+    "cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "matrix_transpose", "multi_dot", "norm", "outer", "tensordot", "trace",
+    "vecdot", "vector_norm",
+]  # fmt: skip
+
+
+@compiled(static=("ord", "axis", "keepdims"))
+def norm(x, ord=None, axis: int | tuple[int, ...] | None = None, keepdims: bool = False):
+    """The norm of vectors or matrices.
+
+    Args:
+      x: an array.
+      ord: which norm: of vectors any number, inf, -inf or 0 (how many are not zero); of matrices "fro", 1, -1, inf or -inf; None: the 2-norm of vectors, the Frobenius
+        norm of matrices.
+      axis: an axis for vector norms, two for matrix norms; None: all (with ``ord`` None: of the flattened array).
+      keepdims: whether reduced axes stay with size 1.
+
+    Returns:
+      The norms, real.
+
+    Raises:
+      NotImplementedError: for the matrix norms 2, -2 and "nuc", which need singular values.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> float(jnp.linalg.norm(jnp.array([3.0, 4.0])))
+      5.0
+    """
+    check_arraylike("jnp.linalg.norm", x)
+    (x,) = promote_dtypes_inexact(x)
+    ndim = get_aval(x).ndim
+    if axis is None:
+        if ord is None:
+            return _euclidean(x, None, keepdims)
+        axes = tuple(range(ndim))
+    else:
+        axes = tuple(canonical_axis(a, ndim, "norm") for a in (axis if isinstance(axis, tuple) else (axis,)))
+    if len(axes) == 1:
+        return _vector(x, 2 if ord is None else ord, axes, keepdims)
+    if len(axes) != 2:
+        raise ValueError(f"Improper number of axes for norm: {axis=}. Pass one axis to compute a vector-norm, or two axes to compute a matrix-norm.")
+    return _matrix(x, "fro" if ord is None else ord, axes, keepdims)
+
+
+def _euclidean(x, axis, keepdims):
+    if dtypes.is_complex(get_aval(x).dtype):
+        square = jnp.real(x) ** 2 + jnp.imag(x) ** 2
+    else:
+        square = x * x
+    return jnp.sqrt(jnp.sum(square, axis=axis, keepdims=keepdims))
+
+
+def _vector(x, ord, axes, keepdims):
+    if ord == 2:
+        return _euclidean(x, axes, keepdims)
+    size = jnp.abs(x)
+    if isinstance(ord, str):
+        raise ValueError(f"Invalid order '{ord}' for vector norm.")
+    if ord == np.inf:
+        return jnp.max(size, axis=axes, keepdims=keepdims)
+    if ord == -np.inf:
+        return jnp.min(size, axis=axes, keepdims=keepdims)
+    if ord == 0:
+        return jnp.sum((size != 0).astype(get_aval(size).dtype), axis=axes, keepdims=keepdims)
+    if ord == 1:
+        return jnp.sum(size, axis=axes, keepdims=keepdims)
+    return jnp.sum(size**ord, axis=axes, keepdims=keepdims) ** (1.0 / ord)
+
+
+def _matrix(x, ord, axes, keepdims):
+    row, column = axes
+    if ord == "fro":
+        return _euclidean(x, axes, keepdims)
+    if ord in (1, -1, np.inf, -np.inf):
+        first, second = (row, column) if ord in (1, -1) else (column, row)
+        sums = jnp.sum(jnp.abs(x), axis=first, keepdims=True)
+        result = (jnp.max if ord > 0 else jnp.min)(sums, axis=second, keepdims=True)
+        return result if keepdims else jnp.squeeze(result, axes)
+    if ord in (2, -2, "nuc"):
+        raise NotImplementedError(f"the matrix norm {ord!r} needs singular values, which are not available yet; use 'fro', 1, -1, inf or -inf")
+    raise ValueError(f"Invalid order '{ord}' for matrix norm.")
+
+
+def vector_norm(x, /, *, axis=None, keepdims: bool = False, ord=2):
+    """The vector norm over an axis, several, or the whole array; ``ord`` as in `norm`."""
+    check_arraylike("jnp.linalg.vector_norm", x)
+    (x,) = promote_dtypes_inexact(x)
+    ndim = get_aval(x).ndim
+    axes = tuple(range(ndim)) if axis is None else tuple(canonical_axis(a, ndim, "vector_norm") for a in (axis if isinstance(axis, tuple) else (axis,)))
+    return _vector(x, ord, axes, keepdims)
+
+
+def matrix_norm(x, /, *, keepdims: bool = False, ord="fro"):
+    """The matrix norm over the last two axes; ``ord`` as in `norm`."""
+    return norm(x, ord=ord, axis=(-2, -1), keepdims=keepdims)
+
+
+def matrix_power(a, n: int):
+    """A square matrix to a non-negative integer power, by repeated squaring."""
+    check_arraylike("jnp.linalg.matrix_power", a)
+    shape = get_aval(a).shape
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        raise TypeError(f"Last 2 dimensions of the array must be square, got shape {shape}")
+    n = operator.index(n)
+    if n < 0:
+        raise NotImplementedError(f"matrix_power: the negative power {n} needs an inverse, which is not available yet")
+    result = None
+    while n:
+        if n & 1:
+            result = a if result is None else matmul(result, a)
+        n >>= 1
+        if n:
+            a = matmul(a, a)
+    return jnp.broadcast_to(eye(shape[-1], dtype=get_aval(a).dtype), shape) if result is None else result
+
+
+def multi_dot(arrays, *, precision=None):
+    """The product of several matrices, in the cheapest order (found by `opt_einsum`); the first and last may be vectors."""
+    arrays = list(arrays)
+    check_arraylike("jnp.linalg.multi_dot", *arrays)
+    if len(arrays) < 2:
+        raise ValueError(f"multi_dot requires at least two arrays; got len(arrays)={len(arrays)}")
+    letters = iter("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    terms, last = [], next(letters)
+    out = "" if get_aval(arrays[0]).ndim == 1 else last
+    for i, a in enumerate(arrays):
+        if get_aval(a).ndim == 1 and i == 0:
+            terms.append(last)
+            continue
+        if get_aval(a).ndim == 1:
+            terms.append(last)
+            break
+        following = next(letters)
+        terms.append(last + following)
+        last = following
+    if get_aval(arrays[-1]).ndim == 2:
+        out += last
+    return jnp.einsum(f"{','.join(terms)}->{out}", *arrays, optimize="optimal", precision=precision)
