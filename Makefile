@@ -27,6 +27,11 @@ $(VENV)/.lint: $(VENV)/.created pyproject.toml
 	$(BIN)/python -m pip install -q "ruff>=0.8" "pyright>=1.1"
 	touch $@
 
+# what builds the native core outside of a wheel
+$(VENV)/.native: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install -q "nanobind>=2.4" cmake ninja numpy ml_dtypes
+	touch $@
+
 ## train the digits classifier and save demo_digits.png
 demo: $(VENV)/.demo
 	cd examples && ../$(BIN)/python digits.py
@@ -56,11 +61,11 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks
 
 ## the native core into velax/, for work on a source checkout
-native:
-	tools/build_native.sh
+native: $(VENV)/.native
+	PYTHON=$${PYTHON_FOR_NATIVE:-$(CURDIR)/$(BIN)/python} tools/build_native.sh
 
 ## the native core's tests under the address and undefined-behaviour sanitizers
-sanitize: $(VENV)/.test
+sanitize: $(VENV)/.test $(VENV)/.native
 	tools/sanitize.sh $(BIN)/python
 
 clean:
