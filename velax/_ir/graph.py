@@ -44,9 +44,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from velax._ir import loops
+from velax._ir import dtype_names
 
-DTYPES = (*loops.DTYPES, "c64", "c128")
+DTYPES = (*dtype_names.DTYPES, "c64", "c128")
 COMPLEX_PART = {"c64": "f32", "c128": "f64"}
 
 #: elementwise functions: name -> number of operands. Operands have one dtype, except: ``select`` (bool, T, T),

@@ -42,19 +42,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from velax._ir.dtype_names import DTYPES, FLOATS, SIGNED, UNSIGNED, WIDTH
+
 __all__ = [
     "BINARY_OPS", "COMPARISONS", "DTYPES", "FLOATS", "HI", "LO", "REDUCE_OPS", "SIGNED", "SPACES", "UNARY_OPS", "UNSIGNED", "WIDTH",
     "Alloc", "Binary", "Bitcast", "Buffer", "Cast", "Const", "Expr", "Extent", "Fma", "For", "If", "Kernel", "Let", "Load",
     "Reduce", "Select", "Stmt", "Store", "Unary", "Var", "While",
 ]  # fmt: skip
 
-SIGNED = ("i8", "i16", "i32", "i64")
-UNSIGNED = ("u8", "u16", "u32", "u64")
-FLOATS = ("f16", "bf16", "f32", "f64", "f8e4m3fn", "f8e5m2")
-DTYPES = ("bool", *SIGNED, *UNSIGNED, *FLOATS)
-#: bits of each dtype; a ``bool`` is stored as one byte, 0 or 1
-WIDTH = {"bool": 8, "i8": 8, "u8": 8, "i16": 16, "u16": 16, "i32": 32, "u32": 32, "i64": 64, "u64": 64,
-         "f16": 16, "bf16": 16, "f32": 32, "f64": 64, "f8e4m3fn": 8, "f8e5m2": 8}  # fmt: skip
 UNARY_OPS = frozenset({"neg", "abs", "not", "sqrt", "floor", "ceil", "trunc", "rint", "clz", "popcount"})
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 BINARY_OPS = COMPARISONS | {"add", "sub", "mul", "div", "rem", "min", "max", "and", "or", "xor", "shl", "shrl", "shra", "mulhi", "copysign"}

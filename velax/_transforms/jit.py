@@ -134,7 +134,9 @@ def _make_jit(fun, *, static_argnums, static_argnames, donate_argnums, donate_ar
     check_callable(fun, "jit")
     for name in ("in_shardings", "out_shardings", "device"):
         _check_placement(name, placement[name])
-    signature = signature_of(fun)
+    # reading a signature costs more than the rest of `jit`; most functions name no arguments here
+    named = any(v not in (None, ()) for v in (static_argnums, static_argnames, donate_argnums, donate_argnames))
+    signature = signature_of(fun) if named else None
     statics, static_names = _resolve(signature, _as_tuple(static_argnums), _as_tuple(static_argnames), "static", fun)
     donated, donated_names = _resolve(signature, _as_tuple(donate_argnums), _as_tuple(donate_argnames), "donate", fun)
     both = set(statics) & set(donated)
