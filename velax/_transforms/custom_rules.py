@@ -289,7 +289,6 @@ def _custom_vjp_bind_params(params):
     fwd, bwd = params.pop("fwd_jaxpr_thunk"), params.pop("bwd")
     if num_consts:
         inner_fwd, inner_bwd = fwd, bwd
-        fwd = lambda *args: inner_fwd(*args[num_consts:])
         fwd = _keep_pairs(inner_fwd, num_consts)
         const_avals = call_jaxpr.in_avals[:num_consts]
         bwd = lambda *args: [*(Zero(a.to_tangent_aval()) for a in const_avals), *inner_bwd(*args)]

@@ -17,12 +17,12 @@ from velax._transforms.zero import SymbolicZero, Zero, instantiate_zeros
 __all__ = ["JVPTrace", "JVPTracer", "jvp_flat", "jvp_jaxpr", "missing_rule"]
 
 
-class JVPTracer(Tracer):
-    """A primal with its tangent."""
+class DerivativeTracer(Tracer):
+    """A primal with a tangent: what the values of both derivative traces share."""
 
     __slots__ = ("primal", "tangent")
 
-    def __init__(self, trace: JVPTrace, primal, tangent):
+    def __init__(self, trace: Trace, primal, tangent):
         self._trace, self.primal, self.tangent = trace, primal, tangent
 
     @property
@@ -32,14 +32,20 @@ class JVPTracer(Tracer):
     def to_concrete_value(self):
         return self.primal.to_concrete_value() if isinstance(self.primal, Tracer) else self.primal
 
-    def full_lower(self):
-        return self.primal if type(self.tangent) is Zero else self
-
     def _origin_msg(self):
         return self.primal._origin_msg() if isinstance(self.primal, Tracer) else ""
 
     def get_referent(self):
         return self.primal
+
+
+class JVPTracer(DerivativeTracer):
+    """A primal with its tangent, both values of the parent trace."""
+
+    __slots__ = ()
+
+    def full_lower(self):
+        return self.primal if type(self.tangent) is Zero else self
 
     def __repr__(self):
         return f"JVPTracer(primal={self.primal}, tangent={self.tangent})"

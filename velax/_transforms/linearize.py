@@ -16,35 +16,19 @@ from collections.abc import Callable, Sequence
 from velax._lang import dtypes
 from velax._lang.jaxpr import ClosedJaxpr, DebugInfo, Jaxpr, Var
 from velax._lang.primitive import Primitive
-from velax._lang.trace import Trace, Tracer, TraceTag, current_trace, get_aval, set_current_trace
+from velax._lang.trace import Trace, TraceTag, current_trace, get_aval, set_current_trace
 from velax._transforms.evaluate import jaxpr_as_fun
-from velax._transforms.jvp import call_custom_jvp, missing_rule, unzip_pairs
+from velax._transforms.jvp import DerivativeTracer, call_custom_jvp, missing_rule, unzip_pairs
 from velax._transforms.staging import DynamicJaxprTrace, DynamicJaxprTracer, trace_to_jaxpr
 from velax._transforms.zero import Zero, instantiate_zeros
 
 __all__ = ["LinearJaxpr", "LinearizeTrace", "LinearizeTracer", "linearize_flat", "linearize_jaxpr"]
 
 
-class LinearizeTracer(Tracer):
+class LinearizeTracer(DerivativeTracer):
     """A primal known under the parent trace, with a staged tangent."""
 
-    __slots__ = ("primal", "tangent")
-
-    def __init__(self, trace, primal, tangent):
-        self._trace, self.primal, self.tangent = trace, primal, tangent
-
-    @property
-    def aval(self):
-        return get_aval(self.primal)
-
-    def to_concrete_value(self):
-        return self.primal.to_concrete_value() if isinstance(self.primal, Tracer) else self.primal
-
-    def _origin_msg(self):
-        return self.primal._origin_msg() if isinstance(self.primal, Tracer) else ""
-
-    def get_referent(self):
-        return self.primal
+    __slots__ = ()
 
     def __repr__(self):
         return f"GradTracer(primal={self.primal}, typeof(tangent)={self.tangent.aval.str_short(short_dtypes=True)})"

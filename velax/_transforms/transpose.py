@@ -12,7 +12,7 @@ from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, Literal, Var
 from velax._transforms.discharge import discharge_internal
 from velax._transforms.jvp import missing_rule
 from velax._transforms.staging import trace_to_jaxpr
-from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents, instantiate_zeros
+from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents
 
 __all__ = ["backward_pass", "transpose_jaxpr"]
 
@@ -108,7 +108,3 @@ def _transpose_jaxpr(jaxpr, linear, zero_cts):
     ct_avals = [a.to_tangent_aval() for z, a in zip(zero_cts, jaxpr.out_avals, strict=True) if not z]
     closed = trace_to_jaxpr(run, [*known_avals, *ct_avals], jaxpr.jaxpr._debug_info)
     return closed, zero_out
-
-
-def instantiate_cotangents(cts):
-    return [instantiate_zeros(ct) for ct in cts]

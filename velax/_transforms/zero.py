@@ -11,7 +11,7 @@ from typing import Any
 
 from velax._lang.avals import AbstractValue
 from velax._lang.primitive import define
-from velax._lang.trace import Tracer, get_aval
+from velax._lang.trace import get_aval
 
 __all__ = ["SymbolicZero", "UndefinedPrimal", "Zero", "add_any_p", "add_tangents", "instantiate_zeros", "is_undefined_primal", "ops", "zeros_like_aval"]
 
@@ -128,7 +128,3 @@ add_any_p = define(
     elementwise=True,
     linear_in=(0, 1),
 )
-
-
-def is_tracer_of(x, trace) -> bool:
-    return isinstance(x, Tracer) and x._trace is trace
