@@ -8,7 +8,8 @@ from velax._compiler.objects import compile_kernels
 from velax._compiler.pipeline import Options, compile_graph
 from velax._compiler.target import host_target
 from velax._ir.graph import Graph
-from velax._ir.program import encode, verify
+from velax._ir.program import encode
+from velax._ir.program_check import verify
 
 NUMPY = {
     "bool": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "u16": np.uint16,

@@ -5,11 +5,63 @@ import ctypes
 import numpy as np
 
 from velax import _native
-from velax._compiler.emit import scratch_bytes
 from velax._compiler.objects import compile_kernels
+from velax._compiler.scratch import scratch_bytes
 from velax._compiler.target import host_target
 from velax._ir.interpret import interpret, numpy_dtype
-from velax._ir.loops import FLOATS, SIGNED, WIDTH
+from velax._ir.loops import (
+    FLOATS,
+    HI,
+    LO,
+    SIGNED,
+    WIDTH,
+    Binary,
+    Buffer,
+    Fma,
+    For,
+    Kernel,
+    Select,
+    Store,
+    Unary,
+    Var,
+)
+from velax._ir.loops_build import load as load_element
+
+INTEGER_UNARY = ["neg", "abs", "not", "clz", "popcount"]
+FLOAT_UNARY = ["neg", "abs", "sqrt", "floor", "ceil", "trunc", "rint"]
+COMPARE = ["eq", "ne", "lt", "le", "gt", "ge"]
+INTEGER_BINARY = ["add", "sub", "mul", "div", "rem", "min", "max", "and", "or", "xor", "shl", "shrl", "shra", "mulhi"]
+FLOAT_BINARY = ["add", "sub", "mul", "div", "min", "max", "copysign", "rem"]
+
+
+def pointwise(name, inputs, results, width=16):
+    """A kernel storing each of ``results(loaded inputs)`` to an output of its own."""
+    i = Var("i")
+    params = [Buffer(f"x{k}", dtype) for k, dtype in enumerate(inputs)]
+    values = results(*[load_element(p, i) for p in params])
+    outputs = [Buffer(f"y{k}", v.dtype) for k, v in enumerate(values)]
+    body = tuple(Store(out, i, v) for out, v in zip(outputs, values))
+    loop = For(i, LO, HI, body, "vector", width) if width else For(i, LO, HI, body)
+    return Kernel(name, (*params, *outputs), 0, (loop,))
+
+
+def operations(dtype):
+    """What `pointwise` takes to store every operation on three values of ``dtype``."""
+
+    def results(x, y, z):
+        if dtype == "bool":
+            values = [Unary("not", x)]
+            values += [Binary(op, x, y) for op in [*COMPARE, "and", "or", "xor", "min", "max"]]
+        elif dtype in FLOATS:
+            values = [Unary(op, x) for op in FLOAT_UNARY]
+            values += [Binary(op, x, y) for op in FLOAT_BINARY + COMPARE] + [Fma(x, y, z)]
+        else:
+            values = [Unary(op, x) for op in INTEGER_UNARY]
+            values += [Binary(op, x, y) for op in INTEGER_BINARY + COMPARE]
+        return [*values, Select(Binary("lt", x, y), x, z)]
+
+    return results
+
 
 _SIGNATURE = ctypes.CFUNCTYPE(
     ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64

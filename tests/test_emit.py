@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from loops_fuzz import Fuzzer
-from loops_harness import awkward, call, check, compile_and_load
+from loops_harness import awkward, call, check, compile_and_load, operations, pointwise
 from loops_harness import load as load_objects
 
 from velax._compiler import objects
 from velax._compiler.elf import ElfError, external_symbols, split_object
-from velax._compiler.emit import emit_kernel, scratch_bytes
+from velax._compiler.emit import emit_kernel
+from velax._compiler.scratch import scratch_bytes
 from velax._compiler.target import host_target, make_target
 from velax._ir.interpret import numpy_dtype
 from velax._ir.loops import (
@@ -23,52 +24,17 @@ from velax._ir.loops import (
     Buffer,
     Cast,
     Extent,
-    Fma,
     For,
     If,
     Kernel,
     Let,
     Reduce,
-    Select,
     Store,
     Unary,
     Var,
     While,
 )
 from velax._ir.loops_build import add, c, div, fma, load, lt, mul, sub
-
-INTEGER_UNARY = ["neg", "abs", "not", "clz", "popcount"]
-FLOAT_UNARY = ["neg", "abs", "sqrt", "floor", "ceil", "trunc", "rint"]
-COMPARE = ["eq", "ne", "lt", "le", "gt", "ge"]
-INTEGER_BINARY = ["add", "sub", "mul", "div", "rem", "min", "max", "and", "or", "xor", "shl", "shrl", "shra", "mulhi"]
-FLOAT_BINARY = ["add", "sub", "mul", "div", "min", "max", "copysign", "rem"]
-
-
-def pointwise(name, inputs, results, width=16):
-    """A kernel storing each of ``results(loaded inputs)`` to an output of its own."""
-    i = Var("i")
-    params = [Buffer(f"x{k}", dtype) for k, dtype in enumerate(inputs)]
-    values = results(*[load(p, i) for p in params])
-    outputs = [Buffer(f"y{k}", v.dtype) for k, v in enumerate(values)]
-    body = tuple(Store(out, i, v) for out, v in zip(outputs, values))
-    loop = For(i, LO, HI, body, "vector", width) if width else For(i, LO, HI, body)
-    return Kernel(name, (*params, *outputs), 0, (loop,))
-
-
-def operations(dtype):
-    def results(x, y, z):
-        if dtype == "bool":
-            values = [Unary("not", x)]
-            values += [Binary(op, x, y) for op in [*COMPARE, "and", "or", "xor", "min", "max"]]
-        elif dtype in FLOATS:
-            values = [Unary(op, x) for op in FLOAT_UNARY]
-            values += [Binary(op, x, y) for op in FLOAT_BINARY + COMPARE] + [Fma(x, y, z)]
-        else:
-            values = [Unary(op, x) for op in INTEGER_UNARY]
-            values += [Binary(op, x, y) for op in INTEGER_BINARY + COMPARE]
-        return [*values, Select(Binary("lt", x, y), x, z)]
-
-    return results
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -305,6 +271,6 @@ def test_errors_of_emission():
 def test_target():
     target = host_target()
     assert target.vector_bytes in (16, 32, 64) and target.lanes("f32") == target.vector_bytes // 4
-    assert target.caches[0] >= 8 << 10 and target.cores >= 1
+    assert target.caches[0] >= 8 << 10
     assert make_target([]).cpu == "x86-64" and make_target([]).vector_bytes == 16
     assert make_target(AVX2).cpu == "x86-64-v3" and "+avx2" in make_target(AVX2).feature_string

@@ -24,8 +24,7 @@ FOLDER = pathlib.Path(__file__).parent / "golden"
 TARGET = make_target(
     ["cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3", "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"]
     + ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"],
-    caches=(32 << 10, 1 << 20, 32 << 20),
-    cores=2,
+    caches=(32 << 10, 1 << 20),
 )
 
 

@@ -42,7 +42,7 @@ def test_a_record_of_each_compilation(no_disk):
     first, second = log
     assert len(first.kernels) == 1 and first.compiled == first.kernels
     assert second.compiled == [] and second.kernels == first.kernels
-    assert {"key", "graph", "passes", "llvm", "load"} <= set(first.seconds)
+    assert {"key", "graph", "passes", "codegen", "load"} <= set(first.seconds)
     assert all(s >= 0 for s in first.seconds.values()) and first.total == pytest.approx(sum(first.seconds.values()))
 
 
@@ -67,7 +67,7 @@ def test_summary(no_disk):
     header, *rows, total = velax.inspect.summary(log, limit=3).splitlines()
     assert header.split() == ["function", "equations", "kernels", "new", "ms"]
     assert len(rows) == 3 and all(row.startswith("<lambda>") for row in rows)
-    assert total.startswith("4 programs, 4 kernels, ") and "llvm" in total
+    assert total.startswith("4 programs, 4 kernels, ") and "codegen" in total
     assert velax.inspect.summary([]).splitlines()[-1] == "0 programs, 0 kernels, 0 ms ()"
 
 

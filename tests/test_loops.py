@@ -48,8 +48,9 @@ from velax._ir.loops_build import (
     shl,
     sub,
 )
+from velax._ir.loops_canonical import canonical_text
 from velax._ir.loops_check import LoopsError, check_kernel
-from velax._ir.loops_text import canonical_text, parse_kernel, print_kernel
+from velax._ir.loops_text import parse_kernel, print_kernel
 
 
 def test_builder_folds_integers_only():

@@ -19,10 +19,9 @@ from velax._ir.program import (
     Slot,
     Swap,
     While,
-    decode,
     encode,
-    verify,
 )
+from velax._ir.program_check import decode, verify
 
 
 def full_program() -> Program:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from velax import _native
-from velax._ir.program import Call, Cond, Copy, Loop, Output, Program, Slot, Swap, encode, verify
+from velax._ir.program import Call, Cond, Copy, Loop, Output, Program, Slot, Swap, encode
+from velax._ir.program_check import verify
 
 
 def interpret(program, inputs):

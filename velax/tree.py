@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from velax.tree_util import tree_all as all
@@ -58,5 +57,7 @@ def static(**kwargs: Any) -> Any:
     >>> leaves(Layer(0.5))
     [0.5]
     """
+    import dataclasses  # not needed by the rest of the package
+
     metadata = {"static": True, **(kwargs.pop("metadata", None) or {})}
     return dataclasses.field(metadata=metadata, **kwargs)

@@ -15,7 +15,6 @@ registration, mapping and the errors that say where two trees differ.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -441,7 +440,8 @@ def tree_broadcast(prefix_tree: Any, full_tree: Any, is_leaf: Callable[[Any], bo
     >>> tree_broadcast([1, 2], [{"a": 0, "b": 0}, 0])
     [{'a': 1, 'b': 1}, 2]
     """
-    return tree_structure(full_tree).unflatten(broadcast_prefix(prefix_tree, full_tree, is_leaf))
+    leaves = broadcast_prefix(prefix_tree, full_tree, is_leaf)
+    return tree_structure(full_tree).unflatten(leaves)
 
 
 def broadcast_prefix(
@@ -613,7 +613,9 @@ def register_dataclass(
     >>> tree_flatten(Scale(2.0))
     ([2.0], PyTreeDef(CustomNode(Scale[('linear',)], [*])))
     """
-    is_dataclass = dataclasses.is_dataclass(nodetype)
+    is_dataclass = hasattr(nodetype, "__dataclass_fields__")
+    if is_dataclass:
+        import dataclasses  # whoever made one has imported it
     if data_fields is None and meta_fields is None:
         if not is_dataclass:
             raise TypeError(

@@ -121,6 +121,8 @@ class _Scope:
         """A captured value: a literal if it is a scalar of Python or NumPy, else a runtime input."""
         if isinstance(value, (bool, int, float, complex, np.generic)):
             return self.literal(value, shaped_array((), dtypes.dtype(value)))
+        if value.dtype == dtypes.float0:
+            return self.builder.full(value.shape, False, "bool")
         node = self._constants.get(id(value))
         if node is None:
             array = value._base_array if hasattr(value, "_base_array") else value

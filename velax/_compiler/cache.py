@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
+import itertools
 import os
 import stat
 import struct
-import tempfile
 import time
 import warnings
-from pathlib import Path
+
+from velax._lang.digest import blake2b
 
 __all__ = ["VERSION", "Cache", "disk_cache", "forget_open_cache", "key_hash", "package_stamp"]
 
@@ -32,31 +32,37 @@ _MAGIC = b"VELAXC01"
 _REFRESH_SECONDS = 3600.0  # an entry's time of use is written at most this often
 
 
+#: what decides on the code made for a key; the rest of the package makes the jaxprs that keys hold
+_STAMPED = ("_backends", "_compiler", "_ir", "_lang", "_transforms", "lax", "random")
+
+
 @functools.cache
 def package_stamp(folder: str = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) -> str:
     """A hash of the paths, sizes and times of the package's files: an edit of the compiler makes all older entries unknown.
 
     Half a millisecond, against ten for reading the files. Empty for a package that does not lie in a folder.
     """
-    found = []
-    folders = [folder]
+    found: list[str] = []
+    pending = [(folder, _STAMPED, (".so",))]
     try:
-        while folders:
-            with os.scandir(folders.pop()) as entries:
+        while pending:
+            here, subfolders, suffixes = pending.pop()
+            with os.scandir(here) as entries:
                 for entry in entries:
-                    if entry.is_dir():
-                        folders.append(entry.path)
-                    elif entry.name.endswith((".py", ".so")):
-                        info = entry.stat()
-                        found.append((entry.path[len(folder) :], info.st_size, info.st_mtime_ns))
+                    name = entry.name
+                    if name.endswith(suffixes):
+                        info = os.stat(entry.path)
+                        found.append(f"{entry.path[len(folder) :]} {info.st_size} {info.st_mtime_ns}")
+                    elif name in subfolders if subfolders else entry.is_dir() and name != "__pycache__":
+                        pending.append((entry.path, None, (".py", ".so")))
     except OSError:
         return ""
-    return hashlib.blake2b(repr(sorted(found)).encode(), digest_size=16).hexdigest()
+    return blake2b("\n".join(sorted(found)).encode(), digest_size=16).hexdigest()
 
 
 def key_hash(*parts: str | bytes) -> str:
     """The hash of a key's parts, unambiguous in their boundaries, and of `VERSION` and `package_stamp`."""
-    digest = hashlib.blake2b(digest_size=20)
+    digest = blake2b(digest_size=20)
     for part in (VERSION, package_stamp(), *parts):
         data = part.encode() if isinstance(part, str) else part
         digest.update(struct.pack("<Q", len(data)))
@@ -75,24 +81,28 @@ class Cache:
       PermissionError: if the folder belongs to another user, or others may write into it.
     """
 
-    def __init__(self, folder: Path, max_bytes: int):
+    def __init__(self, folder: str | os.PathLike, max_bytes: int):
+        folder = os.fspath(folder)
         self.folder, self.max_bytes = folder, max_bytes
         self._failed: set[str] = set()  # "read", "write": what is not tried again
         self._stored_since_trim = max_bytes  # the first store looks at the whole folder
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        info = folder.stat()
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        info = os.stat(folder)
         if info.st_uid != os.geteuid():
             raise PermissionError(f"the cache folder {folder} belongs to another user (uid {info.st_uid})")
         if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise PermissionError(f"the cache folder {folder} is writable by others (mode {stat.S_IMODE(info.st_mode):o}); run chmod 700 on it")
 
+    def _path(self, kind: str, key: str) -> str:
+        return f"{self.folder}/{kind}-{key}"
+
     def load(self, kind: str, key: str) -> bytes | None:
         """The payload of an entry, or None if there is none that is whole."""
         if "read" in self._failed:
             return None
-        path = self.folder / f"{kind}-{key}"
+        path = self._path(kind, key)
         try:
-            data = path.read_bytes()
+            data = _read(path)
         except FileNotFoundError:
             return None
         except OSError as e:
@@ -111,11 +121,10 @@ class Cache:
         """Publish an entry; a failure to is no error of the program."""
         if "write" in self._failed:
             return
-        path = self.folder / f"{kind}-{key}"
+        path = self._path(kind, key)
         try:
-            if not self.folder.exists():  # somebody emptied his caches while this process runs
-                self.folder.mkdir(parents=True, mode=0o700)
-            handle, temporary = tempfile.mkstemp(prefix=".new-", dir=self.folder)
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)  # somebody may have emptied his caches
+            handle, temporary = _new_file(self.folder)
             try:
                 with os.fdopen(handle, "wb") as f:
                     f.write(_HEADER.pack(_MAGIC, len(payload), _checksum(payload)))
@@ -136,7 +145,7 @@ class Cache:
     def drop(self, kind: str, key: str) -> None:
         """Remove an entry that turned out not to be what it should."""
         with contextlib.suppress(OSError):
-            (self.folder / f"{kind}-{key}").unlink()
+            os.unlink(self._path(kind, key))
 
     def trim(self) -> None:
         """Remove least recently used entries until the folder is below 80% of the cap, if it is above it."""
@@ -160,9 +169,9 @@ class Cache:
                 os.unlink(path)
                 total -= size
 
-    def _mark_used(self, path: Path) -> None:
+    def _mark_used(self, path: str) -> None:
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _REFRESH_SECONDS:
+            if time.time() - os.stat(path).st_mtime > _REFRESH_SECONDS:
                 os.utime(path)
 
     def _complain(self, what: str, error: OSError) -> None:
@@ -177,8 +186,22 @@ class Cache:
         )
 
 
+_numbers = itertools.count()
+
+
+def _new_file(folder: str) -> tuple[int, str]:
+    """An open file for the user alone under a name that no other has, and its path."""
+    path = f"{folder}/.new-{os.getpid()}-{next(_numbers)}-{time.monotonic_ns()}"
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), path
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def _checksum(payload: bytes) -> bytes:
-    return hashlib.blake2b(payload, digest_size=16).digest()
+    return blake2b(payload, digest_size=16).digest()
 
 
 _open: dict[str, Cache | None] = {}
@@ -211,7 +234,7 @@ def _open_cache() -> Cache | None:
     if not folder:
         folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "velax")
     try:
-        return Cache(Path(folder), _max_bytes())
+        return Cache(folder, _max_bytes())
     except OSError as e:
         warnings.warn(
             f"Velax compiles without its cache on disk: {e}. Set VELAX_CACHE_DIR to a folder that is yours alone, or VELAX_CACHE=0 to switch the cache off.",

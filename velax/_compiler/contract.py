@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, replace
 
 from velax._compiler import schedule
 from velax._compiler.contract_rows import RowsTile, build_rows
@@ -33,6 +32,7 @@ from velax._compiler.target import Target
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART
+from velax._lang.record import Record, replace
 
 __all__ = ["Contraction", "ContractionNest", "choose", "plan_contraction"]
 
@@ -83,8 +83,7 @@ def _grain(total: int, work: float) -> int:
     return _ceil(total, chunks)
 
 
-@dataclass(frozen=True, slots=True)
-class TilePlan:
+class TilePlan(Record):
     """A contraction by the kernel of `contract_tile`."""
 
     spec: DotSpec
@@ -94,8 +93,7 @@ class TilePlan:
     work: float
 
 
-@dataclass(frozen=True, slots=True)
-class RowsPlan:
+class RowsPlan(Record):
     """A contraction by the kernel of `contract_rows`."""
 
     spec: DotSpec
@@ -108,8 +106,7 @@ class RowsPlan:
     work: float
 
 
-@dataclass(frozen=True, slots=True)
-class Contraction:
+class Contraction(Record):
     """What was chosen for a `DotSpec`.
 
     Attributes:

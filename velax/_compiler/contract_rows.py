@@ -7,7 +7,6 @@ each, keeps several rows in flight and reuses the loads of the smaller operand.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from velax._compiler.contract_tile import Extents, Problem, accumulator, decode
 from velax._compiler.nest_dot import At
@@ -15,12 +14,12 @@ from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART
 from velax._ir.loops import Alloc, Buffer, Expr, For, Let, Reduce, Stmt, Store, Var
+from velax._lang.record import Record
 
 __all__ = ["RowsTile", "build_rows"]
 
 
-@dataclass(frozen=True, slots=True)
-class RowsTile:
+class RowsTile(Record):
     """The choices that make the text of an inner-product kernel.
 
     Attributes:

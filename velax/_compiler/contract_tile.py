@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from velax._compiler.nest_dot import At, DotSpec
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART
 from velax._ir.loops import Alloc, Buffer, Expr, For, If, Let, Stmt, Store, Var
+from velax._lang.record import Record
 
 __all__ = ["ACCUMULATE", "Epilogue", "Extents", "Problem", "Sizes", "Tile", "TileBuilder", "accumulator", "build_row_panels", "decode", "row_panels_size"]
 
@@ -61,8 +61,7 @@ class Extents:
         return lb.c(0) if value == 0 else self.size(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Record):
     """A contraction with its memory: ``c`` receives the result unless ``epilogue`` stores it, ``sums`` those of blocks of K before the last."""
 
     spec: DotSpec
@@ -73,8 +72,7 @@ class Problem:
     epilogue: Epilogue | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(Record):
     """The choices that make the kernel's text.
 
     Attributes:
@@ -105,8 +103,7 @@ class Tile:
     packed_rows: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(Record):
     """The choices that are extents: rows and columns of a task, indices of the cut dimension of K in a block, and the counts of these."""
 
     row_block: int

@@ -15,7 +15,6 @@ import math
 from velax._compiler import simplify as simplification
 from velax._compiler.fuse import topological_order
 from velax._compiler.memory import CondStep, CopyStep, LoopStep, Value, WhileStep
-from velax._compiler.nest_inline import inline_loop
 from velax._compiler.nest_steps import LOWERINGS, BlockLowering, bind_results, copy, new_value
 from velax._compiler.simplify import kept_effects, rebuild, scalar_of, simplify
 from velax._ir.graph import Builder, Graph, Node
@@ -121,6 +120,8 @@ def _body(block, graph: Graph, inputs: list[Value], carries: list[Value]) -> lis
 
 
 def lower_while(block, group) -> None:
+    from velax._compiler.nest_inline import inline_loop  # large, and most programs have no loop
+
     node = group.roots[0]
     if inline_loop(block, node):
         return
@@ -137,6 +138,8 @@ def lower_while(block, group) -> None:
 
 
 def lower_loop(block, group) -> None:
+    from velax._compiler.nest_inline import inline_loop  # large, and most programs have no loop
+
     node = group.roots[0]
     if node.attrs["length"] and inline_loop(block, node):
         return

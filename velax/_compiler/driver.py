@@ -1,19 +1,18 @@
 """From a closed jaxpr to something that runs: graph building, the pipeline, object code, loading, and the caches around them.
 
 A program known under its key (canonical jaxpr, donation, target) skips every pass and LLVM, in this process or from disk; otherwise each kernel known under its
-text skips LLVM. So a warm start reads files and loads machine code, and imports neither the passes nor llvmlite.
+text skips code generation. So a warm start reads files and loads machine code, and imports neither the passes nor llvmlite. Kernels
+that do little work are encoded directly (`velax._compiler.encode`), so that small programs never wait for LLVM.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -26,6 +25,7 @@ from velax._compiler.target import Target, host_target
 from velax._lang import dtypes
 from velax._lang.canonical import NotCanonicalError, canonical_bytes
 from velax._lang.jaxpr import ClosedJaxpr
+from velax._lang.record import Record, factory, replace
 from velax._transforms.discharge import discharge_internal
 
 __all__ = ["CompileRecord", "CompiledJaxpr", "clear_memory_cache", "compile_jaxpr", "on_compile"]
@@ -34,24 +34,23 @@ __all__ = ["CompileRecord", "CompiledJaxpr", "clear_memory_cache", "compile_jaxp
 on_compile: list[Callable[[CompileRecord], None]] = []
 
 
-@dataclass(slots=True)
-class CompileRecord:
+class CompileRecord(Record):
     """What a compilation did and how long each part took, in seconds.
 
     Attributes:
       name: of the function.
       n_equations: of its jaxpr, outermost level.
       kernels: the program's kernels.
-      compiled: those that LLVM compiled now.
+      compiled: those that code was generated for now.
       seconds: phase -> seconds.
       source: where the program came from: "compiled", "disk" or "memory".
     """
 
     name: str
     n_equations: int
-    kernels: list[str] = field(default_factory=list)
-    compiled: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
+    kernels: list[str] = factory(list)
+    compiled: list[str] = factory(list)
+    seconds: dict[str, float] = factory(dict)
     source: str = "compiled"
 
     @property
@@ -59,8 +58,7 @@ class CompileRecord:
         return sum(self.seconds.values())
 
 
-@dataclass(slots=True, eq=False)
-class CompiledJaxpr:
+class CompiledJaxpr(Record, eq=False):
     """An executable with what is needed to call it on the jaxpr's arguments.
 
     Attributes:
@@ -226,7 +224,7 @@ def _compile(closed, consts, donated, key, target, record, clock):
     compiled = compile_graph(graph, target, Options(frozenset(i for i, d in enumerate(donated) if d)))
     clock.lap("passes")
     kernels, names = _load_kernels(compiled, target, record)
-    clock.lap("llvm")
+    clock.lap("codegen")
     program = encode(compiled.program)
     # Functions of Python, and constants of nested jaxprs, are of this call: the key does not tell which they are.
     storable = not module.callbacks and len(module.consts) == len(consts)
@@ -235,23 +233,34 @@ def _compile(closed, consts, donated, key, target, record, clock):
     if key and storable:
         cache = disk_cache()
         if cache is not None:
-            head = json.dumps({"kernels": names}).encode()
+            head = "\n".join(names).encode()
             cache.store("program", key, len(head).to_bytes(8, "little") + head + program)
     clock.lap("load")
     return executable, module.consts, storable
 
 
+#: operations of a launch up to which a kernel is encoded directly: fewer than a microsecond's
+SMALL_LAUNCH = 512
+
+
 def _load_kernels(compiled, target: Target, record: CompileRecord):
     """The program's kernels, loaded, and their names. A kernel is known by its text; those not seen before are compiled, all of them together."""
-    from velax._ir.loops_text import canonical_text
-
-    texts = {name: canonical_text(k) for name, k in compiled.kernels.items()}
-    names = {name: "k_" + key_hash("kernel", text, repr(target))[:32] for name, text in texts.items()}
     cache = disk_cache()
+    small = _small_kernels(compiled, target)
+    names: dict[str, str] = {}  # the program's name of a kernel -> the name under which it is kept
     loaded: dict[str, Any] = {}
-    missing = {}
+    missing: dict[str, Any] = {}
     for name, kernel in compiled.kernels.items():
-        hashed = names[name]
+        text = compiled.texts[name]
+        if name in small:
+            names[name] = hashed = "s_" + key_hash("small kernel", text, repr(target))[:32]
+            if hashed not in loaded:
+                found = _known_kernel(hashed, target, cache) or _encoded(hashed, kernel, target, cache, record)
+                if found is not None:
+                    loaded[hashed] = found
+            if hashed in loaded:
+                continue
+        names[name] = hashed = "k_" + key_hash("kernel", text, repr(target))[:32]
         if hashed in loaded or hashed in missing:
             continue
         found = _known_kernel(hashed, target, cache)
@@ -268,12 +277,50 @@ def _load_kernels(compiled, target: Target, record: CompileRecord):
         except RuntimeError as e:
             raise RuntimeError(f"the function {record.name!r} cannot be compiled; this is an error in Velax. {e}") from e
         for name, image in images.items():
-            loaded[name] = _keep_kernel(name, target, image)
-            if cache is not None:
-                cache.store("kernel", name, image)
+            loaded[name] = _made_kernel(name, image, target, cache, record)
     record.kernels = [names[n] for n in compiled.program.kernels]
-    record.compiled = list(missing)
     return [loaded[n] for n in record.kernels], record.kernels
+
+
+def _small_kernels(compiled, target: Target) -> set[str]:
+    """The kernels that do little each time the program runs."""
+    with _compiler_gate:
+        from velax._compiler.encode import encodable_target, operations
+        from velax._ir.program import Launch
+
+    if not encodable_target(target):
+        return set()
+    program = compiled.program
+    small, large = set(), set()
+    for number, block in enumerate(program.blocks):
+        for step in block:
+            if type(step) is Launch:
+                name = program.kernels[step.kernel]
+                # What a loop launches may run any number of times.
+                once = number == 0 and operations(compiled.kernels[name], step.total, step.extents) <= SMALL_LAUNCH
+                (small if once else large).add(name)
+    return small - large
+
+
+def _encoded(name: str, kernel, target: Target, cache, record: CompileRecord):
+    """The kernel, encoded without LLVM, or None for one that uses what only LLVM makes code for."""
+    with _compiler_gate:
+        from velax._compiler.elf_write import write_object
+        from velax._compiler.encode import NotEncodable, encode
+
+    try:
+        code = encode(kernel)
+    except NotEncodable:
+        return None
+    return _made_kernel(name, write_object(name, code), target, cache, record)
+
+
+def _made_kernel(name: str, image: bytes, target: Target, cache, record: CompileRecord):
+    kernel = _keep_kernel(name, target, image)
+    record.compiled.append(name)
+    if cache is not None:
+        cache.store("kernel", name, image)
+    return kernel
 
 
 def _keep_kernel(name: str, target: Target, image: bytes):
@@ -307,7 +354,7 @@ def _from_disk(key, closed, consts, donated, target, record):
         return None
     try:
         n = int.from_bytes(payload[:8], "little")
-        names = json.loads(payload[8 : 8 + n])["kernels"]
+        names = payload[8 : 8 + n].decode().split("\n") if n else []
         kernels = []
         for name in names:
             kernel = _known_kernel(name, target, cache)

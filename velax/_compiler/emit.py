@@ -11,12 +11,11 @@ from velax._compiler.emit_core import Out, Value
 from velax._compiler.emit_memory import IMPURE, Memory, Place, VectorLoop
 from velax._compiler.emit_scan import (
     constant_offset,
-    lanes_of,
     loaded_buffers,
     operation_count,
     outer_reductions,
-    scratch_layout,
 )
+from velax._compiler.scratch import lanes_of, scratch_layout
 from velax._compiler.split_lanes import split_lanes
 from velax._compiler.target import Target
 from velax._ir.floats import FORMATS
@@ -46,7 +45,7 @@ from velax._ir.loops import (
     While,
 )
 
-__all__ = ["ATTRIBUTES", "emit_function", "emit_kernel", "scratch_bytes"]
+__all__ = ["ATTRIBUTES", "emit_function", "emit_kernel"]
 
 #: the attribute group of every kernel function
 ATTRIBUTES = 'attributes #0 = { nounwind "no-trapping-math"="true" }'
@@ -72,11 +71,6 @@ def emit_function(kernel: Kernel, target: Target, section: str = "") -> tuple[st
     """The definition of ``kernel`` (in the named ELF section), and the declarations it needs; `ATTRIBUTES` completes a module."""
     emitter = _Emitter(kernel, target)
     return emitter.function(section), list(emitter.declarations.values())
-
-
-def scratch_bytes(kernel: Kernel) -> int:
-    """Bytes of per-thread scratch memory that a call of ``kernel`` uses."""
-    return scratch_layout(kernel.body)[1]
 
 
 class _Emitter(Memory):

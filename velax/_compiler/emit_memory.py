@@ -7,12 +7,9 @@ strided one and a gather or scatter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from velax._compiler.emit_core import Value, suffix
 from velax._compiler.emit_ops import Operations
 from velax._ir.loops import (
-    WIDTH,
     Binary,
     Bitcast,
     Buffer,
@@ -30,6 +27,8 @@ from velax._ir.loops_build import add as build_add
 from velax._ir.loops_build import mul as build_mul
 from velax._ir.loops_build import neg as build_neg
 from velax._ir.loops_build import sub as build_sub
+from velax._ir.loops_walk import operands
+from velax._lang.record import Record
 
 __all__ = ["Memory", "Place", "VectorLoop"]
 
@@ -42,8 +41,7 @@ _DEEP = 120
 _MAX_SHUFFLED_STRIDE = 4
 
 
-@dataclass(slots=True)
-class Place:
+class Place(Record):
     """Where a buffer lives: a pointer, or registers (``pointer`` None); ``lanes`` copies, one a lane; ``mask`` at its `Alloc`."""
 
     pointer: Value | None
@@ -52,8 +50,7 @@ class Place:
     mask: Value | None = None
 
 
-@dataclass(slots=True)
-class VectorLoop:
+class VectorLoop(Record):
     """The vector loop being written: its variable, width and the value of the variable in lane 0."""
 
     var: Var
@@ -173,7 +170,7 @@ class Memory(Operations):
         while stack:
             top = stack[-1]
             ready = True
-            for x in operands(top):
+            for x in value_operands(top):
                 if x not in self.memo:
                     stack.append(x)
                     ready = False
@@ -213,7 +210,7 @@ class Memory(Operations):
         stack = [e]
         while stack:
             top = stack[-1]
-            missing = [x for x in operands(top) if x not in self.vector.strides]
+            missing = [x for x in value_operands(top) if x not in self.vector.strides]
             if missing:
                 stack.extend(missing)
             else:
@@ -251,7 +248,7 @@ class Memory(Operations):
         if kind is Unary and e.op == "neg" and e.dtype == "i64":
             x = self.stride(e.x)
             return None if x is None else -x if type(x) is int else build_neg(x)
-        return 0 if all([self.stride(x) == 0 for x in operands(e)]) else None
+        return 0 if all([self.stride(x) == 0 for x in value_operands(e)]) else None
 
     def _simplify(self, stride: Expr):
         return stride.value if type(stride) is Const else stride
@@ -588,19 +585,6 @@ def elem_bytes(elem: str) -> int:
     return {"float": 4, "double": 8, "half": 2}.get(elem) or int(elem[1:]) // 8
 
 
-def operands(e: Expr) -> tuple[Expr, ...]:
+def value_operands(e: Expr) -> tuple[Expr, ...]:
     """The operands that `Memory.value` evaluates as values (the index of a load is evaluated as an address)."""
-    kind = type(e)
-    if kind is Binary:
-        return e.x, e.y
-    if kind is Unary or kind is Cast or kind is Bitcast:
-        return (e.x,)
-    if kind is Fma:
-        return e.x, e.y, e.z
-    if kind is Select:
-        return e.cond, e.x, e.y
-    return ()
-
-
-def memory_bytes(buffer: Buffer, lanes: int) -> int:
-    return -(-buffer.size * max(lanes, 1) * (WIDTH[buffer.dtype] // 8) // 64) * 64
+    return () if type(e) is Load else operands(e)

@@ -2,33 +2,10 @@
 
 from __future__ import annotations
 
-from velax._compiler.emit_memory import memory_bytes, operands
+from velax._compiler.emit_memory import value_operands
 from velax._ir.loops import Alloc, Binary, Buffer, Const, Expr, Extent, For, If, Let, Load, Reduce, While
 
-__all__ = ["constant_offset", "lanes_of", "loaded_buffers", "operation_count", "outer_reductions", "scratch_layout"]
-
-
-def scratch_layout(body) -> tuple[dict[Buffer, int], int]:
-    """Offsets of scratch buffers; blocks that are not alive together share memory."""
-    offsets: dict[Buffer, int] = {}
-
-    def walk(stmts, start: int, lanes: int) -> int:
-        peak = start
-        for s in stmts:
-            kind = type(s)
-            if kind is Alloc and s.buffer.space == "scratch":
-                offsets[s.buffer] = start
-                start += memory_bytes(s.buffer, lanes)
-                peak = max(peak, start)
-            elif kind is For:
-                peak = max(peak, walk(s.body, start, lanes_of(s.width) if s.kind == "vector" else lanes))
-            elif kind is If:
-                peak = max(peak, walk(s.then, start, lanes), walk(s.orelse, start, lanes))
-            elif kind is While:
-                peak = max(peak, walk((*s.cond_block, *s.body), start, lanes))
-        return peak
-
-    return offsets, walk(body, 0, 0)
+__all__ = ["constant_offset", "loaded_buffers", "operation_count", "outer_reductions"]
 
 
 def constant_offset(e: Expr, base: Expr) -> int | None:
@@ -68,7 +45,7 @@ def loaded_buffers(stmts) -> set[Buffer]:
                     found.add(e.buffer)
                     stack.append(e.index)
                 else:
-                    stack.extend(operands(e))
+                    stack.extend(value_operands(e))
 
     def block(stmts) -> None:
         for s in stmts:
@@ -95,11 +72,6 @@ def loaded_buffers(stmts) -> set[Buffer]:
     return found
 
 
-def lanes_of(width: int) -> int:
-    """The lanes used for a vector loop of ``width``: a power of two, because LLVM takes other vectors apart into scalars."""
-    return 1 << width.bit_length() - 1
-
-
 def operation_count(stmts) -> int:
     """Distinct operations in ``stmts``, those of unrolled loops once for each copy."""
     count, seen = 0, set()
@@ -122,7 +94,7 @@ def operation_count(stmts) -> int:
             e = stack.pop()
             if e not in seen:
                 seen.add(e)
-                parts = operands(e)
+                parts = value_operands(e)
                 count += bool(parts) or type(e) is Load
                 stack.extend(parts)
     return count

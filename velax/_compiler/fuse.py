@@ -214,7 +214,37 @@ def decide_roots(graph: Graph, order, users) -> tuple[set[Node], dict[Node, floa
             roots.add(storage(node))
         elif node.op == "concatenate" and sum(cost[x] for x in node.inputs) > 8:
             roots.add(node)
+    for node in order:
+        if node.op in ("scatter", "dynamic_update_slice"):
+            roots.update(storage(x) for x in node.inputs[1:] if _reads_elsewhere(node, x, roots))
     return roots, cost
+
+
+def _reads_elsewhere(node: Node, x: Node, roots: set[Node]) -> bool:
+    """Whether ``x``, inlined into the update ``node``, would read the operand where the update does not write at that moment.
+
+    Then the operand could not be updated in place. Reading what is replaced does no harm: ``update(a, f(slice(a, starts)), starts)``.
+    """
+    base = storage(node.inputs[0])
+    replaced = None
+    if node.op == "dynamic_update_slice":
+        replaced = node.inputs[1].shape, (node.inputs[0], *node.inputs[2:])
+    seen: set = set()
+    stack: list = [(x, FULL)]
+    while stack:
+        item = stack.pop()
+        if item in seen:
+            continue
+        seen.add(item)
+        x, state = item
+        if x is base:
+            return True
+        if x in roots or x.op not in INLINE:
+            continue
+        if state is FULL and replaced is not None and x.op == "dynamic_slice" and (x.shape, x.inputs) == replaced:
+            continue
+        _visit(x, state, stack)
+    return False
 
 
 def _operand_bases(node: Node) -> list[Node]:

@@ -12,8 +12,7 @@ Input: a list of steps (what the program will do, over `Value` objects); output:
 
 from __future__ import annotations
 
-import bisect
-from dataclasses import dataclass, field
+from velax._lang.record import Record, factory
 
 __all__ = [
     "CallStep", "CallbackStep", "CondStep", "CopyStep", "LaunchStep", "Layout", "LoopStep", "Step", "Value", "WhileStep", "plan_memory",
@@ -38,11 +37,10 @@ class Value:
         return f"<{name} {self.dtype}[{self.size}]>"
 
 
-class Step:
-    __slots__ = ()
+class Step(Record, eq=False):
+    """One step of a block, before memory is laid out; the passes fill in ``pos`` and ``swap``."""
 
 
-@dataclass(eq=False, slots=True)
 class LaunchStep(Step):
     """``aligned``: (written, read) pairs of values that the kernel touches at equal positions only, reading first."""
 
@@ -57,7 +55,6 @@ class LaunchStep(Step):
     pos: int = -1
 
 
-@dataclass(eq=False, slots=True)
 class CopyStep(Step):
     """``carry``: the copy at the end of a loop's body, which replaces the whole value for the next iteration."""
 
@@ -68,7 +65,6 @@ class CopyStep(Step):
     pos: int = -1
 
 
-@dataclass(eq=False, slots=True)
 class CallStep(Step):
     function: str
     values: tuple[Value, ...]
@@ -78,7 +74,6 @@ class CallStep(Step):
     pos: int = -1
 
 
-@dataclass(eq=False, slots=True)
 class WhileStep(Step):
     cond: list[Step]
     pred: Value
@@ -86,7 +81,6 @@ class WhileStep(Step):
     pos: int = -1
 
 
-@dataclass(eq=False, slots=True)
 class LoopStep(Step):
     trip_count: int
     counter: Value
@@ -95,7 +89,6 @@ class LoopStep(Step):
     pos: int = -1
 
 
-@dataclass(eq=False, slots=True)
 class CondStep(Step):
     """``results`` are written by every branch."""
 
@@ -105,7 +98,6 @@ class CondStep(Step):
     pos: int = -1
 
 
-@dataclass(eq=False, slots=True)
 class CallbackStep(Step):
     callback: int
     inputs: tuple[Value, ...]
@@ -128,39 +120,40 @@ class Storage:
         self.offset = 0
 
 
-@dataclass(slots=True)
-class Layout:
+class Layout(Record):
     """The result: ``arena_bytes``; each ``value.storage`` says where it lies; ``alias``: output -> input whose memory it takes over."""
 
     arena_bytes: int
-    alias: dict[int, int] = field(default_factory=dict)
-    forward: dict[int, int] = field(default_factory=dict)
+    alias: dict[int, int] = factory(dict)
+    forward: dict[int, int] = factory(dict)
 
 
-@dataclass(slots=True)
-class _Use:
+class _Use(Record):
     """Where a value is written and read: positions with the loops around them."""
 
-    writes: list = field(default_factory=list)  # (position, loops)
-    reads: list = field(default_factory=list)
-    carry: list = field(default_factory=list)  # positions of body-end copies
-    branches: list = field(default_factory=list)  # (begin, end) of branches that write it
+    writes: list = factory(list)  # (position, loops)
+    reads: list = factory(list)
+    carry: list = factory(list)  # positions of body-end copies
+    branches: list = factory(list)  # (begin, end) of branches that write it
 
 
 def plan_memory(steps: list[Step], donated: frozenset[int]) -> Layout:
     """Give every value of ``steps`` its storage. ``donated``: inputs whose memory outputs may take over."""
     walk = _Walk()
     walk.block(steps, ())
-    storages: list[Storage] = []
-    for value, use in walk.uses.items():
-        storage = value.storage = Storage(value)
-        storage.segments = _segments(value, use, donated, walk.ends)
-        storage.written = bool(use.writes)
-        storages.append(storage)
-    planner = _Planner(donated, walk)
-    planner.share()
-    arena = planner.place()
-    return Layout(arena, planner.alias, planner.forward)
+    while True:
+        for value, use in walk.uses.items():
+            storage = value.storage = Storage(value)
+            storage.segments = _segments(value, use, donated, walk.ends)
+            storage.written = bool(use.writes)
+        planner = _Planner(donated, walk)
+        planner.share()
+        # an input may be written only where its memory becomes that of an output
+        storages = {value.storage: None for value in walk.uses}
+        kept = {s.input for s in storages if s.input in donated and s.written and s.output is None}
+        if not kept:
+            return Layout(planner.place(), planner.alias, planner.forward)
+        donated = donated - kept
 
 
 class _Walk:
@@ -301,13 +294,18 @@ class _Planner:
     def share(self) -> None:
         by_pos = self.walk.by_pos
         for step, loops in sorted(self.walk.copies, key=lambda item: (not item[0].carry, item[0].pos)):
+            step.swap = False
             if self._merge(step.dst, step.src, by_pos, copy=True):
                 continue
             if step.carry and step.dst.nbytes >= _SWAP_BYTES:
                 self._swap(step, loops)
         for step in self.walk.launches:
-            for written, read in step.aligned:
-                if written.nbytes == read.nbytes and written.storage is not read.storage:
+            # in the order of the kernel's parameters: a set's order is another in every run
+            order = {value: k for k, value in enumerate(step.values)}
+            pairs = [(order[w], order[r]) for w, r in step.aligned if w.nbytes == r.nbytes and w in order and r in order]
+            for w, r in sorted(pairs):
+                written, read = step.values[w], step.values[r]
+                if written.storage is not read.storage:
                     self._merge(written, read, by_pos)
 
     def _merge(self, dst: Value, src: Value, by_pos, copy: bool = False) -> bool:
@@ -420,12 +418,24 @@ class _Planner:
                     offset = top
                 top = offset + size
             storage.offset = offset
-            bisect.insort(live, (end, offset, size))
+            live.insert(_rank(live, (end, offset, size)), (end, offset, size))
         return top
 
 
+def _rank(ordered: list, item) -> int:
+    """How many of ``ordered`` come before ``item`` (``bisect`` is a module that nothing else here imports)."""
+    low, high = 0, len(ordered)
+    while low < high:
+        middle = (low + high) // 2
+        if item < ordered[middle]:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
 def _release(free: list, offset: int, size: int) -> None:
-    k = bisect.bisect(free, (offset, 0))
+    k = _rank(free, (offset, 0))
     if k < len(free) and offset + size == free[k][0]:
         size += free[k][1]
         del free[k]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 
 from velax._compiler import nest_map, schedule
 from velax._compiler.nest_group import Nest
@@ -16,11 +15,11 @@ from velax._compiler.views import operand_views
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
+from velax._lang.record import Record
 
 __all__ = ["At", "Dim", "DotSpec", "build_dot", "dot_spec"]
 
-@dataclass(frozen=True, slots=True)
-class Dim:
+class Dim(Record):
     """One dimension of a contraction and its strides, in elements of A, B and C (0 where it does not occur)."""
 
     extent: int
@@ -29,8 +28,7 @@ class Dim:
     c: int
 
 
-@dataclass(frozen=True, slots=True)
-class DotSpec:
+class DotSpec(Record):
     """``C[batch, m, n] = sum over k of A[batch, m, k] * B[batch, k, n]``, each index a group of dimensions, outermost first."""
 
     a_dtype: str
@@ -108,8 +106,7 @@ def _stride_at(digits, low: int) -> int:
 _ACCUMULATE = {"f16": "f32", "bf16": "f32", "f8e4m3fn": "f32", "f8e5m2": "f32"}
 
 
-@dataclass(frozen=True, slots=True)
-class At:
+class At(Record):
     """Where in C a value belongs: ``linear`` element, and its ``batch``, ``row`` and ``column`` (each the index of its group)."""
 
     linear: loops.Expr

@@ -40,6 +40,7 @@ class Nest:
     """What a builder of nests returns: statements over ``[lo, hi)`` and how the range may be cut."""
 
     __slots__ = ("body", "grain", "last_level_stores", "total", "work")
+    extents = ()  #: sizes that are given at run time
 
     def __init__(self, body: list[loops.Stmt], total: int, grain: int, work: float, last_level_stores: bool = False):
         self.body, self.total, self.grain, self.work = body, total, grain, work

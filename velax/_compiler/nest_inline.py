@@ -16,8 +16,8 @@ from velax._compiler.nest_cumulate import build_cumulate
 from velax._compiler.nest_dot import build_dot, dot_spec
 from velax._compiler.nest_group import Nest
 from velax._compiler.nest_steps import Params, bind_results, copy, epilogue, new_value
-from velax._compiler.nest_update import bind, build_piece, build_scatter, build_update
-from velax._compiler.nests import Evaluator, Memory, Registers
+from velax._compiler.nest_update import build_piece, build_scatter, build_update
+from velax._compiler.nests import Evaluator, Memory, Registers, bind
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Graph, Node
@@ -84,12 +84,14 @@ def inline_loop(block, node: Node) -> bool:
 def inline_program(block) -> list | None:
     """Lower a whole program of several small groups to one kernel; the values of its outputs, or None if it is not of that kind."""
     graph, plan = block.graph, block.plan
-    if not 2 <= len(plan.groups) <= schedule.INLINE_GROUPS or graph.effects or _too_much(graph):
+    if _too_much(graph):
         return None
     params = Params({})
     kernel = _Kernel(block.context.target)
     reached = set(plan.order)
-    places = [params.memory(block.values[x]) if x in reached and x.size else None for x in graph.inputs]
+    places = [
+        None if x not in reached else params.memory(block.values[x]) if x.size else Registers([]) for x in graph.inputs
+    ]
     results, targets = {}, {}
     for node in map(fuse.storage, graph.outputs):
         if node not in block.values and node not in results and node.size:
@@ -175,10 +177,10 @@ class _Kernel:
 
 
 def _registers_from(source, size: int, dtype: str) -> tuple[Memory, list[loops.Stmt]]:
-    """Register buffers with the contents of ``source``."""
+    """Register buffers with the contents of ``source``; one that is never read if there are none."""
     space = Space()
     part = COMPLEX_PART.get(dtype)
-    buffer = loops.Buffer("c", part or dtype, "register", size * (2 if part else 1))
+    buffer = loops.Buffer("c", part or dtype, "register", max(size, 1) * (2 if part else 1))
     memory = Memory(buffer, part is not None)
     statements: list[loops.Stmt] = [loops.Alloc(buffer)]
     for k in range(size):
@@ -341,7 +343,10 @@ class _Region:
             rule = _RULES.get(group.kind)
             if rule is None:
                 raise NotInlinable
-            rule(self, group, position)
+            if all(root.shape is not None and root.size == 0 for root in group.roots):
+                self.values.update((root, Registers([])) for root in group.roots)
+            else:
+                rule(self, group, position)
         return [self.value(node) for node in self.graph.outputs]
 
     def value(self, node: Node):

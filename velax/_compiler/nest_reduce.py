@@ -21,7 +21,11 @@ def reduction_identity(fn: str, dtype: str):
     if dtype == "bool":
         return fn in ("and", "min")
     if dtype in loops.FLOATS:
-        return float("inf") if fn == "min" else float("-inf")
+        from velax._ir.floats import FORMATS  # the largest floats are needed here alone
+
+        form = FORMATS[dtype]
+        greatest = float("inf") if form.has_infinity else form.largest
+        return greatest if fn == "min" else -greatest
     signed, bits = dtype in loops.SIGNED, loops.WIDTH[dtype]
     if fn == "and":
         return -1 if signed else (1 << bits) - 1

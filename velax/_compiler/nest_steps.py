@@ -1,30 +1,25 @@
 """From fusion groups to steps: every group becomes kernels and the steps that run them.
 
 `BlockLowering` holds what is known while one graph (the program, or a body of a loop) is lowered: where each materialised node lies. The
-kinds of groups are dispatched by `LOWERINGS`; control flow is added by `control`.
+kinds of groups are dispatched by `LOWERINGS`; control flow is added by `control`. The builders of rarer kinds are imported when a
+program has one: the first call of a small program should not wait for them.
 """
 
 from __future__ import annotations
-
-import hashlib
-from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
 
 from velax._compiler import fuse, schedule
-from velax._compiler.contract import ContractionNest, plan_contraction
-from velax._compiler.emit import scratch_bytes
 from velax._compiler.index import Space
 from velax._compiler.memory import CallbackStep, CallStep, CopyStep, LaunchStep, Step, Value
-from velax._compiler.nest_cumulate import build_cumulate
-from velax._compiler.nest_dot import dot_spec
 from velax._compiler.nest_group import Nest, build_group
-from velax._compiler.nest_update import bind, build_piece, build_scatter, build_update
-from velax._compiler.nests import Evaluator, Memory
+from velax._compiler.nests import Evaluator, Memory, bind
+from velax._compiler.scratch import scratch_bytes
 from velax._ir import loops
 from velax._ir.graph import COMPLEX_PART, Graph, Node
-from velax._ir.loops_text import canonical_text
+from velax._ir.loops_canonical import canonical_text
+from velax._lang.record import replace
 
 __all__ = ["BlockLowering", "Context", "new_value"]
 
@@ -35,15 +30,17 @@ class Context:
     def __init__(self, target):
         self.target = target
         self.kernels: dict[str, loops.Kernel] = {}
+        self.texts: dict[str, str] = {}  # canonical text -> name
         self.scratch_bytes = 0
         self.callbacks = 0
 
     def add_kernel(self, params, body, n_extents: int = 0) -> str:
         """Keep one kernel of each text, named by it."""
         kernel = loops.Kernel("k", tuple(params), n_extents, tuple(body))
-        digest = hashlib.blake2b(canonical_text(kernel).encode(), digest_size=12).hexdigest()
-        name = f"k_{digest}"
-        if name not in self.kernels:
+        text = canonical_text(kernel)
+        name = self.texts.get(text)
+        if name is None:
+            name = self.texts[text] = f"k{len(self.texts)}"
             self.kernels[name] = replace(kernel, name=name)
             self.scratch_bytes = max(self.scratch_bytes, scratch_bytes(kernel))
         return name
@@ -131,13 +128,12 @@ class BlockLowering:
         value = self.values[node] = new_value(node)
         return value
 
-    def launch(self, params: Params, nest: Nest | ContractionNest, aligned=frozenset()) -> None:
+    def launch(self, params: Params, nest: Nest, aligned=frozenset()) -> None:
         if nest.total == 0:
             return
-        extents = nest.extents if type(nest) is ContractionNest else ()
-        name = self.context.add_kernel(params.buffers.values(), nest.body, len(extents))
+        name = self.context.add_kernel(params.buffers.values(), nest.body, len(nest.extents))
         step = LaunchStep(
-            name, tuple(params.buffers), frozenset(params.writes), nest.total, nest.grain, extents, frozenset(aligned), nest.work
+            name, tuple(params.buffers), frozenset(params.writes), nest.total, nest.grain, nest.extents, frozenset(aligned), nest.work
         )
         self.steps.append(step)
 
@@ -187,6 +183,9 @@ def _lower_nest(block: BlockLowering, group: fuse.Group) -> None:
 
 
 def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
+    from velax._compiler.contract import plan_contraction
+    from velax._compiler.nest_dot import dot_spec
+
     node = group.roots[0]
     stored = {root: block.result(root) for root in group.roots if root in block.needed}
     if node.size == 0 or not stored:
@@ -276,20 +275,27 @@ def copy(block: BlockLowering, source: Value, size: int | None = None) -> Value:
 
 
 def _lower_update(block: BlockLowering, group: fuse.Group) -> None:
+    from velax._compiler.nest_update import build_update
+
     node = group.roots[0]
-    operand = block.value(node.inputs[0])
-    value = copy(block, operand)
+    value = copy(block, block.value(node.inputs[0]))
     block.values[node] = value
     if node.inputs[1].size == 0:
         return
-    params = _Restartable(block)
-    nest, in_place = build_update(
-        node, block.plan, params.place, lambda: params.current.written(value), block.context.target, params.restart
-    )
-    block.launch(params.current, nest, {(value, operand)} if in_place else ())
+    params, base = _Restartable(block), fuse.storage(node.inputs[0])
+    written = lambda: params.current.written(value)
+    build = lambda place: build_update(node, block.plan, place, written, block.context.target, params.restart)
+    # reads what it replaces from the copy, which is one memory with the operand if nothing reads that afterwards
+    nest, in_place = build(lambda x: written() if x is base else params.place(x))
+    if not in_place:
+        params.restart()
+        nest, _ = build(params.place)
+    block.launch(params.current, nest)
 
 
 def _lower_scatter(block: BlockLowering, group: fuse.Group) -> None:
+    from velax._compiler.nest_update import build_scatter
+
     node = group.roots[0]
     value = copy(block, block.value(node.inputs[0]))
     block.values[node] = value
@@ -301,6 +307,8 @@ def _lower_scatter(block: BlockLowering, group: fuse.Group) -> None:
 
 
 def _lower_cumulate(block: BlockLowering, group: fuse.Group) -> None:
+    from velax._compiler.nest_cumulate import build_cumulate
+
     node = group.roots[0]
     value = block.result(node)
     if node.size == 0:
@@ -310,6 +318,8 @@ def _lower_cumulate(block: BlockLowering, group: fuse.Group) -> None:
 
 
 def _lower_concatenate(block: BlockLowering, group: fuse.Group) -> None:
+    from velax._compiler.nest_update import build_piece
+
     node = group.roots[0]
     value = block.result(node)
     offset = 0

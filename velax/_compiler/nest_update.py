@@ -12,7 +12,7 @@ from velax._compiler import nest_map, schedule
 from velax._compiler.fuse import Group, storage
 from velax._compiler.index import Affine, Space
 from velax._compiler.nest_group import Nest, build_group
-from velax._compiler.nests import Evaluator, Memory, gather_index
+from velax._compiler.nests import Evaluator, Memory, bind, gather_index
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import Node
@@ -91,14 +91,6 @@ def build_piece(node: Node, piece: Node, offset: int, plan, place, result, targe
 
     same = [n == m for n, m in zip(piece.shape, node.shape)]
     return build_group(_domain(piece), plan, place, target, lo, hi, alone, restart, point, _cuts(piece.shape, same))
-
-
-def bind(value):
-    """A value as variables, computed before the statements that follow."""
-    parts = value if type(value) is tuple else (value,)
-    names = tuple(loops.Var("v", part.dtype) for part in parts)
-    lets = [loops.Let(name, part) for name, part in zip(names, parts)]
-    return lets, names if type(value) is tuple else names[0]
 
 
 def _domain(node: Node) -> Group:

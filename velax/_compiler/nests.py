@@ -16,7 +16,7 @@ from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 
-__all__ = ["Evaluator", "Memory", "Misaligned", "Registers", "value_range"]
+__all__ = ["Evaluator", "Memory", "Misaligned", "Registers", "bind", "value_range"]
 
 
 class Memory:
@@ -66,6 +66,14 @@ class Registers:
             else:
                 result = lb.select(hit, other, result)
         return result
+
+
+def bind(value):
+    """A value as variables, computed before the statements that follow."""
+    parts = value if type(value) is tuple else (value,)
+    names = tuple(loops.Var("v", part.dtype) for part in parts)
+    lets = [loops.Let(name, part) for name, part in zip(names, parts)]
+    return lets, names if type(value) is tuple else names[0]
 
 
 class Misaligned(AssertionError):
@@ -170,7 +178,8 @@ class Evaluator:
         if found is not None:
             return found[0] if clamp else found
         known = value_range(node)
-        raw = lb.cast("i64", value)
+        # half of the unsigned 64-bit integers are no i64
+        raw = lb.cast("i64", lb.min_(value, (1 << 63) - 1) if value.dtype == "u64" else value)
         bounded = raw
         if known is None or known[0] < lo:
             bounded = lb.max_(bounded, lo)
@@ -191,7 +200,8 @@ def value_range(node: Node) -> tuple[int, int] | None:
         value = node.attrs["value"]
         return (int(value), int(value)) if isinstance(value, (int, bool)) else None
     if op == "iota":
-        return 0, max(node.shape[node.attrs["dim"]] - 1, 0)
+        found = (0, max(node.shape[node.attrs["dim"]] - 1, 0))
+        return found if _fits(found, node.dtype) else None
     if op in ("broadcast", "reshape", "transpose", "slice", "rev"):
         return value_range(node.inputs[0])
     if op == "convert" and node.inputs[0].dtype not in loops.FLOATS and node.inputs[0].dtype not in COMPLEX_PART:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import velax._compiler.control  # noqa: F401 - registers the passes for control flow
+from velax._compiler import schedule
 from velax._compiler.memory import CopyStep, plan_memory
-from velax._compiler.nest_inline import inline_program
 from velax._compiler.nest_steps import BlockLowering, Context, new_value
 from velax._compiler.program_build import build_program
 from velax._compiler.simplify import simplify
@@ -14,24 +12,24 @@ from velax._compiler.target import Target
 from velax._ir import loops
 from velax._ir.graph import Graph
 from velax._ir.program import Program
+from velax._lang.record import Record
 
 __all__ = ["CompiledProgram", "Options", "compile_graph"]
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Record):
     """``donated``: inputs (by position) whose memory the program may reuse for outputs."""
 
     donated: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledProgram:
-    """``program`` launches ``kernels`` by name; ``graph`` is what was compiled, simplified."""
+class CompiledProgram(Record):
+    """``program`` launches ``kernels`` by name, whose canonical texts are ``texts``; ``graph`` is what was compiled, simplified."""
 
     program: Program
     kernels: dict[str, loops.Kernel]
-    graph: Graph = field(repr=False, default=None)
+    texts: dict[str, str]
+    graph: Graph = None
 
 
 def compile_graph(graph: Graph, target: Target, options: Options | None = None) -> CompiledProgram:
@@ -50,9 +48,19 @@ def compile_graph(graph: Graph, target: Target, options: Options | None = None) 
     context = Context(target)
     inputs = [new_value(node, kind="input", index=k) for k, node in enumerate(graph.inputs)]
     block = BlockLowering(context, graph, inputs)
-    results = inline_program(block) or block.run()
+    results = _as_one_kernel(block) or block.run()
     outputs = [new_value(node, kind="output", index=k) for k, node in enumerate(graph.outputs)]
     steps = [*block.steps, *(CopyStep(out, value) for out, value in zip(outputs, results))]
     layout = plan_memory(steps, options.donated)
     program = build_program(steps, layout, inputs, outputs, tuple(context.kernels), context.scratch_bytes, context.callbacks)
-    return CompiledProgram(program, context.kernels, graph)
+    texts = {name: text for text, name in context.texts.items()}
+    return CompiledProgram(program, context.kernels, texts, graph)
+
+
+def _as_one_kernel(block: BlockLowering) -> list | None:
+    """The values of the outputs of a program of several small groups, or None for one that is better cut into kernels."""
+    if not 2 <= len(block.plan.groups) <= schedule.INLINE_GROUPS or block.graph.effects:
+        return None
+    from velax._compiler.nest_inline import inline_program  # large, and a program of one group does not need it
+
+    return inline_program(block)

@@ -31,17 +31,16 @@ from velax._ir.loops import (
     Buffer,
     Cast,
     Expr,
-    Fma,
     For,
     Let,
     Load,
-    Select,
     Stmt,
     Store,
     Unary,
     Var,
 )
 from velax._ir.loops_build import add, c, div, max_, mul, sub
+from velax._ir.loops_walk import operands
 
 __all__ = ["split_lanes"]
 
@@ -130,13 +129,13 @@ class _Parts:
             if e in memo:
                 stack.pop()
                 continue
-            operands = _operands(e)
-            missing = [x for x in operands if x not in memo]
+            parts = operands(e)
+            missing = [x for x in parts if x not in memo]
             if missing:
                 stack.extend(missing)
                 continue
             stack.pop()
-            memo[e] = self.rebuilt(e, [memo[x] for x in operands], operands, k)
+            memo[e] = self.rebuilt(e, [memo[x] for x in parts], parts, k)
         return memo[root]
 
     def rebuilt(self, e: Expr, new: list[Expr], old: tuple[Expr, ...], k: int) -> Expr:
@@ -153,16 +152,3 @@ class _Parts:
         if kind is Cast or kind is Bitcast:
             return kind(e.dtype, *new)
         return kind(*new)
-
-
-def _operands(e: Expr) -> tuple[Expr, ...]:
-    kind = type(e)
-    if kind is Binary:
-        return e.x, e.y
-    if kind is Unary or kind is Cast or kind is Bitcast:
-        return (e.x,)
-    if kind is Load:
-        return (e.index,)
-    if kind is Fma:
-        return e.x, e.y, e.z
-    return (e.cond, e.x, e.y) if kind is Select else ()

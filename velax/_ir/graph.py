@@ -42,9 +42,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from velax._ir import dtype_names
+from velax._lang.record import Record
 
 DTYPES = (*dtype_names.DTYPES, "c64", "c128")
 COMPLEX_PART = {"c64": "f32", "c128": "f64"}
@@ -96,8 +96,7 @@ class Node:
         return f"<{self.op}{attrs} {self.dtype}{list(self.shape) if self.shape is not None else ''}>"
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Graph:
+class Graph(Record, eq=False):
     """``inputs`` (``input`` nodes in order) -> ``outputs``; nested in ``while``/``cond``/``scan`` nodes, closed: no captured nodes.
 
     ``effects`` are the nodes that run although nothing may use their results (callbacks, and control flow around them), in the order in
@@ -109,8 +108,7 @@ class Graph:
     effects: tuple[Node, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GatherDims:
+class GatherDims(Record):
     """XLA's gather/scatter dimension numbers (for scatter: update_window_dims, inserted_window_dims, scatter_dims_to_operand_dims)."""
 
     offset_dims: tuple[int, ...]

@@ -40,6 +40,7 @@ from velax._ir.loops import (
     While,
 )
 from velax._ir.loops_build import fold_binary, fold_cast, fold_unary, wrap
+from velax._ir.loops_walk import leaves_first
 
 __all__ = ["interpret", "numpy_dtype"]
 
@@ -157,7 +158,7 @@ class _Interpreter:
         for root in roots:
             order = self.orders.get(root)
             if order is None:
-                order = self.orders[root] = _leaves_first(root)
+                order = self.orders[root] = leaves_first((root,))
             for e in order:
                 if e not in done:
                     done[e] = self._evaluate(e, done)
@@ -188,34 +189,6 @@ class _Interpreter:
         if kind is Bitcast:
             return _bitcast(e.dtype, e.x.dtype, done[e.x])
         raise TypeError(f"{e!r} is not an expression of the loop IR")
-
-
-def _operands(e: Expr) -> tuple[Expr, ...]:
-    kind = type(e)
-    if kind is Binary:
-        return e.x, e.y
-    if kind in (Unary, Cast, Bitcast):
-        return (e.x,)
-    if kind is Fma:
-        return e.x, e.y, e.z
-    if kind is Select:
-        return e.cond, e.x, e.y
-    return (e.index,) if kind is Load else ()
-
-
-def _leaves_first(root: Expr) -> list[Expr]:
-    order: list[Expr] = []
-    seen: set[Expr] = set()
-    stack = [(root, False)]
-    while stack:
-        e, ready = stack.pop()
-        if ready:
-            order.append(e)
-        elif e not in seen:
-            seen.add(e)
-            stack.append((e, True))
-            stack.extend((x, False) for x in _operands(e))
-    return order
 
 
 def _unary(op: str, dtype: str, x):

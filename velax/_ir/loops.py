@@ -40,9 +40,8 @@ Complex numbers do not exist at this level: a complex array is a buffer of its r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from velax._ir.dtype_names import DTYPES, FLOATS, SIGNED, UNSIGNED, WIDTH
+from velax._lang.record import Record, factory
 
 __all__ = [
     "BINARY_OPS", "COMPARISONS", "DTYPES", "FLOATS", "HI", "LO", "REDUCE_OPS", "SIGNED", "SPACES", "UNARY_OPS", "UNSIGNED", "WIDTH",
@@ -173,8 +172,7 @@ LO = Var("lo")
 HI = Var("hi")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Buffer:
+class Buffer(Record, eq=False):
     """Memory of ``size`` elements (None: known to the caller only). A ``param`` is the next entry of the kernel's buffer list."""
 
     name: str
@@ -189,11 +187,10 @@ class Buffer:
             raise TypeError(f"Buffer {self.name}: a {self.space} buffer needs a constant positive size")
 
 
-class Stmt:
-    __slots__ = ()
+class Stmt(Record, eq=False):
+    """Compared by identity, as expressions are."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Let(Stmt):
     var: Var
     value: Expr
@@ -203,7 +200,6 @@ class Let(Stmt):
             raise TypeError(f"Let {self.var.name}: {self.var.dtype} bound to {self.value.dtype}")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Store(Stmt):
     buffer: Buffer
     index: Expr
@@ -214,7 +210,6 @@ class Store(Stmt):
             raise TypeError(f"Store to {self.buffer.name} ({self.buffer.dtype}): index {self.index.dtype}, value {self.value.dtype}")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Reduce(Stmt):
     op: str
     buffer: Buffer
@@ -228,7 +223,6 @@ class Reduce(Stmt):
             raise TypeError(f"Reduce to {self.buffer.name} ({self.buffer.dtype}): index {self.index.dtype}, value {self.value.dtype}")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class For(Stmt):
     var: Var
     start: Expr
@@ -249,7 +243,6 @@ class For(Stmt):
             raise TypeError(f"For {self.var.name}: step must be positive, got {self.step}")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class While(Stmt):
     """Repeat: run ``cond_block``, evaluate ``cond`` (it may use the block's variables), stop if false, run ``body``."""
 
@@ -258,24 +251,21 @@ class While(Stmt):
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class If(Stmt):
     cond: Expr
     then: tuple[Stmt, ...]
     orelse: tuple[Stmt, ...] = ()
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class Alloc(Stmt):
     buffer: Buffer
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Kernel:
+class Kernel(Record, eq=False):
     """A function over ``[lo, hi)`` of its parallel range; ``n_extents`` run-time extents; ``writes`` are derived from the body."""
 
     name: str
     params: tuple[Buffer, ...]
     n_extents: int
     body: tuple[Stmt, ...]
-    attributes: dict[str, int] = field(default_factory=dict)  # e.g. {"codegen": 3}: facts for emission, part of the text
+    attributes: dict[str, int] = factory(dict)  # e.g. {"codegen": 3}: facts for emission, part of the text

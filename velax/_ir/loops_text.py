@@ -1,4 +1,4 @@
-"""The loop IR as text: a printer for people, a parser that reads it back, and the canonical text that caches hash.
+"""The loop IR as text: a printer for people, and a parser that reads it back.
 
 ::
 
@@ -20,7 +20,6 @@ integer is an ``i64`` constant, ``n0`` the first run-time extent, ``step s`` fol
 
 from __future__ import annotations
 
-import itertools
 import re
 
 from velax._ir.loops import (
@@ -51,8 +50,9 @@ from velax._ir.loops import (
     Var,
     While,
 )
+from velax._ir.loops_walk import blocks, expressions, operands
 
-__all__ = ["canonical_text", "parse_kernel", "print_kernel"]
+__all__ = ["parse_kernel", "print_kernel"]
 
 
 def print_kernel(kernel: Kernel, mark: Stmt | None = None) -> str:
@@ -100,13 +100,13 @@ class _Printer:
     def count(self, stmts) -> None:
         """How often each expression object is used, over the whole kernel."""
         for s in stmts:
-            stack = list(_expressions(s))
+            stack = list(expressions(s))
             while stack:
                 e = stack.pop()
                 self.uses[e] = self.uses.get(e, 0) + 1
                 if self.uses[e] == 1:
-                    stack.extend(_operands(e))
-            for inner in _blocks(s):
+                    stack.extend(operands(e))
+            for inner in blocks(s):
                 self.count(inner)
 
     def put(self, depth: int, text: str, s: Stmt | None = None) -> None:
@@ -123,7 +123,7 @@ class _Printer:
             if e in self.texts:
                 stack.pop()
                 continue
-            missing = [x for x in _operands(e) if x not in self.texts]
+            missing = [x for x in operands(e) if x not in self.texts]
             if missing:
                 stack.extend(missing)
                 continue
@@ -149,7 +149,7 @@ class _Printer:
         head = {Fma: "fma", Select: "select"}.get(kind)
         if head is None:
             head = f"{kind.__name__.lower()}.{e.dtype}" if kind in (Cast, Bitcast) else e.op
-        return f"{head}({', '.join(texts[x] for x in _operands(e))})"
+        return f"{head}({', '.join(texts[x] for x in operands(e))})"
 
     def block(self, stmts, depth: int) -> None:
         if not stmts:
@@ -192,39 +192,6 @@ def _literal(e: Const) -> str:
     if e.dtype == "bool":
         return "true" if e.value else "false"
     return f"{e.value!r}:{e.dtype}"
-
-
-def _operands(e: Expr) -> tuple[Expr, ...]:
-    kind = type(e)
-    if kind is Binary:
-        return e.x, e.y
-    if kind is Load:
-        return (e.index,)
-    if kind is Unary or kind is Cast or kind is Bitcast:
-        return (e.x,)
-    if kind is Fma:
-        return e.x, e.y, e.z
-    return (e.cond, e.x, e.y) if kind is Select else ()
-
-
-def _expressions(s: Stmt) -> tuple[Expr, ...]:
-    kind = type(s)
-    if kind is Let:
-        return (s.value,)
-    if kind is Store or kind is Reduce:
-        return s.index, s.value
-    if kind is For:
-        return s.start, s.stop
-    return (s.cond,) if kind is If or kind is While else ()
-
-
-def _blocks(s: Stmt) -> tuple:
-    kind = type(s)
-    if kind is For:
-        return (s.body,)
-    if kind is If:
-        return s.then, s.orelse
-    return (s.cond_block, s.body) if kind is While else ()
 
 
 _TOKEN = re.compile(
@@ -446,112 +413,3 @@ class _Parser:
             return make(*args)
         except TypeError as error:
             self.fail(str(error))
-
-
-def canonical_text(kernel: Kernel) -> str:
-    """A text equal for kernels that differ only in names and in how equal expressions are shared: what caches hash.
-
-    Variables, buffers and expressions are numbered in order of appearance. The kernel's own name is left out.
-    """
-    lines = [f"{kernel.n_extents} {sorted(kernel.attributes.items())}"]
-    put = lines.append
-    #: the token of each expression object, and of each line that defines an expression
-    tokens: dict[object, str] = {LO: "lo", HI: "hi"}
-    defined: dict[str, str] = {}
-    buffers: dict[Buffer, str] = {}
-    numbers = itertools.count()
-    for buffer in kernel.params:
-        buffers[buffer] = f"p{len(buffers)}"
-        put(f"{buffer.dtype} {buffer.size}")
-
-    def token(e: Expr) -> str:
-        found = tokens.get(e)
-        if found is not None:
-            return found
-        kind = type(e)
-        if kind is Binary:
-            x, y = e.x, e.y
-            line = f"{e.op} {tokens.get(x) or token(x)} {tokens.get(y) or token(y)}"
-        elif kind is Const:
-            found = tokens[e] = f"{e.value!r}:{e.dtype}"
-            return found
-        elif kind is Load:
-            line = f"[] {buffers[e.buffer]} {token(e.index)}"
-        elif kind is Unary:
-            line = f"{e.op} {token(e.x)}"
-        elif kind is Fma:
-            line = f"fma {token(e.x)} {token(e.y)} {token(e.z)}"
-        elif kind is Select:
-            line = f"select {token(e.cond)} {token(e.x)} {token(e.y)}"
-        elif kind is Cast:
-            line = f"cast {e.dtype} {token(e.x)}"
-        elif kind is Bitcast:
-            line = f"bits {e.dtype} {token(e.x)}"
-        elif kind is Extent:
-            found = tokens[e] = f"n{e.k}"
-            return found
-        else:
-            raise ValueError(f"kernel {kernel.name}: variable {e.name} is used outside the block that binds it")
-        found = defined.get(line)
-        if found is None:
-            found = defined[line] = f"%{len(defined)}"
-            put(line)
-        tokens[e] = found
-        return found
-
-    def prepare(e: Expr) -> str:
-        """`token` where ``e`` may be nested deeper than Python's stack."""
-        stack = [e]
-        while stack:
-            top = stack[-1]
-            missing = [x for x in _operands(top) if x not in tokens]
-            if missing:
-                stack.extend(missing)
-            else:
-                stack.pop()
-                token(top)
-        return tokens[e]
-
-    def name(e: Expr) -> str:
-        try:
-            return tokens.get(e) or token(e)
-        except RecursionError:
-            return prepare(e)
-
-    def block(stmts) -> None:
-        for s in stmts:
-            kind = type(s)
-            if kind is Store:
-                put(f"{buffers[s.buffer]} {name(s.index)} = {name(s.value)}")
-            elif kind is Let:
-                value = name(s.value)
-                tokens[s.var] = f"v{next(numbers)}"
-                put(f"{tokens[s.var]} let {value}")
-            elif kind is Reduce:
-                put(f"{buffers[s.buffer]} {name(s.index)} {s.op}= {name(s.value)}")
-            elif kind is For:
-                start, stop = name(s.start), name(s.stop)
-                tokens[s.var] = f"v{next(numbers)}"
-                put(f"{tokens[s.var]} for {start} {stop} {s.step} {s.kind} {s.width}")
-                block(s.body)
-                put("end")
-            elif kind is Alloc:
-                buffers[s.buffer] = f"p{len(buffers)}"
-                put(f"{buffers[s.buffer]} {s.buffer.space} {s.buffer.dtype} {s.buffer.size}")
-            elif kind is If:
-                put(f"if {name(s.cond)}")
-                block(s.then)
-                put("else")
-                block(s.orelse)
-                put("end")
-            elif kind is While:
-                put("while")
-                block(s.cond_block)
-                put(f"test {name(s.cond)}")
-                block(s.body)
-                put("end")
-            else:
-                raise TypeError(f"{s!r} is not a statement of the loop IR")
-
-    block(kernel.body)
-    return "\n".join(lines)

@@ -12,10 +12,8 @@ values are part of the form. Source locations, debugging names and the variables
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
-import hashlib
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -25,11 +23,13 @@ import numpy as np
 from velax._lang import avals as _avals
 from velax._lang.avals import AbstractRef, AbstractToken, ShapedArray
 from velax._lang.devices import Device
+from velax._lang.digest import blake2b
 from velax._lang.dtypes import ExtendedDType, all_dtypes
 from velax._lang.effects import Effect
 from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from velax._lang.meshes import AbstractMesh, Mesh
 from velax._lang.primitive import Primitive
+from velax._lang.record import Record
 from velax._lang.shardings import UNCONSTRAINED, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 __all__ = ["NotCanonicalError", "canonical_bytes", "canonical_hash", "register_canonical"]
@@ -67,7 +67,7 @@ def canonical_bytes(jaxpr: ClosedJaxpr | Jaxpr) -> bytes:
 
 def canonical_hash(jaxpr: ClosedJaxpr | Jaxpr) -> str:
     """A hash of the canonical form, as 32 hexadecimal digits. Raises what `canonical_bytes` raises."""
-    return hashlib.blake2b(canonical_bytes(jaxpr), digest_size=16).hexdigest()
+    return blake2b(canonical_bytes(jaxpr), digest_size=16).hexdigest()
 
 
 _texts: dict[str, bytes] = {}
@@ -104,7 +104,7 @@ class _Encoder:
             outer = self.out, self._atoms
             self.out, self._atoms = [], {}
             self._body(jaxpr)
-            digest = self._digests[jaxpr] = b"J" + hashlib.blake2b(b"".join(self.out), digest_size=32).digest()
+            digest = self._digests[jaxpr] = b"J" + blake2b(b"".join(self.out), digest_size=32).digest()
             self.out, self._atoms = outer
         self.out.append(digest)
         self._consts(value)
@@ -286,7 +286,7 @@ def _array(value: np.ndarray, encoder: _Encoder) -> bytes:
     if value.dtype == object:
         raise NotCanonicalError("an array of Python objects")
     contents = np.ascontiguousarray(value).tobytes()
-    digest = contents if len(contents) <= 64 else hashlib.blake2b(contents, digest_size=32).digest()
+    digest = contents if len(contents) <= 64 else blake2b(contents, digest_size=32).digest()
     return b"A" + _value(value.dtype, encoder) + _value(value.shape, encoder) + _bytes(digest, encoder)
 
 
@@ -351,7 +351,12 @@ def _other_value(value: Any, encoder: _Encoder) -> bytes:
         return b"V" + _array(np.asarray(value), encoder)
     if isinstance(value, Primitive):
         return b"p" + encoder.primitive(value)
-    if dataclasses.is_dataclass(value):
+    if isinstance(value, Record) and type(value).__eq__ is Record.__eq__:
+        fields = [(f, getattr(value, f)) for f in value._fields]
+        return b"o" + _named(type(value)) + _value(fields, encoder)
+    if hasattr(type(value), "__dataclass_fields__"):
+        import dataclasses  # whoever made one has imported it
+
         fields = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare]
         return b"o" + _named(type(value)) + _value(fields, encoder)
     if isinstance(value, tuple):  # named tuples: the type tells the meaning of the positions

@@ -8,9 +8,10 @@ set them run, and their row says so.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from typing import Any
+
+from velax._lang.record import Record
 
 __all__ = [
     "OPTIONS", "Choice", "ExplicitX64Mode", "LegacyPrngKeyState", "NumpyDtypePromotion", "Option", "RuntimeTracebackMode",
@@ -48,15 +49,13 @@ class ExplicitX64Mode(enum.IntEnum):
     ALLOW = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class Choice:
+class Choice(Record):
     """The type of an option that takes one of a few strings."""
 
     values: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Option:
+class Option(Record):
     """What is known of one option before it has a value.
 
     Args:

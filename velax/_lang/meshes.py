@@ -6,7 +6,6 @@ A `Mesh` has devices; an `AbstractMesh` has only the axes, and is what types (`v
 from __future__ import annotations
 
 import collections
-import dataclasses
 import enum
 import functools
 import math
@@ -17,6 +16,7 @@ import numpy as np
 
 from velax._lang import config
 from velax._lang.devices import Device, devices, process_index
+from velax._lang.record import Record
 
 __all__ = [
     "AbstractDevice", "AbstractMesh", "AxisType", "Mesh", "empty_abstract_mesh", "empty_mesh", "get_abstract_mesh", "get_mesh",
@@ -40,8 +40,7 @@ class AxisType(enum.Enum):
         return self.name
 
 
-@dataclasses.dataclass(frozen=True)
-class AbstractDevice:
+class AbstractDevice(Record, frozen=True):
     """The kind of device that an abstract mesh is meant for.
 
     Args:

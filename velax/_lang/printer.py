@@ -14,7 +14,6 @@ Libraries change how their primitives print with `register_eqn_printer` and `reg
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import types
 from collections import Counter
@@ -26,6 +25,7 @@ import numpy as np
 from velax._lang import dtypes, pretty
 from velax._lang.jaxpr import Atom, ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 from velax._lang.pretty import Doc, brk, concat, group, join, nest, text
+from velax._lang.record import Record
 
 __all__ = [
     "Context", "Settings", "print_eqn", "print_jaxpr", "register_eqn_printer", "register_hidden_params",
@@ -35,8 +35,7 @@ __all__ = [
 _LONG = 10
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(Record):
     """What is printed.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 
 from velax._lang.devices import Device
 from velax._lang.meshes import AbstractMesh, Mesh
+from velax._lang.record import Record
 
 __all__ = [
     "DuplicateSpecError", "IndivisibleError", "ManualAxisType", "NamedSharding", "P", "PartitionSpec", "Sharding",
@@ -154,8 +154,7 @@ def _names_of(partition: Any) -> tuple[Any, ...]:
     return partition if isinstance(partition, tuple) else (partition,)
 
 
-@dataclasses.dataclass(frozen=True)
-class ManualAxisType:
+class ManualAxisType(Record, frozen=True):
     """How a value relates to the mesh axes of type Manual.
 
     Args:

@@ -7,8 +7,6 @@ program order. Evaluated eagerly, the function is simply called.
 from __future__ import annotations
 
 import functools
-import re
-import string
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,7 +26,7 @@ from velax._lang.effects import (
 )
 from velax._lang.errors import JaxRuntimeError
 from velax._lang.primitive import Primitive, define
-from velax._lang.trace import Tracer, get_aval
+from velax._lang.trace import Tracer, as_array, get_aval
 from velax._transforms.batching import matchaxis
 from velax._transforms.zero import Zero, ops
 from velax.lax._loop_tools import flatten_values
@@ -77,18 +75,10 @@ def _host_results(callback, result_avals, args) -> list[np.ndarray]:
     return checked
 
 
-def _as_array(x):
-    """An operand as the array that the host function is given."""
-    if isinstance(x, ArrayImpl) or dtypes.is_extended(get_aval(x).dtype):
-        return x
-    aval = get_aval(x)
-    return _native.array_from_numpy(np.asarray(x, aval.dtype, order="C"), aval.weak_type)
-
-
 def _call_now(*args, callback, result_avals, **_):
     """Evaluate a callback eagerly."""
     try:
-        results = _host_results(callback, result_avals, [_as_array(x) for x in args])
+        results = _host_results(callback, result_avals, [as_array(x) for x in args])
     except Exception as e:
         raise JaxRuntimeError(f"INTERNAL: a host callback raised {type(e).__name__}: {e}") from e
     return [_native.array_from_numpy(x, False) for x in results]
@@ -303,7 +293,7 @@ class _EachExample(NamedTuple):
     def __call__(self, *args):
         args = [np.asarray(x) if m else x for x, m in zip(args, self.mapped, strict=True)]
         for i in range(self.size):
-            self.callback(*(_as_array(x[i]) if m else x for x, m in zip(args, self.mapped, strict=True)))
+            self.callback(*(as_array(x[i]) if m else x for x, m in zip(args, self.mapped, strict=True)))
         return []
 
 
@@ -333,7 +323,7 @@ def _debug_batch(axis_data, args, dims, *, callback, **params):
 
 
 def _debug_now(*args, callback, **_):
-    callback(*(_as_array(x) for x in args))
+    callback(*(as_array(x) for x in args))
     return []
 
 
@@ -393,32 +383,6 @@ def debug_callback(callback: Callable, *args, ordered: bool = False, partitioned
 # -- printing ---------------------------------------------------------------------------------------------------------------
 
 
-class _FormatChecker(string.Formatter):
-    """Checks that a format string uses its arguments, without formatting them."""
-
-    def get_field(self, field_name, args, kwargs):
-        first = re.match(r"[^.\[]*", field_name).group()
-        key = int(first) if first.isdigit() else first
-        return self.get_value(key, args, kwargs), key
-
-    def convert_field(self, value, conversion):
-        return value
-
-    def format_field(self, value, format_spec):
-        return ""
-
-    def check_unused_args(self, used_args, args, kwargs):
-        unused = [x for i, x in enumerate(args) if i not in used_args]
-        if unused:
-            raise ValueError(f"Unused positional arguments to `jax.debug.print`: {unused}")
-        unused = [k for k in kwargs if k not in used_args]
-        if unused:
-            raise ValueError(
-                f"Unused keyword arguments to `jax.debug.print`: {unused}. You may be passing an f-string (i.e, `f\"{{x}}\"`) into `jax.debug.print` "
-                "and instead should pass in a regular string."
-            )
-
-
 class _Printer(NamedTuple):
     """Writes a line from values."""
 
@@ -473,14 +437,16 @@ def debug_print(fmt: str, args, kwargs, *, ordered=False, partitioned=False, ski
     """See `velax.debug.print`."""
     if not isinstance(fmt, str):
         raise TypeError(f"expected str, got {type(fmt).__name__}")
+    from velax.lax import _debug_format  # its imports are of no use to programs that print nothing
+
     if not skip_format_check:
-        _FormatChecker().format(fmt, *args, **kwargs)
+        _debug_format.check(fmt, args, kwargs)
     arrays, _, tree, statics = _split_static(args, kwargs)
     given = {id(x) for x in arrays}
     leaves = tree_flatten((args, kwargs))[0]
     places = tuple(None if id(x) in given else _Static(s) for x, s in zip(leaves, statics, strict=True))
     debug_print_p.bind(
         *arrays, fmt=fmt, ordered=bool(ordered), partitioned=bool(partitioned), in_tree=tree, static_args=places,
-        np_printoptions=tuple(np.get_printoptions().items()), has_placeholders=any(f is not None for _, f, _, _ in string.Formatter().parse(fmt)),
+        np_printoptions=tuple(np.get_printoptions().items()), has_placeholders=_debug_format.has_placeholders(fmt),
         logging_record=logger,
     )  # fmt: skip

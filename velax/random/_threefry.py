@@ -7,7 +7,6 @@ element is computed by itself and fuses into whatever consumes it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from velax._ir.graph import Builder, Node
 from velax._lang.avals import shaped_array
 from velax._lang.dtypes import KeyTy
 from velax._lang.primitive import define
+from velax._lang.record import Record
 from velax._lang.trace import get_aval
 from velax._transforms.batching import broadcast_batcher
 from velax._transforms.zero import Zero
@@ -26,8 +26,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 
 
-@dataclass(frozen=True)
-class PRNGImpl:
+class PRNGImpl(Record, frozen=True):
     """A random number generator.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from velax._lang.record import Record
 
 __all__ = ["F32", "F64", "INF", "NAN", "Format", "format_of"]
 
@@ -10,8 +10,7 @@ INF = float("inf")
 NAN = float("nan")
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(Record):
     """A binary floating-point format and the constants split to its precision (``hi + lo`` is twice as precise as ``hi``)."""
 
     dtype: str

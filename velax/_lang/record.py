@@ -1,0 +1,139 @@
+"""Records: small classes of named fields, cheap to define.
+
+The standard library's dataclasses compile several methods for every class when it is defined: half a millisecond each, which
+the compiler's many node types would add to every first call. A record's ``__init__`` is compiled when there are more than a
+few instances; the rest is shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, dataclass_transform
+
+__all__ = ["Record", "factory", "replace"]
+
+_R = TypeVar("_R", bound="Record")
+
+
+class _Factory:
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[], Any]):
+        self.make = make
+
+
+def factory(make: Callable[[], Any]) -> Any:
+    """The default of a field that each instance gets a value of its own for: ``kernels: list = factory(list)``."""
+    return _Factory(make)
+
+
+@dataclass_transform(field_specifiers=(factory,))
+class _RecordType(type):
+    def __new__(mcs, name, bases, namespace, eq: bool = True, frozen: bool = False):
+        own = tuple(f for f, kind in namespace.get("__annotations__", {}).items() if not str(kind).startswith("ClassVar"))
+        defaults = {f: namespace.pop(f) for f in own if f in namespace}
+        namespace["__slots__"] = own
+        if not eq:
+            namespace["__eq__"], namespace["__hash__"] = object.__eq__, object.__hash__
+        if frozen:
+            namespace["__setattr__"] = namespace["__delattr__"] = _refuse
+        cls = super().__new__(mcs, name, bases, namespace)
+        parents = [b for b in bases if isinstance(b, _RecordType)]
+        cls._fields = cls.__match_args__ = (*(f for b in parents for f in b._fields), *own)
+        cls._defaults = {k: v for b in parents for k, v in b._defaults.items()} | defaults
+        if "__init__" not in namespace:
+            cls.__init__ = _first_init(cls)
+        return cls
+
+
+def _refuse(self, name, value=None):
+    raise AttributeError(f"a {type(self).__name__} cannot be changed; make another one instead of setting {name!r}")
+
+
+#: instances after which a class gets an ``__init__`` of its own
+_FEW = 6
+
+
+def _first_init(cls):
+    """An ``__init__`` for the first few instances, which cost less than compiling another."""
+    left = _FEW
+    names = set(cls._fields)
+
+    def __init__(self, *args, **kwargs):
+        nonlocal left
+        left -= 1
+        fields = cls._fields
+        if left < 0 or len(args) > len(fields) or not kwargs.keys() <= names:
+            cls.__init__ = _compile_init(cls)  # it says what is wrong with the arguments, too
+            cls.__init__(self, *args, **kwargs)
+            return
+        values = dict(zip(fields, args))
+        if kwargs.keys() & values.keys():
+            _compile_init(cls)(self, *args, **kwargs)
+        values |= kwargs
+        for f in fields:
+            if f in values:
+                value = values[f]
+            elif f in cls._defaults:
+                value = cls._defaults[f]
+                if type(value) is _Factory:
+                    value = value.make()
+            else:
+                _compile_init(cls)(self, *args, **kwargs)
+            object.__setattr__(self, f, value)
+        if hasattr(cls, "__post_init__"):
+            self.__post_init__()
+
+    return __init__
+
+
+def _compile_init(cls):
+    parameters, lines, scope = ["self"], [], {"_missing": _Factory, "_set": object.__setattr__}
+    frozen = cls.__setattr__ is _refuse
+    for f in cls._fields:
+        default = cls._defaults.get(f, _Factory)
+        value = f
+        if type(default) is _Factory:
+            scope[f"_make_{f}"] = default.make
+            parameters.append(f"{f}=_missing")
+            value = f"_make_{f}() if {f} is _missing else {f}"
+        elif default is _Factory:
+            parameters.append(f)
+        else:
+            scope[f"_default_{f}"] = default
+            parameters.append(f"{f}=_default_{f}")
+        lines.append(f"    _set(self, {f!r}, {value})" if frozen else f"    self.{f} = {value}")
+    if hasattr(cls, "__post_init__"):
+        lines.append("    self.__post_init__()")
+    exec(f"def __init__({', '.join(parameters)}):\n" + "\n".join(lines or ["    pass"]), scope)
+    init = scope["__init__"]
+    init.__qualname__ = f"{cls.__qualname__}.__init__"
+    return init
+
+
+class Record(metaclass=_RecordType):
+    """Base of records. The annotated names of a subclass are its fields, in order, those of its base first; a value assigned to
+    one is its default, `factory` makes one a new value for each instance. ``__post_init__`` is called if there is one.
+
+    Records compare and hash by their fields; those of a class defined with ``eq=False``, by identity. They are not to be
+    changed once made, but for classes that say so; one defined with ``frozen=True`` enforces it, at some cost.
+    """
+
+    def __eq__(self, other):
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        return all(getattr(self, f) == getattr(other, f) for f in self._fields)
+
+    def __hash__(self):
+        return hash((self.__class__, *(getattr(self, f) for f in self._fields)))
+
+    def __repr__(self):
+        return f"{self.__class__.__qualname__}({', '.join(f'{f}={getattr(self, f)!r}' for f in self._fields)})"
+
+    def __reduce__(self):
+        return self.__class__, tuple(getattr(self, f) for f in self._fields)
+
+
+def replace(record: _R, **changes) -> _R:
+    """A copy of ``record`` with other values of the fields named in ``changes``."""
+    return type(record)(**{f: getattr(record, f) for f in record._fields} | changes)
