@@ -8,5 +8,6 @@ NB_MODULE(_native, m) {
   velax::bind_runtime(m);
   velax::bind_state(m);
   velax::bind_source(m);
+  velax::bind_stamp(m);
   velax::bind_jit(m);
 }

@@ -20,6 +20,7 @@ import struct
 import time
 import warnings
 
+from velax import _native
 from velax._lang.digest import blake2b
 
 __all__ = ["VERSION", "Cache", "disk_cache", "forget_open_cache", "key_hash", "package_stamp"]
@@ -40,24 +41,13 @@ _STAMPED = ("_backends", "_compiler", "_ir", "_lang", "_transforms", "lax", "ran
 def package_stamp(folder: str = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) -> str:
     """A hash of the paths, sizes and times of the package's files: an edit of the compiler makes all older entries unknown.
 
-    Half a millisecond, against ten for reading the files. Empty for a package that does not lie in a folder.
+    A tenth of the time that reading the files takes. Empty for a package that does not lie in a folder.
     """
-    found: list[str] = []
-    pending = [(folder, _STAMPED, (".so",))]
     try:
-        while pending:
-            here, subfolders, suffixes = pending.pop()
-            with os.scandir(here) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if name.endswith(suffixes):
-                        info = os.stat(entry.path)
-                        found.append(f"{entry.path[len(folder) :]} {info.st_size} {info.st_mtime_ns}")
-                    elif name in subfolders if subfolders else entry.is_dir() and name != "__pycache__":
-                        pending.append((entry.path, None, (".py", ".so")))
+        stamps = _native.file_stamps(folder, _STAMPED)
     except OSError:
         return ""
-    return blake2b("\n".join(sorted(found)).encode(), digest_size=16).hexdigest()
+    return blake2b(stamps, digest_size=16).hexdigest()
 
 
 def key_hash(*parts: str | bytes) -> str:

@@ -42,6 +42,8 @@ MAX_TASKS = 64
 #: a task that packs B multiplies at least this many rows with it, and this many if there are tasks enough
 PACKED_ROWS = 64
 GOOD_ROWS = 512
+#: rows from which a copy of B is worth its making although B could be read where it lies, beyond half of the second-level cache
+MANY_ROWS = 128
 #: tasks that are enough for a few threads
 GOOD_TASKS = 16
 #: columns from which A is copied to panels, in panels of B
@@ -328,8 +330,8 @@ def _plan_tile(spec: DotSpec, target: Target) -> TilePlan:
     item = loops.WIDTH[acc] // 8 * parts_b
     converts = COMPLEX_PART.get(spec.b_dtype, spec.b_dtype) != acc or parts_b == 2
     apart = max((d.b for d in spec.k), default=0) * schedule.element_bytes(spec.b_dtype) >= PAGE_BYTES and k >= 64
-    large = apart or k * panel * item > target.caches[0]
-    pack = not contiguous or (m >= PACKED_ROWS and large) or (converts and m >= 2 * rows)
+    large = k * n * item > target.caches[1] // 2 and (apart or k * panel * item > target.caches[0])
+    pack = not contiguous or (m >= MANY_ROWS and large) or (converts and m >= 2 * rows)
     packed_rows = rows > 1 and panels > FEW_PANELS and _packs_rows(spec, acc, target)
     want = _ceil(max(1, min(MAX_TASKS, int(work / (3 * CHUNK_NS)))), batch)
 

@@ -38,6 +38,10 @@ def accumulator(dtype: str) -> str:
     return ACCUMULATE.get(part, part)
 
 
+#: columns that are packed side by side where they are far apart: as many lines as a set of the first-level cache
+#: holds, which is where all of them are if they are a power of two apart
+_COLUMNS_AT_ONCE = 8
+
 #: from the contraction's value (of C's dtype; (re, im) for complex ones) and its place to statements that store what is wanted
 Epilogue = Callable[[Expr | tuple[Expr, Expr], At], Sequence[Stmt]]
 
@@ -290,7 +294,9 @@ class TileBuilder:
     def _pack(self) -> list[Stmt]:
         """Copy the columns of this task into panels ``[panel][k][part][column]``."""
         contiguous = len(self.spec.n) <= 1 and (not self.spec.n or self.spec.n[0].b == 1)
-        loads, lanes = self.problem.b, self.tile.lanes
+        loads, lanes, vectors = self.problem.b, self.tile.lanes, self.tile.vectors
+        if not contiguous and lanes > _COLUMNS_AT_ONCE:
+            lanes, vectors = _COLUMNS_AT_ONCE, vectors * lanes // _COLUMNS_AT_ONCE
 
         def copy(column: Expr, panel: Expr, within: Expr, into: list[Stmt]) -> Callable[..., list[Stmt]]:
             offset = lb.add(self.b_at, self._column_offset(column, into))
@@ -309,7 +315,7 @@ class TileBuilder:
                 within = lb.add(lb.mul(part, lanes), lane)
                 column = lb.add_n(self.column0, lb.mul(panel, self.panel), within)
                 one = For(lane, lb.c(0), lb.c(lanes), tuple(vector(column, panel, within)), "vector", lanes)
-                each = For(part, lb.c(0), lb.c(self.tile.vectors), (one,), "unrolled" if contiguous else "serial")
+                each = For(part, lb.c(0), lb.c(vectors), (one,), "unrolled" if contiguous else "serial")
                 result.append(For(panel, lb.c(0), self.panels, (each,)))
             if self.tile.tail:
                 column = Var("column")

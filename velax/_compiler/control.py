@@ -36,6 +36,15 @@ def inline_graph(builder: Builder, graph: Graph, inputs) -> tuple[list[Node], tu
 
 
 def expand_scan(builder: Builder, node: Node, inputs):
+    """``scan`` -> ``loop``, without the contractions that need not be done step by step (`scan_motion`)."""
+    from velax._compiler.scan_motion import move_contractions  # most programs have no loop
+
+    body = simplify(node.attrs["body"])
+    node = Node("scan", inputs, {**node.attrs, "body": body}, None, None, node.source)
+    return move_contractions(builder, node, inputs, _to_loop) or _to_loop(builder, node, inputs)
+
+
+def _to_loop(builder: Builder, node: Node, inputs):
     """``scan`` -> ``loop``: body (counter, consts and xs, carry and ys) -> (carry, ys)."""
     n_consts, n_carry, n_xs = node.attrs["counts"]
     body, length = node.attrs["body"], node.attrs["length"]

@@ -398,11 +398,32 @@ class Memory(Operations):
                 return self.shuffle(value, range(lanes - 1, -1, -1)), depth
             if 1 < stride <= _MAX_SHUFFLED_STRIDE and (mask is None or self._is_prefix()):
                 return self._load_apart(place, index, stride, impure), depth
+            if mask is None:
+                return self._load_each(place, base, stride, impure), depth
             if abs(stride) * lanes < 1 << 31:
                 start = Place(self.address(place, base), place.elem)
                 return self._gather(start, self.iota(lanes, stride, "i32"), impure), depth
+        if stride is not None and mask is None:
+            base, depth = self.base(index)
+            return self._load_each(place, base, stride, impure), max(depth, self._stride_depth(index))
         value = self.value(index)
         return self._gather(place, value, impure), self.memo_depth[index]
+
+    def _load_each(self, place: Place, base: Value, stride: int | Value, impure: bool) -> Value:
+        """The elements at ``base + stride * lane``, one by one: faster than the instruction that gathers."""
+        lanes, elem = self.vector.lanes, place.elem
+        start = Place(self.address(place, base), elem)
+        value = None
+        for lane in range(lanes):
+            if isinstance(stride, int):
+                offset = self.int_literal(lane * stride)
+            else:
+                offset = self.binary("mul", "i64", stride, self.int_literal(lane))
+            one = self._read(start, self.address(start, offset), 0, impure)
+            before, depth = ("poison", 0) if value is None else (value.ref, value.depth)
+            text = f"insertelement <{lanes} x {elem}> {before}, {elem} {one.ref}, i32 {lane}"
+            value = self.inst(text, elem, lanes, max(depth, one.depth))
+        return value
 
     def _is_prefix(self) -> bool:
         """Whether the active lanes are the first ones, as in the remainder of a loop."""

@@ -420,9 +420,6 @@ def _inline_nest(region: _Region, group: fuse.Group, position: int) -> None:
         if roots:
             region.values[roots[0]] = Registers([nest_map.constant(roots[0].attrs["value"], roots[0].dtype)])
         return
-    if all(root.size == 0 for root in group.roots):
-        region.values.update((root, Registers([])) for root in roots)
-        return
     work = sum(root.inputs[0].size if root.op in ("reduce", "partial_reduce") else root.size for root in group.roots)
     if all(root.size <= _TINY for root in roots) and work <= _UNROLLED and not any(r.op == "partial_reduce" for r in group.roots):
         _inline_unrolled(region, group, roots)

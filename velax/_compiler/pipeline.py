@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import velax._compiler.control  # noqa: F401 - registers the passes for control flow
 from velax._compiler import schedule
 from velax._compiler.memory import CopyStep, plan_memory
 from velax._compiler.nest_steps import BlockLowering, Context, new_value

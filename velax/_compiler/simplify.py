@@ -10,6 +10,7 @@ Each rule is ``rule(builder, node, inputs) -> Node | None``; the first that answ
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from velax._compiler import schedule
 from velax._compiler.fuse import pattern_of, topological_order
@@ -27,8 +28,10 @@ def simplify(graph: Graph) -> Graph:
     builder = Builder()
     new: dict[Node, Node] = {}
     for node in graph.inputs:
-        new[node] = _input(builder, node)
-    for node in topological_order((*graph.outputs, *graph.effects)):
+        new[node] = new_input(builder, node)
+    order = topological_order((*graph.outputs, *graph.effects))
+    builder.uses = Counter(x for nodes in (graph.outputs, *(node.inputs for node in order)) for x in nodes)
+    for node in order:
         if node not in new:
             inputs = tuple(new[x] for x in node.inputs)
             builder.source = node.source
@@ -42,7 +45,8 @@ def kept_effects(new: dict[Node, Node], graph: Graph) -> tuple[Node, ...]:
     return tuple(new[node] for node in graph.effects if new[node].op != "results")
 
 
-def _input(builder: Builder, node: Node) -> Node:
+def new_input(builder: Builder, node: Node) -> Node:
+    """An input of a new graph like ``node`` of an old one."""
     found = builder.input(node.shape, node.dtype)
     if "range" in node.attrs:
         found.attrs["range"] = node.attrs["range"]
@@ -328,8 +332,12 @@ def _reshape(builder: Builder, node: Node, inputs):
 
 
 def _transpose(builder: Builder, node: Node, inputs):
-    """transposes merge; one that moves only extents 1 is a reshape; of a scalar's broadcast, a broadcast."""
+    """transposes merge; of a contraction, one; that moves only extents 1, a reshape; of a scalar's broadcast, a broadcast."""
     x, perm = inputs[0], node.attrs["perm"]
+    if x.op == "dot" and builder.uses[node.inputs[0]] == 1:
+        found = _transposed_dot(builder, x, perm)
+        if found is not None:
+            return found
     if x.op == "transpose":
         inner = x.attrs["perm"]
         x, perm = x.inputs[0], tuple(inner[p] for p in perm)
@@ -344,6 +352,30 @@ def _transpose(builder: Builder, node: Node, inputs):
         if dims == sorted(dims):
             return rebuild_broadcast(builder, x.inputs[0], node.shape, dims)
     return builder.transpose(x, perm)
+
+
+def _transposed_dot(builder: Builder, dot: Node, perm) -> Node | None:
+    """transpose(dot(x, y)) -> dot(y, x), if batch dimensions stay in front: operands are read in any order of dimensions."""
+    (lc, rc), (lb_, rb) = dot.attrs["contract"], dot.attrs["batch"]
+    operands, contract, batch = list(dot.inputs), [lc, rc], [lb_, rb]
+    free = [[d for d in range(x.ndim) if d not in c and d not in b] for x, c, b in zip(operands, contract, batch)]
+    n, m = len(lb_), len(lb_) + len(free[0])
+    orders = [[p - n for p in perm if n <= p < m], [p - m for p in perm if p >= m]]
+    kept = [p for p in perm if p < n]
+    rows, columns = ([p + at for p in order] for at, order in zip((n, m), orders))
+    swap = list(perm) == [*kept, *columns, *rows]
+    if not swap and list(perm) != [*kept, *rows, *columns]:
+        return None
+    for side, order in enumerate(orders):
+        batch[side] = tuple(batch[side][p] for p in kept)
+        if order != sorted(order):
+            axes = (*batch[side], *(free[side][p] for p in order), *contract[side])
+            operands[side] = _rule_transpose(builder, operands[side], axes)
+            batch[side] = tuple(range(n))
+            contract[side] = tuple(range(len(axes) - len(contract[side]), len(axes)))
+    if swap:
+        operands, contract, batch = operands[::-1], contract[::-1], batch[::-1]
+    return builder.dot(*operands, contract, batch, dot.dtype)
 
 
 def _slice(builder: Builder, node: Node, inputs):
@@ -488,8 +520,16 @@ def _get(builder: Builder, node: Node, inputs):
     return inputs[0].inputs[node.attrs["k"]] if inputs[0].op == "results" else None
 
 
-#: operation -> rules, tried in order; `control` adds those of control flow
+def _control_flow(builder: Builder, node: Node, inputs):
+    """The rules of control flow, and its lowerings, are in `control`, which puts them in the place of this one."""
+    from velax._compiler import control  # noqa: F401 - imported when a program has some
+
+    return RULES[node.op][0](builder, node, inputs)
+
+
+#: operation -> rules, tried in order
 RULES = {
+    "scan": (_control_flow,), "while": (_control_flow,), "cond": (_control_flow,),
     "get": (_get,),
     "sort": (_sort,),
     "map": (_select, _identity_operand, _double_negation, _known_comparison, _sum_of_pads, _fold_scalars),
