@@ -284,6 +284,28 @@ def rnn_scan():
 
 
 @workload("loops")
+def lstm_gradient():
+    import jax
+    import jax.numpy as jnp
+
+    def loss(w, xs):
+        def step(state, x):
+            h, c = state
+            i, f, g, o = jnp.split(x @ w["x"] + h @ w["h"] + w["b"], 4, axis=-1)
+            c = jax.nn.sigmoid(f + 1) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+            return (h, c), h
+
+        return (jax.lax.scan(step, (jnp.zeros((16, 64)),) * 2, xs)[1] ** 2).mean()
+
+    kx, kh, ks = jax.random.split(jax.random.key(0), 3)
+    w = {"x": jax.random.normal(kx, (64, 256)) / 8, "h": jax.random.normal(kh, (64, 256)) / 8, "b": jnp.zeros(256)}
+    xs = jax.random.normal(ks, (128, 16, 64))
+    f = jax.jit(jax.grad(loss))
+    return lambda: f(w, xs)
+
+
+@workload("loops")
 def nbody_100_steps():
     import jax
     import jax.numpy as jnp

@@ -12,16 +12,6 @@ namespace velax {
 
 PyTypeObject* array_type = nullptr;
 
-void set_error_from_exception() noexcept {
-  try {
-    throw;
-  } catch (const std::bad_alloc& error) {
-    PyErr_SetString(PyExc_MemoryError, error.what());
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
-  }
-}
-
 bool bind_arguments(const char* function, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
                     const char* const* names, int count, int required, PyObject** values) noexcept {
   if (nargs > count) {
@@ -66,6 +56,8 @@ int parse_shape(PyObject* shape, int64_t* dims) noexcept {
   };
   if (PyIndex_Check(shape)) return read_dim(shape, dims) ? 1 : -1;
   Ref sequence(PySequence_Fast(shape, "a shape must be an int or a sequence of ints"));
+  // A snapshot: the `__index__` of an element may change a list.
+  if (sequence && PyList_CheckExact(sequence.get())) sequence = Ref(PyList_AsTuple(sequence.get()));
   if (!sequence) return -1;
   Py_ssize_t ndim = PySequence_Fast_GET_SIZE(sequence.get());
   if (ndim > kMaxRank) {
@@ -401,10 +393,10 @@ PyObject* module_array_reshaped(PyObject*, PyObject* const* args, Py_ssize_t nar
     PyErr_Format(PyExc_TypeError, "array_reshaped(array, shape) takes 2 arguments, got %zd", nargs);
     return nullptr;
   }
-  if (!expect_array("array_reshaped", args[0]) || array_buffer(args[0]) == nullptr) return nullptr;
+  if (!expect_array("array_reshaped", args[0])) return nullptr;
   int64_t dims[kMaxRank];
   int ndim = parse_shape(args[1], dims);
-  if (ndim < 0) return nullptr;
+  if (ndim < 0 || array_buffer(args[0]) == nullptr) return nullptr;
   return guarded(static_cast<PyObject*>(nullptr), [&]() -> PyObject* {
     AvalInfo* old = array_info(args[0]);
     AvalInfo* info = intern_aval(old->code, old->weak, dims, ndim);
@@ -423,9 +415,9 @@ PyObject* module_array_with_weak_type(PyObject*, PyObject* const* args, Py_ssize
     PyErr_Format(PyExc_TypeError, "array_with_weak_type(array, weak_type) takes 2 arguments, got %zd", nargs);
     return nullptr;
   }
-  if (!expect_array("array_with_weak_type", args[0]) || array_buffer(args[0]) == nullptr) return nullptr;
+  if (!expect_array("array_with_weak_type", args[0])) return nullptr;
   int weak = PyObject_IsTrue(args[1]);
-  if (weak < 0) return nullptr;
+  if (weak < 0 || array_buffer(args[0]) == nullptr) return nullptr;
   if (array_info(args[0])->weak == (weak != 0)) return new_reference(args[0]);
   return guarded(static_cast<PyObject*>(nullptr), [&] {
     return as_object(array_sharing(as_array(args[0]), aval_with_weak_type(array_info(args[0]), weak != 0)));
@@ -437,9 +429,9 @@ PyObject* module_array_with_device(PyObject*, PyObject* const* args, Py_ssize_t 
     PyErr_Format(PyExc_TypeError, "array_with_device(array, device, committed) takes 3 arguments, got %zd", nargs);
     return nullptr;
   }
-  if (!expect_array("array_with_device", args[0]) || array_buffer(args[0]) == nullptr) return nullptr;
+  if (!expect_array("array_with_device", args[0])) return nullptr;
   int committed = PyObject_IsTrue(args[2]);
-  if (committed < 0) return nullptr;
+  if (committed < 0 || array_buffer(args[0]) == nullptr) return nullptr;
   ArrayImpl* array = as_array(args[0]);
   return as_object(array_new(BufferRef::share(array->buffer), array->info, args[1] == Py_None ? nullptr : args[1],
                              committed != 0));

@@ -60,11 +60,12 @@ bool init_numpy() {
   numpy.generic = reinterpret_cast<PyTypeObject*>(attribute("generic"));
   numpy.integer = reinterpret_cast<PyTypeObject*>(attribute("integer"));
   numpy.dtype = attribute("dtype");
+  numpy.array = attribute("array");
   numpy.asarray = attribute("asarray");
   numpy.array2string = attribute("array2string");
   numpy.get_printoptions = attribute("get_printoptions");
-  if (!numpy.ndarray || !numpy.generic || !numpy.integer || !numpy.dtype || !numpy.asarray || !numpy.array2string ||
-      !numpy.get_printoptions) {
+  if (!numpy.ndarray || !numpy.generic || !numpy.integer || !numpy.dtype || !numpy.array || !numpy.asarray ||
+      !numpy.array2string || !numpy.get_printoptions) {
     return false;
   }
   name_type = PyUnicode_InternFromString("type");

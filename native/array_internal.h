@@ -1,56 +1,11 @@
-// What the files of the array room share: NumPy objects, error translation and the parts of the ArrayImpl type.
+// What the files of the array room share: NumPy objects and the parts of the ArrayImpl type.
 #pragma once
 #include <Python.h>
 
-#include <exception>
-
 #include "array.h"
+#include "ref.h"
 
 namespace velax {
-
-// ------------------------------------------------------------------------------------------------- Python helpers
-
-// An owned reference.
-class Ref {
- public:
-  Ref() noexcept = default;
-  explicit Ref(PyObject* stolen) noexcept : object_(stolen) {}
-  Ref(Ref&& other) noexcept : object_(other.object_) { other.object_ = nullptr; }
-  Ref(const Ref&) = delete;
-  Ref& operator=(const Ref&) = delete;
-  Ref& operator=(Ref&& other) noexcept {
-    PyObject* old = object_;
-    object_ = other.object_;
-    other.object_ = nullptr;
-    Py_XDECREF(old);
-    return *this;
-  }
-  ~Ref() { Py_XDECREF(object_); }
-  PyObject* get() const noexcept { return object_; }
-  PyObject* release() noexcept {
-    PyObject* object = object_;
-    object_ = nullptr;
-    return object;
-  }
-  explicit operator bool() const noexcept { return object_ != nullptr; }
-
- private:
-  PyObject* object_ = nullptr;
-};
-
-// Turns the C++ exception being handled into a Python one.
-void set_error_from_exception() noexcept;
-
-// Runs `body`; a C++ exception becomes a Python one and `failure` is returned.
-template <typename Body, typename Result>
-Result guarded(Result failure, Body&& body) noexcept {
-  try {
-    return body();
-  } catch (...) {
-    set_error_from_exception();
-    return failure;
-  }
-}
 
 inline ArrayImpl* as_array(PyObject* object) noexcept { return reinterpret_cast<ArrayImpl*>(object); }
 inline PyObject* as_object(ArrayImpl* array) noexcept { return reinterpret_cast<PyObject*>(array); }
@@ -63,6 +18,7 @@ struct NumPy {
   PyTypeObject* generic;  // base of the scalar types
   PyTypeObject* integer;
   PyObject* dtype;        // the class np.dtype
+  PyObject* array;
   PyObject* asarray;
   PyObject* array2string;
   PyObject* get_printoptions;

@@ -42,6 +42,7 @@ PyType_Spec holder_spec = {"velax._native.MemoryHolder", sizeof(MemoryHolder), 0
 PyObject* name_array_struct;
 PyObject* name_dtype;
 PyObject* name_base;
+PyObject* copy_keyword;  // ("copy",)
 
 }  // namespace
 
@@ -50,13 +51,15 @@ bool init_memory_holder() {
   name_array_struct = PyUnicode_InternFromString("__array_struct__");
   name_dtype = PyUnicode_InternFromString("dtype");
   name_base = PyUnicode_InternFromString("base");
-  return holder_type && name_array_struct && name_dtype && name_base;
+  copy_keyword = Py_BuildValue("(s)", "copy");
+  return holder_type && name_array_struct && name_dtype && name_base && copy_keyword;
 }
 
 PyObject* array_view_as_ndarray(ArrayImpl* array) noexcept {
-  Buffer* buffer = array_buffer(as_object(array));
+  // The shape first: making it may run the collector, and with it code that deletes the array.
   PyObject* shape = array->info->shape();
-  if (buffer == nullptr || shape == nullptr) return nullptr;
+  Buffer* buffer = shape == nullptr ? nullptr : array_buffer(as_object(array));
+  if (buffer == nullptr) return nullptr;
   MemoryHolder* holder = PyObject_New(MemoryHolder, holder_type);
   if (holder == nullptr) return nullptr;
   buffer->hold();
@@ -87,7 +90,9 @@ int array_getbuffer(PyObject* self, Py_buffer* view, int flags) {
     return -1;
   }
   int layout = flags & (PyBUF_C_CONTIGUOUS | PyBUF_F_CONTIGUOUS | PyBUF_ANY_CONTIGUOUS);
-  if (layout == PyBUF_F_CONTIGUOUS && info->ndim > 1 && info->size > 1) {
+  int long_axes = 0;
+  for (int i = 0; i < info->ndim; ++i) long_axes += info->dims[i] > 1;
+  if (layout == PyBUF_F_CONTIGUOUS && long_axes > 1 && info->size > 0) {
     PyErr_SetString(PyExc_BufferError, "the memory of an array is row-major, not column-major");
     return -1;
   }
@@ -125,14 +130,8 @@ PyObject* array_method_array(PyObject* self, PyObject* const* args, Py_ssize_t n
   Ref view(array_view_as_ndarray(as_array(self)));
   if (!view || (dtype == Py_None && copy == Py_None)) return view.release();
   // NumPy knows the rules: convert where needed, copy when asked to, refuse when it must not but would.
-  static PyObject* const keywords = PyTuple_Pack(1, PyUnicode_InternFromString("copy"));
-  if (copy == Py_True) {
-    static PyObject* const array = PyObject_GetAttrString(numpy.module, "array");
-    PyObject* arguments[] = {view.get(), dtype, copy};
-    return PyObject_Vectorcall(array, arguments, 2, keywords);
-  }
   PyObject* arguments[] = {view.get(), dtype, copy};
-  return PyObject_Vectorcall(numpy.asarray, arguments, 2, keywords);
+  return PyObject_Vectorcall(copy == Py_True ? numpy.array : numpy.asarray, arguments, 2, copy_keyword);
 }
 
 // -------------------------------------------------------------------------------------------------- from an ndarray

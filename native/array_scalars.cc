@@ -265,7 +265,9 @@ bool store_scalar(PyObject* value, int code, void* destination) noexcept {
   if (PyObject_TypeCheck(value, numpy.generic)) return store_numpy_scalar(value, code, destination);
   if (PyLong_Check(value)) {
     if (kind == 'b') {
-      write_as<uint8_t>(destination, PyObject_IsTrue(value) != 0);
+      int truth = PyObject_IsTrue(value);
+      if (truth < 0) return false;
+      write_as<uint8_t>(destination, static_cast<uint8_t>(truth));
       return true;
     }
     if (kind == 'i' || kind == 'u') return store_integer(value, code, destination);
@@ -422,22 +424,18 @@ PyObject* array_index(PyObject* self) {
 
 PyObject* array_method_item(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
   AvalInfo* info = array_info(self);
-  Buffer* buffer = array_buffer(self);
-  if (buffer == nullptr) return nullptr;
-  const char* data = static_cast<const char*>(buffer->data);
   if (nargs == 1 && PyTuple_Check(args[0])) {
     nargs = PyTuple_GET_SIZE(args[0]);
     args = &PyTuple_GET_ITEM(args[0], 0);
   }
-  if (nargs == 0) {
-    if (info->size == 1) return load_scalar(data, info->code);
+  if (nargs == 0 && info->size != 1) {
     PyErr_Format(PyExc_ValueError,
                  "can only convert an array of size 1 to a Python scalar, got shape %R; index it first, as in "
                  "x.item(0)",
                  info->shape());
     return nullptr;
   }
-  if (nargs != 1 && nargs != info->ndim) {
+  if (nargs > 1 && nargs != info->ndim) {
     PyErr_Format(PyExc_ValueError, "incorrect number of indices for array: got %zd for %d dimensions", nargs,
                  info->ndim);
     return nullptr;
@@ -457,7 +455,9 @@ PyObject* array_method_item(PyObject* self, PyObject* const* args, Py_ssize_t na
     if (index < 0) index += extent;
     offset += index * (flat ? info->itemsize : info->strides[axis]);
   }
-  return load_scalar(data + offset, info->code);
+  // Only now: the `__index__` of an index may delete the array.
+  Buffer* buffer = array_buffer(self);
+  return buffer == nullptr ? nullptr : load_scalar(static_cast<const char*>(buffer->data) + offset, info->code);
 }
 
 namespace {

@@ -1,5 +1,4 @@
 // Host callbacks: Python callables that programs call on copies of their buffers.
-#include <algorithm>
 #include <cstring>
 
 #include "frame.h"
@@ -36,24 +35,23 @@ PyObject* copy_operands(Frame& frame, const Instruction& in, const Callback& cal
 // A result as an array of ours: itself, or what NumPy makes of it. New reference.
 PyObject* as_array(PyObject* value) {
   if (is_array(value)) return Py_NewRef(value);
-  Reference numpy(PyImport_ImportModule("numpy"));
-  if (numpy.object == nullptr) return nullptr;
-  Reference ndarray(PyObject_CallMethod(numpy.object, "asarray", "O", value));
-  if (ndarray.object == nullptr) return nullptr;
-  return reinterpret_cast<PyObject*>(array_from_numpy(ndarray.object, false, true, true));
+  Ref numpy(PyImport_ImportModule("numpy"));
+  if (!numpy) return nullptr;
+  Ref ndarray(PyObject_CallMethod(numpy.get(), "asarray", "O", value));
+  if (!ndarray) return nullptr;
+  return reinterpret_cast<PyObject*>(array_from_numpy(ndarray.get(), false, true, true));
 }
 
 bool store_result(Frame& frame, PyObject* value, const AvalInfo* wanted, uint32_t slot, uint32_t i) {
-  Reference array(as_array(value));
-  if (array.object == nullptr) return false;
-  const AvalInfo* got = array_info(array.object);
-  if (got->code != wanted->code || got->ndim != wanted->ndim ||
-      !std::equal(got->dims, got->dims + got->ndim, wanted->dims)) {
+  Ref array(as_array(value));
+  if (!array) return false;
+  const AvalInfo* got = array_info(array.get());
+  if (!same_type(*got, *wanted)) {
     PyErr_Format(PyExc_ValueError, "result %u of the callback must be %s, got %s", i, aval_to_string(wanted).c_str(),
                  aval_to_string(got).c_str());
     return false;
   }
-  Buffer* buffer = array_buffer(array.object);
+  Buffer* buffer = array_buffer(array.get());
   if (buffer == nullptr) return false;
   buffer->wait();
   std::memcpy(frame.slots[slot], buffer->data, static_cast<size_t>(wanted->nbytes));
@@ -62,14 +60,14 @@ bool store_result(Frame& frame, PyObject* value, const AvalInfo* wanted, uint32_
 
 bool call_and_store(Frame& frame, const Instruction& in) {
   const Callback& callback = frame.parts.callbacks[in.target];
-  Reference arguments(copy_operands(frame, in, callback));
-  if (arguments.object == nullptr) return false;
-  Reference result(PyObject_CallObject(callback.callable, arguments.object));
-  if (result.object == nullptr) return false;
-  if (in.nslots2 == 0 && result.object == Py_None) return true;
-  Reference items(PySequence_Fast(result.object, "a callback must return a sequence with one item for each result"));
-  if (items.object == nullptr) return false;
-  Py_ssize_t n = PySequence_Fast_GET_SIZE(items.object);
+  Ref arguments(copy_operands(frame, in, callback));
+  if (!arguments) return false;
+  Ref result(unless_stopped([&] { return PyObject_CallObject(callback.callable, arguments.get()); }));
+  if (!result) return false;
+  if (in.nslots2 == 0 && result.get() == Py_None) return true;
+  Ref items(PySequence_Fast(result.get(), "a callback must return a sequence with one item for each result"));
+  if (!items) return false;
+  Py_ssize_t n = PySequence_Fast_GET_SIZE(items.get());
   if (n != static_cast<Py_ssize_t>(in.nslots2)) {
     PyErr_Format(PyExc_ValueError, "the callback must return %u results, got %zd", in.nslots2, n);
     return false;
@@ -77,12 +75,12 @@ bool call_and_store(Frame& frame, const Instruction& in) {
   for (uint32_t i = 0; i < in.nslots2; i++) {
     uint32_t slot = frame.program.operands[in.slots + in.nslots + i];
     // The list may have been changed by the conversion of an earlier item.
-    if (i >= PySequence_Fast_GET_SIZE(items.object)) {
+    if (i >= PySequence_Fast_GET_SIZE(items.get())) {
       PyErr_SetString(PyExc_RuntimeError, "the callback's results changed while they were read");
       return false;
     }
-    Reference item(Py_NewRef(PySequence_Fast_GET_ITEM(items.object, i)));
-    if (!store_result(frame, item.object, callback.out_avals[i], slot, i)) return false;
+    Ref item(Py_NewRef(PySequence_Fast_GET_ITEM(items.get(), i)));
+    if (!store_result(frame, item.get(), callback.out_avals[i], slot, i)) return false;
   }
   return true;
 }
@@ -91,34 +89,21 @@ bool call_and_store(Frame& frame, const Instruction& in) {
 // program to end (KeyboardInterrupt, SystemExit) passes unchanged.
 void wrap_exception() {
   if (!PyErr_ExceptionMatches(PyExc_Exception)) return;
-  PyObject *type, *value, *traceback;
-  PyErr_Fetch(&type, &value, &traceback);
-  PyErr_NormalizeException(&type, &value, &traceback);
-  if (traceback != nullptr) PyException_SetTraceback(value, traceback);
-  Reference text(PyObject_Str(value));
-  if (text.object == nullptr) PyErr_Clear();
-  Reference name(PyType_GetName(reinterpret_cast<PyTypeObject*>(type)));
-  if (name.object == nullptr) PyErr_Clear();
-  Reference message(PyUnicode_FromFormat("INTERNAL: a host callback raised %V: %V", name.object, "an exception",
-                                         text.object, "(its text cannot be made)"));
-  PyObject* wrapper = nullptr;
-  if (message.object != nullptr) wrapper = PyObject_CallOneArg(runtime_error_type(), message.object);
-  if (wrapper != nullptr && PyExceptionInstance_Check(wrapper)) {
-    PyException_SetContext(wrapper, Py_NewRef(value));
-    PyException_SetCause(wrapper, Py_NewRef(value));
-    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(wrapper)), wrapper);
-  }
-  Py_XDECREF(wrapper);
-  Py_XDECREF(type);
-  Py_XDECREF(value);
-  Py_XDECREF(traceback);
+  Ref error = take_error();
+  Ref text(PyObject_Str(error.get()));
+  if (!text) PyErr_Clear();
+  Ref name(PyType_GetName(Py_TYPE(error.get())));
+  if (!name) PyErr_Clear();
+  PyErr_Format(runtime_error_type(), "INTERNAL: a host callback raised %V: %V", name.get(), "an exception", text.get(),
+               "(its text cannot be made)");
+  set_cause(std::move(error));
 }
 
 }  // namespace
 
 int32_t run_callback(Frame& frame, const Instruction& in) {
   frame.acquire_gil();
-  bool fine = call_and_store(frame, in);
+  bool fine = guarded(false, [&] { return call_and_store(frame, in); });
   if (!fine) wrap_exception();
   // Signals that came meanwhile were handled by the callback's own bytecodes, or are handled here: kernels that
   // follow must not stop for them.

@@ -103,6 +103,16 @@ PyObject* export_tensor(Exported<Managed>* managed, ArrayImpl* array, const char
 
 }  // namespace
 
+namespace {
+
+bool parse_pair(const char* argument, PyObject* pair, int* first, int* second) {
+  if (PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2) return PyArg_ParseTuple(pair, "ii:__dlpack__", first, second);
+  PyErr_Format(PyExc_TypeError, "__dlpack__: %s must be a tuple of two ints, got %R", argument, pair);
+  return false;
+}
+
+}  // namespace
+
 PyObject* array_method_dlpack_device(PyObject*, PyObject*) { return Py_BuildValue("ii", kDLCPU, 0); }
 
 PyObject* array_method_dlpack(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
@@ -112,7 +122,6 @@ PyObject* array_method_dlpack(PyObject* self, PyObject* const* args, Py_ssize_t 
   for (PyObject*& value : values) {
     if (value == Py_None) value = nullptr;
   }
-  if (array_buffer(self) == nullptr) return nullptr;
   AvalInfo* info = array_info(self);
   if (kDTypes[info->code].dlpack_bits < 8) {
     PyErr_Format(PyExc_BufferError,
@@ -126,23 +135,17 @@ PyObject* array_method_dlpack(PyObject* self, PyObject* const* args, Py_ssize_t 
   }
   if (values[2] != nullptr) {
     int device_type, device_id;
-    if (!PyArg_ParseTuple(values[2], "ii;dl_device must be a tuple (device type, device id)", &device_type,
-                          &device_id)) {
-      return nullptr;
-    }
+    if (!parse_pair("dl_device", values[2], &device_type, &device_id)) return nullptr;
     if (device_type != kDLCPU || device_id != 0) {
       PyErr_Format(PyExc_BufferError, "__dlpack__: the array is in CPU memory, (1, 0), not on dl_device=%R", values[2]);
       return nullptr;
     }
   }
-  long major = 0;
-  if (values[1] != nullptr) {
-    int minor, given;
-    if (!PyArg_ParseTuple(values[1], "ii;max_version must be a tuple (major, minor)", &given, &minor)) return nullptr;
-    major = given;
-  }
+  int major = 0, minor = 0;
+  if (values[1] != nullptr && !parse_pair("max_version", values[1], &major, &minor)) return nullptr;
   int copy = values[3] == nullptr ? 0 : PyObject_IsTrue(values[3]);
-  if (copy < 0) return nullptr;
+  // The buffer last: reading the arguments may run code that deletes the array.
+  if (copy < 0 || array_buffer(self) == nullptr) return nullptr;
   Ref copied;
   if (copy) {
     copied = Ref(as_object(array_copied(as_array(self))));
@@ -209,8 +212,14 @@ PyObject* import_tensor(PyObject* capsule, const char* name, const char* used_na
   }
   int code = code_of_dlpack(tensor.dtype);
   if (code < 0) return nullptr;
-  if (tensor.ndim > kMaxRank) {
-    PyErr_Format(PyExc_ValueError, "from_dlpack: arrays have at most %d dimensions, got %d", kMaxRank, tensor.ndim);
+  if (tensor.ndim < 0 || tensor.ndim > kMaxRank) {
+    PyErr_Format(PyExc_ValueError, "from_dlpack: arrays have 0 to %d dimensions, got %d", kMaxRank, tensor.ndim);
+    return nullptr;
+  }
+  for (int i = 0; i < tensor.ndim; ++i) {
+    if (tensor.shape[i] >= 0) continue;
+    PyErr_Format(PyExc_ValueError, "from_dlpack: dimension %d of the tensor is negative: %lld", i,
+                 static_cast<long long>(tensor.shape[i]));
     return nullptr;
   }
   return guarded(static_cast<PyObject*>(nullptr), [&]() -> PyObject* {

@@ -20,11 +20,11 @@ Executable* as_executable(PyObject* o) { return reinterpret_cast<Executable*>(o)
 AvalInfo* aval_of(PyObject* shape, PyObject* dtype, bool weak) {
   int code = dtype_code(dtype);
   if (code < 0) return nullptr;
-  Reference dims(PySequence_Tuple(shape));
-  if (dims.object == nullptr) return nullptr;
+  Ref dims(PySequence_Tuple(shape));
+  if (!dims) return nullptr;
   std::vector<int64_t> sizes;
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(dims.object); i++) {
-    int64_t size = PyLong_AsLongLong(PyTuple_GET_ITEM(dims.object, i));
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(dims.get()); i++) {
+    int64_t size = PyLong_AsLongLong(PyTuple_GET_ITEM(dims.get(), i));
     if (size == -1 && PyErr_Occurred()) return nullptr;
     if (size < 0) {
       PyErr_Format(PyExc_ValueError, "Executable: negative dimension in shape %R", shape);
@@ -45,28 +45,28 @@ AvalInfo* parse_aval(PyObject* o) {
     int weak = PyObject_IsTrue(PyTuple_GET_ITEM(o, 2));
     return weak < 0 ? nullptr : aval_of(PyTuple_GET_ITEM(o, 0), PyTuple_GET_ITEM(o, 1), weak != 0);
   }
-  Reference shape(PyObject_GetAttrString(o, "shape"));
-  if (shape.object == nullptr) return nullptr;
-  Reference dtype(PyObject_GetAttrString(o, "dtype"));
-  if (dtype.object == nullptr) return nullptr;
-  Reference weak(PyObject_GetAttrString(o, "weak_type"));
-  if (weak.object == nullptr) {
+  Ref shape(PyObject_GetAttrString(o, "shape"));
+  if (!shape) return nullptr;
+  Ref dtype(PyObject_GetAttrString(o, "dtype"));
+  if (!dtype) return nullptr;
+  Ref weak(PyObject_GetAttrString(o, "weak_type"));
+  if (!weak) {
     if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return nullptr;
     PyErr_Clear();
   }
-  int is_weak = weak.object == nullptr ? 0 : PyObject_IsTrue(weak.object);
-  return is_weak < 0 ? nullptr : aval_of(shape.object, dtype.object, is_weak != 0);
+  int is_weak = weak ? PyObject_IsTrue(weak.get()) : 0;
+  return is_weak < 0 ? nullptr : aval_of(shape.get(), dtype.get(), is_weak != 0);
 }
 
 bool parse_avals(PyObject* sequence, const char* what, std::vector<AvalInfo*>* out) {
-  Reference items(PySequence_Tuple(sequence));
-  if (items.object == nullptr) {
+  Ref items(PySequence_Tuple(sequence));
+  if (!items) {
     if (PyErr_ExceptionMatches(PyExc_TypeError))
       PyErr_Format(PyExc_TypeError, "Executable: %s must be a sequence", what);
     return false;
   }
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items.object); i++) {
-    AvalInfo* info = parse_aval(PyTuple_GET_ITEM(items.object, i));
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items.get()); i++) {
+    AvalInfo* info = parse_aval(PyTuple_GET_ITEM(items.get(), i));
     if (info == nullptr) return false;
     out->push_back(info);
   }
@@ -74,16 +74,16 @@ bool parse_avals(PyObject* sequence, const char* what, std::vector<AvalInfo*>* o
 }
 
 bool parse_kernels(PyObject* sequence, ExecutableParts* parts) {
-  Reference items(PySequence_Tuple(sequence));
-  if (items.object == nullptr) return false;
-  size_t n = static_cast<size_t>(PyTuple_GET_SIZE(items.object));
+  Ref items(PySequence_Tuple(sequence));
+  if (!items) return false;
+  size_t n = static_cast<size_t>(PyTuple_GET_SIZE(items.get()));
   if (n != parts->program->kernels.size()) {
     PyErr_Format(PyExc_ValueError, "Executable: the program has %zu kernels, but %zu were given",
                  parts->program->kernels.size(), n);
     return false;
   }
   for (size_t i = 0; i < n; i++) {
-    PyObject* kernel = PyTuple_GET_ITEM(items.object, static_cast<Py_ssize_t>(i));
+    PyObject* kernel = PyTuple_GET_ITEM(items.get(), static_cast<Py_ssize_t>(i));
     if (!is_loaded_kernel(kernel)) {
       PyErr_Format(PyExc_TypeError, "Executable: kernel %zu must be a LoadedKernel, got %.100s", i,
                    Py_TYPE(kernel)->tp_name);
@@ -95,16 +95,16 @@ bool parse_kernels(PyObject* sequence, ExecutableParts* parts) {
 }
 
 bool parse_callbacks(PyObject* sequence, ExecutableParts* parts) {
-  Reference items(PySequence_Tuple(sequence));
-  if (items.object == nullptr) return false;
-  size_t n = static_cast<size_t>(PyTuple_GET_SIZE(items.object));
+  Ref items(PySequence_Tuple(sequence));
+  if (!items) return false;
+  size_t n = static_cast<size_t>(PyTuple_GET_SIZE(items.get()));
   if (n != parts->program->num_callbacks) {
     PyErr_Format(PyExc_ValueError, "Executable: the program has %u callbacks, but %zu were given",
                  parts->program->num_callbacks, n);
     return false;
   }
   for (size_t i = 0; i < n; i++) {
-    PyObject* entry = PyTuple_GET_ITEM(items.object, static_cast<Py_ssize_t>(i));
+    PyObject* entry = PyTuple_GET_ITEM(items.get(), static_cast<Py_ssize_t>(i));
     if (!PyTuple_Check(entry) || PyTuple_GET_SIZE(entry) != 3 || !PyCallable_Check(PyTuple_GET_ITEM(entry, 0))) {
       PyErr_Format(PyExc_TypeError, "Executable: callback %zu must be (callable, in_avals, out_avals), got %R", i,
                    entry);
@@ -185,12 +185,46 @@ bool check_sizes(const ExecutableParts& parts) {
   return true;
 }
 
+void find_reads(ExecutableParts* parts) {
+  const Program& program = *parts->program;
+  parts->reads.assign(parts->in_avals.size(), 0);
+  for (const Slot& slot : program.slots) {
+    if (slot.kind == SlotKind::kInput) parts->reads[slot.index] = 1;
+  }
+  for (const Output& output : program.outputs) {
+    if (output.kind != OutputKind::kFresh) parts->reads[output.input] = 1;
+  }
+}
+
+// Each output stands for one donated input: that which it aliases, else the first of its shape and dtype that is read.
+void find_consumed(ExecutableParts* parts) {
+  std::vector<uint8_t> open(parts->donated.size());
+  for (size_t k = 0; k < open.size(); k++) open[k] = parts->donated[k] && parts->reads[k];
+  for (const Output& output : parts->program->outputs) {
+    if (output.kind == OutputKind::kAlias) open[output.input] = 0;
+  }
+  for (size_t j = 0; j < parts->out_avals.size(); j++) {
+    if (parts->program->outputs[j].kind == OutputKind::kAlias) {
+      size_t k = parts->program->outputs[j].input;
+      if (parts->donated[k]) parts->consumed.push_back(k);
+      continue;
+    }
+    const AvalInfo* out = parts->out_avals[j];
+    for (size_t k = 0; k < open.size(); k++) {
+      if (!open[k] || !same_type(*parts->in_avals[k], *out)) continue;
+      open[k] = 0;
+      parts->consumed.push_back(k);
+      break;
+    }
+  }
+}
+
 bool parse_donated(PyObject* sequence, ExecutableParts* parts) {
   parts->donated.assign(parts->in_avals.size(), 0);
-  Reference items(PySequence_Tuple(sequence));
-  if (items.object == nullptr) return false;
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items.object); i++) {
-    PyObject* item = PyTuple_GET_ITEM(items.object, i);
+  Ref items(PySequence_Tuple(sequence));
+  if (!items) return false;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items.get()); i++) {
+    PyObject* item = PyTuple_GET_ITEM(items.get(), i);
     Py_ssize_t k = PyBool_Check(item) || !PyLong_Check(item) ? -1 : PyLong_AsSsize_t(item);
     if (k < 0 || k >= static_cast<Py_ssize_t>(parts->in_avals.size())) {
       PyErr_Clear();
@@ -200,6 +234,8 @@ bool parse_donated(PyObject* sequence, ExecutableParts* parts) {
     }
     parts->donated[static_cast<size_t>(k)] = 1;
   }
+  find_reads(parts);
+  find_consumed(parts);
   return true;
 }
 
@@ -224,9 +260,9 @@ int parse_all(Executable* self, PyObject* args, PyObject* kwargs) {
   }
   PyBuffer_Release(&stream);
   if (parts->program == nullptr) return -1;
-  Reference nothing(PyTuple_New(0));
-  if (nothing.object == nullptr) return -1;
-  if (donated == nullptr) donated = nothing.object;
+  Ref nothing(PyTuple_New(0));
+  if (!nothing) return -1;
+  if (donated == nullptr) donated = nothing.get();
   if (!parse_kernels(kernels, parts) || !parse_callbacks(callbacks, parts) ||
       !parse_avals(in_avals, "in_avals", &parts->in_avals) || !parse_avals(out_avals, "out_avals", &parts->out_avals) ||
       !check_sizes(*parts) || !parse_donated(donated, parts) || !resolve_functions(parts)) {
@@ -241,7 +277,7 @@ int parse_all(Executable* self, PyObject* args, PyObject* kwargs) {
 PyObject* executable_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   auto* self = as_executable(type->tp_alloc(type, 0));
   if (self == nullptr) return nullptr;
-  self->vectorcall = call_vector;
+  self->vectorcall = Callable<call_vector>::call;
   int failed = -1;
   try {
     self->parts = new ExecutableParts;
@@ -325,10 +361,10 @@ PyObject* call_vector(PyObject* self, PyObject* const* args, size_t nargsf, PyOb
 
 PyObject* executable_execute(PyObject* self, PyObject* arrays) {
   // A tuple of its own, so that a callback cannot change what is being read.
-  Reference items(PySequence_Tuple(arrays));
-  if (items.object == nullptr) return nullptr;
-  auto n = static_cast<size_t>(PyTuple_GET_SIZE(items.object));
-  return run(as_executable(self), reinterpret_cast<PyTupleObject*>(items.object)->ob_item, n, Wrap::kList);
+  Ref items(PySequence_Tuple(arrays));
+  if (!items) return nullptr;
+  auto n = static_cast<size_t>(PyTuple_GET_SIZE(items.get()));
+  return run(as_executable(self), reinterpret_cast<PyTupleObject*>(items.get())->ob_item, n, Wrap::kList);
 }
 
 PyObject* avals_tuple(const std::vector<AvalInfo*>& infos) {
@@ -361,8 +397,8 @@ PyObject* get_donated(PyObject* o, void*) {
   const auto& donated = as_executable(o)->parts->donated;
   for (size_t k = 0; list != nullptr && k < donated.size(); k++) {
     if (!donated[k]) continue;
-    Reference index(PyLong_FromSize_t(k));
-    if (index.object == nullptr || PyList_Append(list, index.object) < 0) Py_CLEAR(list);
+    Ref index(PyLong_FromSize_t(k));
+    if (!index || PyList_Append(list, index.get()) < 0) Py_CLEAR(list);
   }
   PyObject* tuple = list == nullptr ? nullptr : PyList_AsTuple(list);
   Py_XDECREF(list);
@@ -391,7 +427,7 @@ PyObject* executable_repr(PyObject* o) {
 }
 
 PyMethodDef methods[] = {
-    {"execute", executable_execute, METH_O,
+    {"execute", Callable<executable_execute>::call, METH_O,
      "execute(arrays)\n--\n\nRun over a sequence of arrays and return the list of outputs.\n\n"
      "Raises TypeError if the number, shapes or dtypes of the arrays are not those of ``in_avals``, RuntimeError for\n"
      "deleted arrays, the registered runtime error if a kernel or callback fails."},

@@ -150,10 +150,7 @@ bool refuse_input_count(const Executable* e, size_t n) {
 
 // Arrays whose signature is not the very one: weak types may differ, everything else must agree.
 bool check_input(const AvalInfo* wanted, const AvalInfo* got, size_t k) {
-  if (wanted->code == got->code && wanted->ndim == got->ndim &&
-      std::equal(wanted->dims, wanted->dims + wanted->ndim, got->dims)) {
-    return true;
-  }
+  if (same_type(*wanted, *got)) return true;
   PyErr_Format(PyExc_TypeError, "argument %zu of this executable must be %s, got %s", k, aval_to_string(wanted).c_str(),
                aval_to_string(got).c_str());
   return false;
@@ -179,12 +176,23 @@ class InputHolds {
   size_t n_;
 };
 
-bool passed_elsewhere(ArrayImpl* const* inputs, size_t n, size_t k) {
-  for (size_t other = 0; other < n; other++) {
-    if (other != k && inputs[other]->buffer == inputs[k]->buffer) return true;
+// Which memory is passed for several inputs. Sorted: a donated input asks for each of its outputs.
+class PassedTwice {
+ public:
+  PassedTwice(ArrayImpl* const* inputs, size_t n, bool wanted) {
+    if (!wanted) return;
+    buffers_.reserve(n);
+    for (size_t k = 0; k < n; k++) buffers_.push_back(inputs[k]->buffer);
+    std::sort(buffers_.begin(), buffers_.end());
   }
-  return false;
-}
+  bool contains(const Buffer* buffer) const {
+    auto [first, last] = std::equal_range(buffers_.begin(), buffers_.end(), buffer);
+    return last - first > 1;
+  }
+
+ private:
+  std::vector<const Buffer*> buffers_;
+};
 
 struct Arena {
   explicit Arena(size_t nbytes) : memory(inline_memory) {
@@ -207,7 +215,9 @@ struct Arena {
 BufferRef allocate_output(const ExecutableParts& parts, size_t j) {
   const auto nbytes = static_cast<size_t>(parts.program->outputs[j].nbytes);
   BufferRef buffer = try_allocate(nbytes);
-  if (!buffer) throw AllocationError(allocation_failure_text(nbytes, " for a result " + aval_to_string(parts.out_avals[j])));
+  if (!buffer) {
+    throw AllocationError(allocation_failure_text(nbytes, " for a result " + aval_to_string(parts.out_avals[j])));
+  }
   return buffer;
 }
 
@@ -222,6 +232,7 @@ bool execute_checked(Executable* e, ArrayImpl* const* inputs, size_t n, PyObject
   for (size_t k = 0; k < n; k++) {
     committed |= inputs[k]->committed;
     Buffer* buffer = inputs[k]->buffer;
+    if (buffer == nullptr) continue;  // deleted, but never looked at
     input_data[k] = buffer->data;
     if (buffer->ready_event != nullptr) buffer->wait();
   }
@@ -232,15 +243,11 @@ bool execute_checked(Executable* e, ArrayImpl* const* inputs, size_t n, PyObject
     int64_t nbytes;
   };
   std::vector<PendingCopy> copies;
-  std::vector<size_t> forwarded;  // donated inputs to delete when all went well
+  const PassedTwice passed_twice(inputs, n, !parts.consumed.empty());
   PyObject* device = n > 0 ? inputs[0]->device : nullptr;
   for (size_t j = 0; j < num_out; j++) {
     const Output& output = program.outputs[j];
-    if (output.kind == OutputKind::kForward) {
-      ArrayImpl* input = inputs[output.input];
-      if (parts.donated[output.input] && input->buffer->can_donate()) forwarded.push_back(output.input);
-      results[j] = BufferRef::share(input->buffer);
-    }
+    if (output.kind == OutputKind::kForward) results[j] = BufferRef::share(inputs[output.input]->buffer);
   }
   // Forwarded inputs have two references by now, so their memory is not reused below.
   for (size_t j = 0; j < num_out; j++) {
@@ -249,7 +256,7 @@ bool execute_checked(Executable* e, ArrayImpl* const* inputs, size_t n, PyObject
       results[j] = allocate_output(parts, j);
     } else if (output.kind == OutputKind::kAlias) {
       size_t k = output.input;
-      if (!(parts.donated[k] && inputs[k]->buffer->can_donate() && !passed_elsewhere(inputs, n, k))) {
+      if (!(parts.donated[k] && inputs[k]->buffer->can_donate() && !passed_twice.contains(inputs[k]->buffer))) {
         results[j] = allocate_output(parts, j);
         copies.push_back({results[j]->data, input_data[k], output.nbytes});
         input_data[k] = results[j]->data;
@@ -296,7 +303,7 @@ bool execute_checked(Executable* e, ArrayImpl* const* inputs, size_t n, PyObject
   for (const PendingCopy& copy : copies) copy_bytes(copy.to, copy.from, copy.nbytes);
   int32_t code = run_block(frame, 0);
   if (parts.releases_gil) {
-    PyEval_RestoreThread(frame.saved);
+    frame.acquire_gil();
     end_watch(frame.watch);
   }
   if (code != 0) {
@@ -306,12 +313,16 @@ bool execute_checked(Executable* e, ArrayImpl* const* inputs, size_t n, PyObject
   for (size_t j = 0; j < num_out; j++) {
     ArrayImpl* array = array_new(std::move(results[j]), parts.out_avals[j], device, committed);
     if (array == nullptr) {
-      while (j > 0) Py_DECREF(outputs[--j]);
+      while (j > 0) Py_CLEAR(outputs[--j]);
       return false;
     }
     outputs[j] = reinterpret_cast<PyObject*>(array);
   }
-  for (size_t k : forwarded) array_take_buffer(reinterpret_cast<PyObject*>(inputs[k])).reset();
+  for (size_t k : parts.consumed) {
+    Buffer* buffer = inputs[k]->buffer;
+    if (buffer == nullptr || !buffer->writable || buffer->external_holds.load(std::memory_order_acquire) != 0) continue;
+    if (!passed_twice.contains(buffer)) array_take_buffer(reinterpret_cast<PyObject*>(inputs[k])).reset();
+  }
   return true;
 }
 
@@ -363,29 +374,16 @@ bool execute(Executable* e, ArrayImpl* const* inputs, size_t n, PyObject** outpu
   if (n != parts.in_avals.size()) return refuse_input_count(e, n);
   for (size_t k = 0; k < n; k++) {
     if (inputs[k]->info != parts.in_avals[k] && !check_input(parts.in_avals[k], inputs[k]->info, k)) return false;
-    if (inputs[k]->buffer == nullptr) {
+    if (inputs[k]->buffer == nullptr && parts.reads[k]) {
       array_buffer(reinterpret_cast<PyObject*>(inputs[k]));  // sets the error for deleted arrays
       return false;
     }
   }
-  // A callback may drop the last other reference to the executable.
-  if (!parts.holds_inputs) {
-    try {
-      return execute_checked(e, inputs, n, outputs);
-    } catch (const std::bad_alloc& error) {
-      PyErr_SetString(PyExc_MemoryError, error.what());
-      return false;
-    }
-  }
-  Py_INCREF(e);
-  bool fine = false;
-  try {
-    fine = execute_checked(e, inputs, n, outputs);
-  } catch (const std::bad_alloc& error) {
-    PyErr_SetString(PyExc_MemoryError, error.what());
-  }
-  Py_DECREF(e);
-  return fine;
+  return guarded(false, [=, &parts] {
+    // A callback may drop the last other reference to the executable.
+    Ref held(parts.holds_inputs ? Py_NewRef(reinterpret_cast<PyObject*>(e)) : nullptr);
+    return execute_checked(e, inputs, n, outputs);
+  });
 }
 
 }  // namespace velax

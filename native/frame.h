@@ -2,6 +2,7 @@
 #pragma once
 #include <Python.h>
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -12,22 +13,20 @@
 #include "library.h"
 #include "loader.h"
 #include "program.h"
+#include "ref.h"
 
 namespace velax {
-
-// An owned Python reference that is dropped at the end of the scope.
-struct Reference {
-  explicit Reference(PyObject* object) : object(object) {}
-  ~Reference() { Py_XDECREF(object); }
-  Reference(const Reference&) = delete;
-  PyObject* object;
-};
 
 // One entry of an executable's table of host callbacks.
 struct Callback {
   PyObject* callable;
   std::vector<AvalInfo*> in_avals, out_avals;
 };
+
+// Whether two signatures agree but for weak types.
+inline bool same_type(const AvalInfo& a, const AvalInfo& b) {
+  return a.code == b.code && std::equal(a.dims, a.dims + a.ndim, b.dims, b.dims + b.ndim);
+}
 
 struct ExecutableParts {
   std::unique_ptr<Program> program;
@@ -36,6 +35,8 @@ struct ExecutableParts {
   std::vector<Callback> callbacks;  // owned references
   std::vector<AvalInfo*> in_avals, out_avals;
   std::vector<uint8_t> donated;  // one per input
+  std::vector<uint8_t> reads;    // one per input: whether the program has any use for it
+  std::vector<size_t> consumed;  // donated inputs that are deleted in exchange for an output
   bool releases_gil = false;
   bool holds_inputs = false;
 };
@@ -85,7 +86,7 @@ struct Frame {
   const Instruction* stopped_at = nullptr;
 
   void acquire_gil() {
-    if (saved != nullptr) PyEval_RestoreThread(saved);
+    if (saved != nullptr) unless_stopped([this] { PyEval_RestoreThread(saved); });
   }
   void release_gil() {
     if (saved != nullptr) saved = PyEval_SaveThread();

@@ -85,12 +85,7 @@ std::unique_ptr<KeywordLayout> make_layout(const JitFunction* function, PyObject
     layout->is_static.push_back(contains_name(function->static_argnames, name));
   }
   for (const auto& other : *function->layouts) {
-    int same = PyObject_RichCompareBool(other->sorted_names, sorted, Py_EQ);
-    if (same < 0) {
-      Py_DECREF(sorted);
-      return nullptr;
-    }
-    if (same) {
+    if (same_names(other->sorted_names, sorted)) {
       Py_SETREF(sorted, Py_NewRef(other->sorted_names));
       break;
     }
@@ -99,15 +94,6 @@ std::unique_ptr<KeywordLayout> make_layout(const JitFunction* function, PyObject
   layout->hash = PyObject_Hash(sorted);
   if (layout->hash == -1) return nullptr;
   return layout;
-}
-
-bool same_names(PyObject* a, PyObject* b) {
-  Py_ssize_t count = PyTuple_GET_SIZE(a);
-  if (PyTuple_GET_SIZE(b) != count) return false;
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    if (PyTuple_GET_ITEM(a, i) != PyTuple_GET_ITEM(b, i)) return false;
-  }
-  return true;
 }
 
 // The layout of `call_names`; owned by the function, or by `temporary` when the function has seen too many.
@@ -177,47 +163,26 @@ PyObject* parameter_name(PyObject* fun, Py_ssize_t position) {
   return name;
 }
 
-// If hashing `value` fails, replaces the error that is set by one that names the argument, and returns true.
+// If `value` has no hash, replaces the TypeError that is set by an error that names the argument, and returns true.
 bool explain_if_unhashable(const JitFunction* function, PyObject* value, Py_ssize_t position, PyObject* keyword) {
-  PyObject *type, *error, *traceback;
-  PyErr_Fetch(&type, &error, &traceback);
+  Ref error = take_error();
   if (PyObject_Hash(value) != -1) {
-    PyErr_Restore(type, error, traceback);
+    put_error(std::move(error));
     return false;
   }
-  Py_XDECREF(type);
-  Py_XDECREF(error);
-  Py_XDECREF(traceback);
-  PyErr_Fetch(&type, &error, &traceback);
-  PyErr_NormalizeException(&type, &error, &traceback);
-  PyObject* name = keyword ? Py_NewRef(keyword) : parameter_name(function->fun, position);
-  PyObject* where;
-  if (keyword) {
-    where = PyUnicode_FromFormat("keyword argument %R", keyword);
-  } else if (name) {
-    where = PyUnicode_FromFormat("argument %zd (%R)", position, name);
-  } else {
-    where = PyUnicode_FromFormat("argument %zd", position);
-  }
+  error = take_error();
+  Ref name(keyword ? Py_NewRef(keyword) : parameter_name(function->fun, position));
+  Ref where(keyword ? PyUnicode_FromFormat("keyword argument %R", keyword)
+            : name  ? PyUnicode_FromFormat("argument %zd (%R)", position, name.get())
+                    : PyUnicode_FromFormat("argument %zd", position));
   if (where) {
     PyErr_Format(PyExc_ValueError,
                  "Non-hashable static arguments are used in a jit function: %U of %U is static, but its value %R of "
                  "type %R cannot be hashed (%R). Static arguments select a compiled version, so they need __hash__ and "
                  "__eq__: pass a tuple instead of a list, or make the argument dynamic.",
-                 where, function->name, value, reinterpret_cast<PyObject*>(Py_TYPE(value)), error);
+                 where.get(), function->name, value, reinterpret_cast<PyObject*>(Py_TYPE(value)), error.get());
   }
-  if (error) {
-    PyObject *new_type, *new_error, *new_traceback;
-    PyErr_Fetch(&new_type, &new_error, &new_traceback);
-    PyErr_NormalizeException(&new_type, &new_error, &new_traceback);
-    if (new_error) PyException_SetCause(new_error, Py_NewRef(error));
-    PyErr_Restore(new_type, new_error, new_traceback);
-  }
-  Py_XDECREF(where);
-  Py_XDECREF(name);
-  Py_XDECREF(type);
-  Py_XDECREF(error);
-  Py_XDECREF(traceback);
+  set_cause(std::move(error));
   return true;
 }
 
@@ -237,21 +202,14 @@ void explain_unhashable_statics(const JitFunction* function, PyObject* const* ar
 
 // Puts the argument's name before the message of the OverflowError that is set.
 void explain_overflow(const JitFunction* function, Py_ssize_t position, PyObject* keyword) {
-  PyObject *type, *error, *traceback;
-  PyErr_Fetch(&type, &error, &traceback);
-  PyErr_NormalizeException(&type, &error, &traceback);
-  PyObject* name = keyword ? Py_NewRef(keyword) : parameter_name(function->fun, position);
-  if (!name) name = PyUnicode_FromFormat("args[%zd]", position);
-  if (name) {
-    PyErr_Format(PyExc_OverflowError,
-                 "An overflow was encountered while parsing an argument to a jitted computation, whose argument path "
-                 "is %U of %U: %S",
-                 name, function->name, error);
-  }
-  Py_XDECREF(name);
-  Py_XDECREF(type);
-  Py_XDECREF(error);
-  Py_XDECREF(traceback);
+  Ref error = take_error();
+  Ref name(keyword ? Py_NewRef(keyword) : parameter_name(function->fun, position));
+  if (!name) name = Ref(PyUnicode_FromFormat("args[%zd]", position));
+  if (!name) return;
+  PyErr_Format(PyExc_OverflowError,
+               "An overflow was encountered while parsing an argument to a jitted computation, whose argument path "
+               "is %U of %U: %S",
+               name.get(), function->name, error.get());
 }
 
 // Splits and flattens the arguments into `frame`.
@@ -313,32 +271,31 @@ PyObject* call_miss(JitFunction* function, CallFrame& frame, PyObject* const* ar
 }
 
 // The native path; `*unknown` is set when the call has an argument that only Python knows what to do with.
-PyObject* call_compiled(JitFunction* function, PyObject* const* args, Py_ssize_t nargs, PyObject* call_names,
-                        uint32_t flags, bool* unknown) {
-  PooledFrame frame;
-  frame->config_key = Py_NewRef(config_key());
+PyObject* call_compiled(JitFunction* function, CallFrame& frame, PyObject* const* args, Py_ssize_t nargs,
+                        PyObject* call_names, uint32_t flags, bool* unknown) {
+  frame.config_key = Py_NewRef(config_key());
   std::unique_ptr<KeywordLayout> temporary;
   const KeywordLayout* layout = nullptr;
   if (call_names && PyTuple_GET_SIZE(call_names) > 0) {
     layout = find_layout(function, call_names, temporary);
     if (!layout) return nullptr;
   }
-  LeafStatus status = add_arguments(function, *frame, args, nargs, layout, flags);
+  LeafStatus status = add_arguments(function, frame, args, nargs, layout, flags);
   if (status != LeafStatus::kOk) {
     *unknown = status == LeafStatus::kUnknown;
     return nullptr;
   }
-  if (!VersionTable::hash_signature(*frame)) {
-    explain_unhashable_statics(function, args, nargs, layout);
+  if (!VersionTable::hash_signature(frame)) {
+    if (PyErr_ExceptionMatches(PyExc_TypeError)) explain_unhashable_statics(function, args, nargs, layout);
     return nullptr;
   }
   bool failed;
-  VersionRef version = function->table->find(*frame, &failed);
+  VersionRef version = function->table->find(frame, &failed);
   if (version) {
     ++function->table->hits;
-    return run_entry(version->entry, *frame);
+    return run_entry(version->entry, frame);
   }
-  return failed ? nullptr : call_miss(function, *frame, args, nargs, call_names);
+  return failed ? nullptr : call_miss(function, frame, args, nargs, call_names);
 }
 
 PyObject* call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* call_names) {
@@ -347,7 +304,10 @@ PyObject* call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* c
   uint32_t flags = config_flags();
   if (!current_trace() && !(flags & CONFIG_SLOW_MASK)) {
     bool unknown = false;
-    PyObject* result = call_compiled(function, args, nargs, call_names, flags, &unknown);
+    PooledFrame frame;
+    PyObject* result = guarded(static_cast<PyObject*>(nullptr), [&] {
+      return call_compiled(function, *frame, args, nargs, call_names, flags, &unknown);
+    });
     if (!unknown) return result;
   }
   return call_python(function->slow, self, args, nargs, call_names);
@@ -428,7 +388,7 @@ PyObject* function_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   PyObject* self = type->tp_alloc(type, 0);
   if (!self) return nullptr;
   JitFunction* function = as_function(self);
-  function->vectorcall = call;
+  function->vectorcall = Callable<call>::call;
   function->fun = Py_NewRef(fun);
   function->miss = Py_NewRef(miss);
   function->slow = Py_NewRef(slow);
@@ -649,7 +609,7 @@ bool init_function_type(PyObject* module) {
 }
 
 void bind_jit(nb::module_& m) {
-  bool ok = init_leaves() && init_cache_info(m.ptr()) && init_entry_type(m.ptr()) && init_function_type(m.ptr()) &&
+  bool ok = init_cache_info(m.ptr()) && init_entry_type(m.ptr()) && init_function_type(m.ptr()) &&
             init_eager_type(m.ptr()) && PyModule_AddFunctions(m.ptr(), module_methods) == 0;
   if (!ok) nb::raise_python_error();
 }

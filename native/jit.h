@@ -15,6 +15,7 @@
 
 #include "array.h"
 #include "pytree.h"
+#include "ref.h"
 
 namespace velax {
 
@@ -74,18 +75,42 @@ enum class LeafStatus {
   kOverflow, // an int does not fit its dtype; OverflowError is set
 };
 
+// Appends an array (taking over the reference) and its signature.
+inline LeafStatus add_array(CallFrame& frame, ArrayImpl* array) {
+  frame.arrays.push_back(array);
+  frame.leaf_signatures.push_back(reinterpret_cast<LeafSignature>(array->info));
+  // The committed leaves of a call live on one device; anything else is for Python to refuse.
+  if (!array->committed || !array->device || array->device == frame.device) return LeafStatus::kOk;
+  if (frame.device) return LeafStatus::kUnknown;
+  frame.device = array->device;
+  return LeafStatus::kOk;
+}
+
+// Appends a leaf that is no array of ours as one.
+LeafStatus add_foreign_leaf(CallFrame& frame, PyObject* leaf, uint32_t config_flags, bool flattened);
+
 // Appends `leaf` (borrowed) to the frame as an array, and its signature.
 // `flattened`: the object came out of a flattening, hence is not a container.
-LeafStatus add_leaf(CallFrame& frame, PyObject* leaf, uint32_t config_flags, bool flattened);
+inline LeafStatus add_leaf(CallFrame& frame, PyObject* leaf, uint32_t config_flags, bool flattened) {
+  if (is_array(leaf)) return add_array(frame, reinterpret_cast<ArrayImpl*>(Py_NewRef(leaf)));
+  return add_foreign_leaf(frame, leaf, config_flags, flattened);
+}
+
+// Appends the leaves of a container.
+LeafStatus add_container(CallFrame& frame, PyObject* container, uint32_t config_flags);
 
 // Appends the leaves of one dynamic argument, a container or a leaf.
-LeafStatus add_argument(CallFrame& frame, PyObject* argument, uint32_t config_flags);
+inline LeafStatus add_argument(CallFrame& frame, PyObject* argument, uint32_t config_flags) {
+  LeafStatus status = add_leaf(frame, argument, config_flags, false);
+  if (status == LeafStatus::kNotLeaf) return add_container(frame, argument, config_flags);
+  if (frame.has_tree) frame.tree.add_leaf();
+  return status;
+}
 
 // Outputs that share memory with an argument that Python code can write (a forwarded NumPy array) become copies.
 // False with an error set when memory runs out.
 bool copy_borrowed_outputs(CallFrame& frame);
 
-bool init_leaves();  // looks up NumPy's types
 // `_native.register_leaf_type(cls, unwrap)`
 PyObject* register_leaf_type(PyObject* module, PyObject* const* args, Py_ssize_t nargs);
 
@@ -130,6 +155,9 @@ struct CompiledVersion {
 };
 
 void release_version(CompiledVersion* version);
+
+// Whether two tuples of str hold the same names in the same order; runs no Python code.
+bool same_names(PyObject* a, PyObject* b);
 
 // Holds a version while its code runs: the table may drop it meanwhile.
 class VersionRef {

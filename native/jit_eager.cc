@@ -43,31 +43,34 @@ PyObject* call_miss(EagerCache* cache, CallFrame* frame, PyObject* const* args, 
   return result;
 }
 
+PyObject* call_compiled(EagerCache* cache, CallFrame& frame, PyObject* const* args, Py_ssize_t nargs) {
+  const uint32_t flags = config_flags();
+  frame.config_key = Py_NewRef(config_key());
+  frame.num_positional = static_cast<size_t>(nargs);
+  frame.statics.push_back(Py_NewRef(args[0]));
+  for (Py_ssize_t i = 1; i < nargs; ++i) {
+    LeafStatus status = add_leaf(frame, args[i], flags, true);
+    if (status == LeafStatus::kUnknown) return call_miss(cache, nullptr, args, nargs);
+    if (status != LeafStatus::kOk) return nullptr;
+  }
+  if (!VersionTable::hash_signature(frame)) return nullptr;
+  bool failed;
+  VersionRef version = cache->table->find(frame, &failed);
+  if (version) {
+    ++cache->table->hits;
+    return run_entry(version->entry, frame);
+  }
+  return failed ? nullptr : call_miss(cache, &frame, args, nargs);
+}
+
 PyObject* call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* call_names) {
-  EagerCache* cache = as_cache(self);
   Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
   if (nargs < 1 || (call_names && PyTuple_GET_SIZE(call_names) > 0)) {
     PyErr_SetString(PyExc_TypeError, "EagerCache takes positional arguments: a key, then the operands");
     return nullptr;
   }
-  const uint32_t flags = config_flags();
   PooledFrame frame;
-  frame->config_key = Py_NewRef(config_key());
-  frame->num_positional = static_cast<size_t>(nargs);
-  frame->statics.push_back(Py_NewRef(args[0]));
-  for (Py_ssize_t i = 1; i < nargs; ++i) {
-    LeafStatus status = add_leaf(*frame, args[i], flags, true);
-    if (status == LeafStatus::kUnknown) return call_miss(cache, nullptr, args, nargs);
-    if (status != LeafStatus::kOk) return nullptr;
-  }
-  if (!VersionTable::hash_signature(*frame)) return nullptr;
-  bool failed;
-  VersionRef version = cache->table->find(*frame, &failed);
-  if (version) {
-    ++cache->table->hits;
-    return run_entry(version->entry, *frame);
-  }
-  return failed ? nullptr : call_miss(cache, &*frame, args, nargs);
+  return guarded(static_cast<PyObject*>(nullptr), [&] { return call_compiled(as_cache(self), *frame, args, nargs); });
 }
 
 PyObject* cache_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
@@ -88,7 +91,7 @@ PyObject* cache_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   PyObject* self = type->tp_alloc(type, 0);
   if (!self) return nullptr;
   EagerCache* cache = as_cache(self);
-  cache->vectorcall = call;
+  cache->vectorcall = Callable<call>::call;
   cache->miss = Py_NewRef(miss);
   cache->table = new VersionTable(static_cast<size_t>(cache_size));
   return self;

@@ -2,16 +2,13 @@
 #include <cstring>
 #include <memory>
 
+#include "array_internal.h"
 #include "jit.h"
 #include "state.h"
 
 namespace velax {
 
 namespace {
-
-PyTypeObject* ndarray_type = nullptr;       // np.ndarray
-PyTypeObject* numpy_scalar_type = nullptr;  // np.generic
-PyObject* dtype_name_object = nullptr;      // "dtype"
 
 // The first fields of np.ndarray, which NumPy's binary interface fixes (PyArrayObject_fields).
 struct NdarrayFields {
@@ -78,11 +75,6 @@ ArrayImpl* narrow_array(ArrayImpl* array) {
   return result;
 }
 
-void push_array(CallFrame& frame, ArrayImpl* array) {
-  frame.arrays.push_back(array);
-  frame.leaf_signatures.push_back(reinterpret_cast<LeafSignature>(array->info));
-}
-
 LeafStatus add_number(CallFrame& frame, PyObject* value, int code, bool weak) {
   ArrayImpl* array = array_from_scalar(value, code, weak);
   if (!array) {
@@ -90,8 +82,7 @@ LeafStatus add_number(CallFrame& frame, PyObject* value, int code, bool weak) {
     PyErr_Format(PyExc_OverflowError, "Python int %R too large to convert to %s", value, dtype_name(code));
     return LeafStatus::kOverflow;
   }
-  push_array(frame, array);
-  return LeafStatus::kOk;
+  return add_array(frame, array);
 }
 
 void release_ndarray(Buffer* buffer) noexcept {
@@ -131,29 +122,42 @@ LeafStatus add_ndarray(CallFrame& frame, PyObject* ndarray, bool x64) {
   } else if (borrow) {
     frame.borrowed.push_back(static_cast<uint32_t>(frame.arrays.size()));
   }
-  push_array(frame, array);
-  return LeafStatus::kOk;
+  return add_array(frame, array);
 }
 
 LeafStatus add_numpy_scalar(CallFrame& frame, PyObject* scalar, bool x64) {
-  PyObject* descr = PyObject_GetAttr(scalar, dtype_name_object);
-  if (!descr) return LeafStatus::kError;
-  int code = dtype_code_of_descr(descr);
-  Py_DECREF(descr);
-  if (code < 0) return LeafStatus::kUnknown;
-  ArrayImpl* array = array_from_scalar(scalar, code, false);
-  if (array && !x64 && narrowed_code(code) != code) array = narrow_array(array);
-  if (!array) return LeafStatus::kError;
-  push_array(frame, array);
-  return LeafStatus::kOk;
+  int code = scalar_type_code(scalar);
+  if (code < 0) {  // np.longlong, for one, is a class of its own with the dtype of another
+    Ref descr(PyObject_GetAttrString(scalar, "dtype"));
+    if (!descr) return LeafStatus::kError;
+    code = dtype_code_of_descr(descr.get());
+    if (code < 0) return LeafStatus::kUnknown;
+  }
+  ArrayImpl* array = array_from_scalar(scalar, x64 ? code : narrowed_code(code), false);
+  return array ? add_array(frame, array) : LeafStatus::kError;
 }
 
-// The committed leaves of a call live on one device; anything else is for Python to refuse.
-LeafStatus note_device(CallFrame& frame, const ArrayImpl* array) {
-  if (!array->committed || !array->device || array->device == frame.device) return LeafStatus::kOk;
-  if (frame.device) return LeafStatus::kUnknown;
-  frame.device = array->device;
-  return LeafStatus::kOk;
+// Masked arrays are ndarrays by class only: their values are not all meant to be read.
+bool is_masked(PyTypeObject* type) {
+  static PyTypeObject* masked = nullptr;
+  if (!masked) {
+    Ref name(PyUnicode_FromString("numpy.ma"));
+    Ref module(name ? PyImport_GetModule(name.get()) : nullptr);  // without it nobody has made one
+    Ref found(module ? PyObject_GetAttrString(module.get(), "MaskedArray") : nullptr);
+    PyErr_Clear();
+    if (!found || !PyType_Check(found.get())) return false;
+    masked = reinterpret_cast<PyTypeObject*>(found.release());
+  }
+  return PyType_IsSubtype(type, masked);
+}
+
+// Instances of subclasses of numbers and ndarrays (enumerations, memory maps) count as those.
+LeafStatus add_instance(CallFrame& frame, PyObject* leaf, bool x64) {
+  if (PyLong_Check(leaf)) return add_number(frame, leaf, x64 ? kI64 : kI32, true);
+  if (PyFloat_Check(leaf)) return add_number(frame, leaf, x64 ? kF64 : kF32, true);
+  if (PyComplex_Check(leaf)) return add_number(frame, leaf, x64 ? kC128 : kC64, true);
+  if (PyObject_TypeCheck(leaf, numpy.ndarray) && !is_masked(Py_TYPE(leaf))) return add_ndarray(frame, leaf, x64);
+  return LeafStatus::kUnknown;
 }
 
 LeafStatus add_registered(CallFrame& frame, PyObject* leaf, PyObject* unwrap) {
@@ -170,9 +174,9 @@ LeafStatus add_registered(CallFrame& frame, PyObject* leaf, PyObject* unwrap) {
   auto* array = reinterpret_cast<ArrayImpl*>(Py_NewRef(PyTuple_GET_ITEM(parts, 0)));
   frame.statics.push_back(Py_NewRef(PyTuple_GET_ITEM(parts, 1)));
   Py_DECREF(parts);
-  push_array(frame, array);
+  LeafStatus status = add_array(frame, array);
   frame.leaf_signatures.back() |= 1;
-  return note_device(frame, array);
+  return status;
 }
 
 }  // namespace
@@ -217,15 +221,9 @@ PooledFrame::~PooledFrame() {
   }
 }
 
-LeafStatus add_leaf(CallFrame& frame, PyObject* leaf, uint32_t config_flags, bool flattened) {
-  if (is_array(leaf)) {
-    auto* array = reinterpret_cast<ArrayImpl*>(leaf);
-    Py_INCREF(array);
-    push_array(frame, array);
-    return note_device(frame, array);
-  }
+LeafStatus add_foreign_leaf(CallFrame& frame, PyObject* leaf, uint32_t config_flags, bool flattened) {
   bool x64 = config_flags & CONFIG_X64;
-  // Exact types: subclasses (enumerations, np.float64) have meanings of their own.
+  // Exact types first: subclasses may be registered, or NumPy's (np.float64 is a float).
   PyTypeObject* type = Py_TYPE(leaf);
   if (type == &PyFloat_Type) return add_number(frame, leaf, x64 ? kF64 : kF32, true);
   if (type == &PyLong_Type) return add_number(frame, leaf, x64 ? kI64 : kI32, true);
@@ -234,27 +232,22 @@ LeafStatus add_leaf(CallFrame& frame, PyObject* leaf, uint32_t config_flags, boo
   if (type == &PyTuple_Type || type == &PyDict_Type || type == &PyList_Type) {
     return flattened ? LeafStatus::kUnknown : LeafStatus::kNotLeaf;
   }
-  if (type == ndarray_type) return add_ndarray(frame, leaf, x64);
-  if (PyType_IsSubtype(type, numpy_scalar_type)) return add_numpy_scalar(frame, leaf, x64);
+  if (type == numpy.ndarray) return add_ndarray(frame, leaf, x64);
+  if (PyType_IsSubtype(type, numpy.generic)) return add_numpy_scalar(frame, leaf, x64);
   for (const LeafHandler& handler : leaf_handlers) {
     if (type == handler.type) return add_registered(frame, leaf, handler.unwrap);
   }
-  return flattened || is_leaf_type(type) ? LeafStatus::kUnknown : LeafStatus::kNotLeaf;
+  return flattened || is_leaf_type(type) ? add_instance(frame, leaf, x64) : LeafStatus::kNotLeaf;
 }
 
-LeafStatus add_argument(CallFrame& frame, PyObject* argument, uint32_t config_flags) {
-  LeafStatus status = add_leaf(frame, argument, config_flags, false);
-  if (status != LeafStatus::kNotLeaf) {
-    if (frame.has_tree) frame.tree.add_leaf();
-    return status;
-  }
+LeafStatus add_container(CallFrame& frame, PyObject* container, uint32_t config_flags) {
   if (!frame.has_tree) {
     frame.has_tree = true;
     for (size_t i = 0; i < frame.arrays.size(); ++i) frame.tree.add_leaf();
   }
-  if (!flatten_into(argument, frame.leaves, frame.tree)) return LeafStatus::kError;
+  if (!flatten_into(container, frame.leaves, frame.tree)) return LeafStatus::kError;
   // Index loop: unwrapping a leaf runs Python code, but on this frame's own vector nobody else pushes.
-  status = LeafStatus::kOk;
+  LeafStatus status = LeafStatus::kOk;
   for (size_t i = 0; i < frame.leaves.size() && status == LeafStatus::kOk; ++i) {
     status = add_leaf(frame, frame.leaves[i], config_flags, true);
   }
@@ -267,16 +260,9 @@ bool copy_borrowed_outputs(CallFrame& frame) {
     auto* array = reinterpret_cast<ArrayImpl*>(output);
     for (uint32_t index : frame.borrowed) {
       if (!array->buffer || array->buffer != frame.arrays[index]->buffer) continue;
-      try {
-        BufferRef copy = allocate_for(array->info);
-        std::memcpy(copy->data, array->buffer->data, static_cast<size_t>(array->info->nbytes));
-        ArrayImpl* owned = array_new(std::move(copy), array->info, array->device, array->committed);
-        if (!owned) return false;
-        Py_SETREF(output, reinterpret_cast<PyObject*>(owned));
-      } catch (const std::exception& error) {
-        PyErr_SetString(PyExc_MemoryError, error.what());
-        return false;
-      }
+      ArrayImpl* owned = array_copied(array);
+      if (!owned) return false;
+      Py_SETREF(output, as_object(owned));
       break;
     }
   }
@@ -297,16 +283,6 @@ PyObject* register_leaf_type(PyObject*, PyObject* const* args, Py_ssize_t nargs)
   Py_INCREF(type);
   leaf_handlers.push_back({type, Py_NewRef(args[1])});
   Py_RETURN_NONE;
-}
-
-bool init_leaves() {
-  PyObject* numpy = PyImport_ImportModule("numpy");
-  if (!numpy) return false;
-  ndarray_type = reinterpret_cast<PyTypeObject*>(PyObject_GetAttrString(numpy, "ndarray"));
-  numpy_scalar_type = reinterpret_cast<PyTypeObject*>(PyObject_GetAttrString(numpy, "generic"));
-  Py_DECREF(numpy);
-  dtype_name_object = PyUnicode_InternFromString("dtype");
-  return ndarray_type && numpy_scalar_type && dtype_name_object;
 }
 
 }  // namespace velax

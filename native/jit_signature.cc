@@ -74,14 +74,21 @@ inline bool needs_python(const CompiledVersion& version, const CallFrame& frame)
 int same_static(PyObject* a, PyObject* b) {
   if (a == b) return 1;
   if (Py_TYPE(a) != Py_TYPE(b)) return 0;
-  return PyObject_RichCompareBool(a, b, Py_EQ);
+  int same = PyObject_RichCompareBool(a, b, Py_EQ);
+  if (same < 0 && PyErr_ExceptionMatches(PyExc_Exception)) {  // and no interrupt
+    Ref error = take_error();
+    PyErr_Format(PyExc_ValueError,
+                 "static arguments should be comparable using __eq__. Comparing two objects of type %R raised %R",
+                 reinterpret_cast<PyObject*>(Py_TYPE(a)), error.get());
+    set_cause(std::move(error));
+  }
+  return same;
 }
 
 // 1, 0, or -1 with an error set.
 int same_python_parts(const CompiledVersion& version, const CallFrame& frame) {
   if (version.keyword_names != frame.keyword_names) {
-    int same = PyObject_RichCompareBool(version.keyword_names, frame.keyword_names, Py_EQ);
-    if (same != 1) return same;
+    if (!same_names(version.keyword_names, frame.keyword_names)) return 0;
   }
   for (size_t i = 0; i < frame.statics.size(); ++i) {
     int same = same_static(version.statics[i], frame.statics[i]);
@@ -91,6 +98,16 @@ int same_python_parts(const CompiledVersion& version, const CallFrame& frame) {
 }
 
 }  // namespace
+
+bool same_names(PyObject* a, PyObject* b) {
+  Py_ssize_t count = PyTuple_GET_SIZE(a);
+  if (PyTuple_GET_SIZE(b) != count) return false;
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject *first = PyTuple_GET_ITEM(a, i), *second = PyTuple_GET_ITEM(b, i);
+    if (first != second && PyUnicode_Compare(first, second) != 0) return false;
+  }
+  return true;
+}
 
 void release_version(CompiledVersion* version) {
   if (--version->references != 0) return;

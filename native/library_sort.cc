@@ -335,7 +335,8 @@ int32_t sort_function(Ctx* ctx, void** buffers, const int64_t* params) {
   return out_of_memory ? int32_t{kStopOutOfMemory} : code;
 }
 
-template <class Key>
+// kParts: 2 for complex numbers, which are ordered by the imaginary part, then stably by the real part.
+template <class Key, int kParts = 1>
 int32_t argsort_function(Ctx* ctx, void** buffers, const int64_t* params) {
   using U = typename Key::Bits;
   if (bad_argsort_params(params)) return kStopBadParams;
@@ -345,23 +346,9 @@ int32_t argsort_function(Ctx* ctx, void** buffers, const int64_t* params) {
   auto* perm = static_cast<int32_t*>(buffers[1]);
   return for_rows(ctx, rows, n, n * static_cast<int64_t>(sizeof(IndexedKey<U>)),
                   [=](int64_t r, void* first, void* second) {
-                    argsort_row<Key>(keys + r * n, 1, perm + r * n, n, refine, first, second);
-                  });
-}
-
-// Complex: by the imaginary part, then stably by the real part.
-template <class Key>
-int32_t complex_argsort_function(Ctx* ctx, void** buffers, const int64_t* params) {
-  using U = typename Key::Bits;
-  if (bad_argsort_params(params)) return kStopBadParams;
-  int64_t rows = params[0], n = params[1];
-  bool refine = params[2] != 0;
-  auto* keys = static_cast<const U*>(buffers[0]);
-  auto* perm = static_cast<int32_t*>(buffers[1]);
-  return for_rows(ctx, rows, n, n * static_cast<int64_t>(sizeof(IndexedKey<U>)),
-                  [=](int64_t r, void* first, void* second) {
-                    argsort_row<Key>(keys + 2 * r * n + 1, 2, perm + r * n, n, refine, first, second);
-                    argsort_row<Key>(keys + 2 * r * n, 2, perm + r * n, n, true, first, second);
+                    const U* row = keys + kParts * r * n;
+                    if (kParts == 2) argsort_row<Key>(row + 1, 2, perm + r * n, n, refine, first, second);
+                    argsort_row<Key>(row, kParts, perm + r * n, n, kParts == 2 || refine, first, second);
                   });
 }
 
@@ -415,8 +402,8 @@ void register_sort_functions() {
   add<BF16Key>(kBF16);
   add<F32Key>(kF32);
   add<F64Key>(kF64);
-  add(kC64, complex_sort_function<F32Key>, complex_argsort_function<F32Key>);
-  add(kC128, complex_sort_function<F64Key>, complex_argsort_function<F64Key>);
+  add(kC64, complex_sort_function<F32Key>, argsort_function<F32Key, 2>);
+  add(kC128, complex_sort_function<F64Key>, argsort_function<F64Key, 2>);
   add<F8E4M3FNKey>(kF8E4M3FN);
   add<F8E5M2Key>(kF8E5M2);
   add<NibbleKey<true>>(kI4);

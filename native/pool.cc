@@ -105,7 +105,7 @@ struct Job {
       int64_t chunk = next.fetch_add(1, std::memory_order_relaxed);
       if (chunk >= num_chunks) break;
       int64_t lo = chunk * grain;
-      int32_t code = fn(env, lo, std::min(lo + grain, total), participant);
+      int32_t code = fn(env, lo, total - lo > grain ? lo + grain : total, participant);
       if (code != 0) {
         int32_t none = 0;
         result.compare_exchange_strong(none, code, std::memory_order_relaxed);
@@ -142,8 +142,8 @@ class Pool {
         std::lock_guard<std::mutex> lock(sleep_mutex_);
         running_++;
       }
-    } catch (const std::system_error&) {
-      // The system has no more threads to give: the pool is as large as it got.
+    } catch (const std::exception&) {
+      // The system has no more threads or memory to give: the pool is as large as it got.
     }
     size_.store(static_cast<int>(workers_.size()) + 1, std::memory_order_relaxed);
   }
@@ -403,8 +403,9 @@ int32_t parallel_for(int64_t total, int64_t grain, ChunkFn fn, void* env) {
     if (shared->size() > 1) return shared->run(total, grain, num_chunks, fn, env);
   }
   // Alone, the chunks are the same: what a chunk computes may depend on its bounds.
-  for (int64_t lo = 0; lo < total; lo += grain) {
-    int32_t code = fn(env, lo, lo + grain < total ? lo + grain : total, 0);
+  for (int64_t chunk = 0; chunk < num_chunks; chunk++) {
+    int64_t lo = chunk * grain;
+    int32_t code = fn(env, lo, total - lo > grain ? lo + grain : total, 0);
     if (code != 0) return code;
   }
   return 0;

@@ -14,7 +14,8 @@
 // equality, which may call `__eq__` of auxiliary data). `builder.equals(def)` compares without making a Python
 // object.
 //
-// Every function needs the GIL. A function that can fail says how; the Python error is then set.
+// Every function needs the GIL. A function that can fail says how; the Python error is then set. Of a builder, what
+// appends throws where there is no memory, or where the structure has more nodes than are counted.
 #pragma once
 #include <Python.h>
 
@@ -110,16 +111,18 @@ class TreeDefBuilder {
   // Appends a whole structure as a subtree (takes new references of its data).
   void add_subtree(const PyTreeDef* def);
   void add_nodes(const Node* nodes, size_t count);
+  // Makes room for so many nodes in all.
+  void reserve(size_t nodes);
   // Drops the nodes from index `size` on.
   void truncate(size_t size);
 
  private:
   static constexpr size_t kInline = 40;
+  static constexpr size_t kMaxNodes = INT32_MAX;  // a node counts those below it in 32 bits
   void push(const Node& node) {
-    if (size_ == capacity_) grow();
+    if (size_ == capacity_) reserve(size_ + 1);
     nodes_[size_++] = node;
   }
-  void grow();
 
   PyTreeRegistry* registry_;
   Node* nodes_ = inline_;

@@ -106,7 +106,13 @@ bool shape_equal(const Node& a, const Node& b) {
 int data_equal(const Node& a, const Node& b) {
   if (a.data == b.data) return 1;
   if (a.kind == NodeKind::kNamedTuple) return 0;
-  return PyObject_RichCompareBool(a.data, b.data, Py_EQ);
+  int equal = PyObject_RichCompareBool(a.data, b.data, Py_EQ);
+  if (equal < 0 && registered_type(a))
+    set_value_error_from_pending(
+        "Exception raised while checking equality of metadata fields of pytree: those of two nodes of type %R. "
+        "Metadata must be hashable and have an == that gives a bool, which arrays do not: make them children.",
+        registered_type(a));
+  return equal;
 }
 
 int nodes_equal(const Node* a, const Node* b, size_t count) {
@@ -163,7 +169,10 @@ int TreeDefBuilder::equals(const PyTreeDef* def) const {
 Py_hash_t treedef_hash(PyTreeDef* def) {
   if (def->hash == -1) {
     uint64_t h;
-    if (!nodes_hash(def->nodes, def->num_nodes, &h)) return -1;
+    if (Py_EnterRecursiveCall(" while hashing a PyTreeDef")) return -1;
+    bool ok = nodes_hash(def->nodes, def->num_nodes, &h);
+    Py_LeaveRecursiveCall();
+    if (!ok) return -1;
     def->hash = static_cast<Py_hash_t>(h) == -1 ? -2 : static_cast<Py_hash_t>(h);
   }
   return def->hash;
@@ -240,6 +249,9 @@ PyObject* def_compose(PyObject* self, PyObject* other) {
     return nullptr;
   }
   TreeDefBuilder builder(outer->registry);
+  // All at once, so that a product of structures too large for memory is refused before it fills it.
+  builder.reserve(static_cast<size_t>(outer->num_nodes) - outer->num_leaves +
+                  static_cast<size_t>(outer->num_leaves) * inner->num_nodes);
   for (int32_t i = 0; i < outer->num_nodes; ++i) {
     Node node = outer->nodes[i];
     if (node.kind == NodeKind::kLeaf) {
@@ -547,14 +559,17 @@ void def_dealloc(PyObject* self) {
   PyTreeDef* def = as_def(self);
   PyTypeObject* type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
-  // First of all: from here on nobody may find this object.
+  // First of all, even if the rest has to wait: from here on nobody may find this object.
   PyTreeDef*& slot = interned[def->identity % kInternSlots];
   if (slot == def) slot = nullptr;
+  // Auxiliary data may hold another structure, and so on: a long chain must not use up the C stack.
+  Py_TRASHCAN_BEGIN(self, def_dealloc)
   if (def->weakrefs) PyObject_ClearWeakRefs(self);
   for (int32_t i = 0; i < def->num_nodes; ++i) Py_XDECREF(def->nodes[i].data);
   Py_DECREF(reinterpret_cast<PyObject*>(def->registry));
   PyObject_GC_Del(self);
   Py_DECREF(type);
+  Py_TRASHCAN_END
 }
 
 int def_traverse(PyObject* self, visitproc visit, void* arg) {
@@ -570,28 +585,29 @@ PyObject* def_is_leaf(PyObject* self, PyObject*) {
 }
 
 PyMethodDef def_methods[] = {
-    {"unflatten", def_unflatten, METH_O, "unflatten(leaves)\n--\n\nThe tree with these leaves."},
-    {"flatten_up_to", def_flatten_up_to, METH_O,
+    {"unflatten", Callable<def_unflatten>::call, METH_O, "unflatten(leaves)\n--\n\nThe tree with these leaves."},
+    {"flatten_up_to", Callable<def_flatten_up_to>::call, METH_O,
      "flatten_up_to(tree)\n--\n\nThe subtrees of `tree` at this structure's leaves; ValueError where they do not "
      "match."},
-    {"compose", def_compose, METH_O, "compose(inner)\n--\n\nThis structure with every leaf replaced by `inner`."},
-    {"walk", def_walk, METH_VARARGS,
+    {"compose", Callable<def_compose>::call, METH_O,
+     "compose(inner)\n--\n\nThis structure with every leaf replaced by `inner`."},
+    {"walk", Callable<def_walk>::call, METH_VARARGS,
      "walk(f_node, f_leaf, leaves)\n--\n\nFolds from the leaves up: `f_leaf(leaf)`, `f_node(children, node "
      "data)`."},
-    {"from_iterable_tree", def_from_iterable_tree, METH_O,
+    {"from_iterable_tree", Callable<def_from_iterable_tree>::call, METH_O,
      "from_iterable_tree(tree)\n--\n\nThe tree whose nodes are given as iterables of children."},
-    {"children", def_children, METH_NOARGS, "children()\n--\n\nThe structures of the root's children."},
+    {"children", Callable<def_children>::call, METH_NOARGS, "children()\n--\n\nThe structures of the root's children."},
     {"node_data", def_node_data, METH_NOARGS, "node_data()\n--\n\n(type, data) of the root, None for a leaf."},
     {"is_leaf", def_is_leaf, METH_NOARGS, "is_leaf()\n--\n\nWhether this is the structure of a single leaf."},
-    {"leaf_counts_in", def_leaf_counts_in, METH_O,
+    {"leaf_counts_in", Callable<def_leaf_counts_in>::call, METH_O,
      "leaf_counts_in(full)\n--\n\nHow many leaves of the structure `full` are below every leaf of this prefix of "
      "it."},
     {"from_node_data_and_children",
-     reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(def_from_node_data_and_children)),
+     reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(Callable<def_from_node_data_and_children>::call)),
      METH_VARARGS | METH_KEYWORDS | METH_STATIC,
      "from_node_data_and_children(registry, node_data, children)\n--\n\n"
      "The inverse of `node_data()` and `children()`."},
-    {"__reduce__", def_reduce, METH_NOARGS, nullptr},
+    {"__reduce__", Callable<def_reduce>::call, METH_NOARGS, nullptr},
     {nullptr},
 };
 
@@ -607,7 +623,7 @@ PyType_Slot def_slots[] = {
      const_cast<char*>("The structure of a pytree: a tree with its leaves taken out. Immutable and hashable.")},
     {Py_tp_dealloc, reinterpret_cast<void*>(def_dealloc)},
     {Py_tp_traverse, reinterpret_cast<void*>(def_traverse)},
-    {Py_tp_repr, reinterpret_cast<void*>(def_repr)},
+    {Py_tp_repr, reinterpret_cast<void*>(Callable<def_repr>::call)},
     {Py_tp_hash, reinterpret_cast<void*>(def_hash)},
     {Py_tp_richcompare, reinterpret_cast<void*>(def_richcompare)},
     {Py_tp_methods, def_methods},
@@ -618,9 +634,9 @@ PyType_Spec def_spec = {"velax.tree_util.PyTreeDef", sizeof(PyTreeDef), sizeof(N
                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, def_slots};
 
 PyMethodDef module_functions[] = {
-    {"treedef_tuple", treedef_tuple, METH_VARARGS,
+    {"treedef_tuple", Callable<treedef_tuple>::call, METH_VARARGS,
      "treedef_tuple(registry, treedefs)\n--\n\nThe structure of a tuple of trees of these structures."},
-    {"treedef_from_nodes", treedef_from_nodes, METH_VARARGS,
+    {"treedef_from_nodes", Callable<treedef_from_nodes>::call, METH_VARARGS,
      "treedef_from_nodes(registry, nodes)\n--\n\nA structure from its nodes in post-order (what pickling "
      "stores)."},
     {nullptr},

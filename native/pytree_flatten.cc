@@ -1,7 +1,9 @@
 // Taking trees apart: the structure builder, and flattening with and without key paths.
 #include <algorithm>
+#include <cstdarg>
 #include <cstdlib>
 #include <new>
+#include <stdexcept>
 
 #include "pytree_internal.h"
 
@@ -21,8 +23,10 @@ void TreeDefBuilder::truncate(size_t size) {
   while (size_ > size) Py_XDECREF(nodes_[--size_].data);
 }
 
-void TreeDefBuilder::grow() {
-  size_t capacity = capacity_ * 2;
+void TreeDefBuilder::reserve(size_t nodes) {
+  if (nodes <= capacity_) return;
+  if (nodes > kMaxNodes) throw std::length_error("PyTreeDef: a structure has at most 2147483647 nodes");
+  size_t capacity = std::min(kMaxNodes, std::max(nodes, capacity_ * 2));
   auto* grown = static_cast<Node*>(std::malloc(capacity * sizeof(Node)));
   if (!grown) throw std::bad_alloc();
   std::memcpy(grown, nodes_, size_ * sizeof(Node));
@@ -32,6 +36,7 @@ void TreeDefBuilder::grow() {
 }
 
 void TreeDefBuilder::add_nodes(const Node* nodes, size_t count) {
+  reserve(size_ + count);
   for (size_t i = 0; i < count; ++i) {
     Py_XINCREF(nodes[i].data);
     push(nodes[i]);
@@ -43,6 +48,26 @@ void TreeDefBuilder::add_subtree(const PyTreeDef* def) { add_nodes(def->nodes, d
 PyTreeDef* TreeDefBuilder::finish() const { return make_treedef(registry_, nodes_, size_); }
 
 uint64_t TreeDefBuilder::identity() const { return nodes_identity(nodes_, size_); }
+
+void set_value_error_from_pending(const char* format, ...) {
+  if (!PyErr_ExceptionMatches(PyExc_Exception)) return;
+  PyObject *type, *cause, *traceback;
+  PyErr_Fetch(&type, &cause, &traceback);
+  PyErr_NormalizeException(&type, &cause, &traceback);
+  if (traceback) PyException_SetTraceback(cause, traceback);
+  va_list arguments;
+  va_start(arguments, format);
+  PyErr_FormatV(PyExc_ValueError, format, arguments);
+  va_end(arguments);
+  PyObject *new_type, *error, *new_traceback;
+  PyErr_Fetch(&new_type, &error, &new_traceback);
+  PyErr_NormalizeException(&new_type, &error, &new_traceback);
+  PyException_SetCause(error, Py_NewRef(cause));
+  PyException_SetContext(error, cause);
+  Py_XDECREF(type);
+  Py_XDECREF(traceback);
+  PyErr_Restore(new_type, error, new_traceback);
+}
 
 // --- the order of a dict's keys ----------------------------------------------------------------------------
 
@@ -90,13 +115,38 @@ void remember_key_order(uint64_t hash, PyObject* const* keys, const std::vector<
   Py_XDECREF(old);  // a tuple of str: runs no code
 }
 
+// The first characters of a str as a number, ordered as the str are where the numbers differ: big-endian bytes, up to
+// the first character that needs more than one, which counts as the greatest byte.
+uint64_t prefix_of(PyObject* key) {
+  int kind = PyUnicode_KIND(key);
+  const void* data = PyUnicode_DATA(key);
+  Py_ssize_t length = std::min<Py_ssize_t>(PyUnicode_GET_LENGTH(key), 8);
+  uint64_t prefix = 0;
+  int shift = 56;
+  for (Py_ssize_t i = 0; i < length; ++i, shift -= 8) {
+    Py_UCS4 character = PyUnicode_READ(kind, data, i);
+    prefix |= static_cast<uint64_t>(std::min<Py_UCS4>(character, 0xFF)) << shift;
+    if (character >= 0xFF) break;
+  }
+  return prefix;
+}
+
 // Sorts keys that are all exactly str; nothing here can run Python code. The tuple is shared between all orders of
 // insertion of the same objects: that of the keys inserted in sorted order.
 PyObject* sort_str_keys(PyObject* const* keys, size_t n, std::vector<int32_t>& order, uint64_t* keys_hash) {
+  struct Entry {
+    uint64_t prefix;  // decides most comparisons
+    int32_t position;
+  };
+  std::vector<Entry> entries(n);
+  for (size_t i = 0; i < n; ++i) entries[i] = {prefix_of(keys[i]), static_cast<int32_t>(i)};
+  auto less = [&](const Entry& a, const Entry& b) {
+    if (a.prefix != b.prefix) return a.prefix < b.prefix;
+    return PyUnicode_Compare(keys[a.position], keys[b.position]) < 0;
+  };
+  if (!std::is_sorted(entries.begin(), entries.end(), less)) std::sort(entries.begin(), entries.end(), less);
   order.resize(n);
-  for (size_t i = 0; i < n; ++i) order[i] = static_cast<int32_t>(i);
-  std::sort(order.begin(), order.end(),
-            [&](int32_t a, int32_t b) { return PyUnicode_Compare(keys[a], keys[b]) < 0; });
+  for (size_t i = 0; i < n; ++i) order[i] = entries[i].position;
   PyObject* sorted = PyTuple_New(static_cast<Py_ssize_t>(n));
   if (!sorted) return nullptr;
   for (size_t i = 0; i < n; ++i) PyTuple_SET_ITEM(sorted, i, Py_NewRef(keys[order[i]]));
@@ -121,29 +171,15 @@ PyObject* sort_any_keys(PyObject* dict, RefStack<32>& values) {
   Ref keys(PyDict_Keys(dict));
   if (!keys) return nullptr;
   if (PyList_GET_SIZE(keys.get()) > 1 && PyList_Sort(keys.get()) < 0) {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback) PyException_SetTraceback(value, traceback);
     std::string types;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(keys.get()); ++i) {
       const char* name = Py_TYPE(PyList_GET_ITEM(keys.get(), i))->tp_name;
       if (types.find(name) == std::string::npos) types += (types.empty() ? "" : ", ") + std::string(name);
     }
-    PyErr_Format(
-        PyExc_ValueError,
-        "Comparator raised exception while sorting pytree dictionary keys. Dictionaries are flattened in the "
-        "order "
+    set_value_error_from_pending(
+        "Comparator raised exception while sorting pytree dictionary keys. Dictionaries are flattened in the order "
         "of their sorted keys, so the keys must be comparable with each other; these have the types: %.400s",
         types.c_str());
-    PyObject *new_type, *new_value, *new_traceback;
-    PyErr_Fetch(&new_type, &new_value, &new_traceback);
-    PyErr_NormalizeException(&new_type, &new_value, &new_traceback);
-    PyException_SetCause(new_value, Py_NewRef(value));
-    PyException_SetContext(new_value, value);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    PyErr_Restore(new_type, new_value, new_traceback);
     return nullptr;
   }
   size_t before = values.size();
@@ -188,10 +224,21 @@ PyObject* sorted_dict_keys(PyObject* dict, RefStack<32>& values, uint64_t* keys_
     *keys_hash = known->keys_hash;
     return Py_NewRef(known->sorted);
   }
+  // Making a tuple may run the collector, and with it code that changes the dict: keys and values are held.
+  RefStack<32> held_keys;
+  held_keys.reserve(n);
+  for (size_t i = 0; i < n; ++i) {
+    held_keys.push(Py_NewRef(keys[i]));
+    values.push(Py_NewRef(items[i]));
+  }
   std::vector<int32_t> order;
   PyObject* sorted = sort_str_keys(keys, n, order, keys_hash);
-  if (!sorted) return nullptr;
-  for (size_t i = 0; i < n; ++i) values.push(Py_NewRef(items[order[i]]));
+  if (!sorted) {
+    values.drop(n);
+    return nullptr;
+  }
+  PyObject** in_order = values.top(n);
+  for (size_t i = 0; i < n; ++i) in_order[i] = items[order[i]];
   remember_key_order(hash, keys, order, sorted, *keys_hash);
   return sorted;
 }
@@ -204,16 +251,18 @@ bool is_iterable(PyObject* o) { return Py_TYPE(o)->tp_iter || PySequence_Check(o
 
 }  // namespace
 
-bool flatten_custom(const Registration* registration, PyObject* o, CustomNode* out) {
+PyObject* call_to_iterable(const Registration* registration, PyObject* o) {
   Ref pair(PyObject_CallOneArg(registration->to_iterable, o));
+  if (!pair || (PyTuple_CheckExact(pair.get()) && PyTuple_GET_SIZE(pair.get()) == 2)) return pair.release();
+  return PyErr_Format(
+      PyExc_ValueError,
+      "The to_iterable function for a custom PyTree node should return a (children, aux_data) tuple, got %R",
+      pair.get());
+}
+
+bool flatten_custom(const Registration* registration, PyObject* o, CustomNode* out) {
+  Ref pair(call_to_iterable(registration, o));
   if (!pair) return false;
-  if (!PyTuple_CheckExact(pair.get()) || PyTuple_GET_SIZE(pair.get()) != 2) {
-    PyErr_Format(
-        PyExc_ValueError,
-        "The to_iterable function for a custom PyTree node should return a (children, aux_data) tuple, got %R",
-        pair.get());
-    return false;
-  }
   PyObject* children = PyTuple_GET_ITEM(pair.get(), 0);
   if (PyList_CheckExact(children)) {
     // A snapshot: flattening the children may run code that changes the list.
@@ -273,7 +322,20 @@ int call_is_leaf(PyObject* is_leaf, PyObject* path, PyObject* o) {
 
 namespace {
 
-constexpr const char* kRecursionMessage = " in flatten; the pytree may contain itself.";
+// One level of Python's recursion limit.
+class RecursionLevel {
+ public:
+  RecursionLevel() : entered_(Py_EnterRecursiveCall(" in flatten; the pytree may contain itself.") == 0) {}
+  ~RecursionLevel() {
+    if (entered_) Py_LeaveRecursiveCall();
+  }
+  RecursionLevel(const RecursionLevel&) = delete;
+  RecursionLevel& operator=(const RecursionLevel&) = delete;
+  explicit operator bool() const { return entered_; }
+
+ private:
+  bool entered_;
+};
 
 // Where leaves go when no key paths are wanted.
 class PlainSink {
@@ -284,7 +346,8 @@ class PlainSink {
   bool has_predicate() const { return is_leaf_ != nullptr; }
   int stops_at(PyObject* o) { return call_is_leaf(is_leaf_, o); }
   bool leaf(PyObject* o) {
-    leaves_.push_back(Py_NewRef(o));
+    leaves_.push_back(o);
+    Py_INCREF(o);
     return true;
   }
   size_t count() const { return leaves_.size(); }
@@ -321,8 +384,14 @@ class PathSink {
  private:
   PyObject* path() {
     PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(keys_.size()));
-    if (tuple)
-      for (size_t i = 0; i < keys_.size(); ++i) PyTuple_SET_ITEM(tuple, i, Py_NewRef(keys_[i]));
+    if (!tuple) return nullptr;
+    bool tracked = false;
+    for (size_t i = 0; i < keys_.size(); ++i) {
+      PyTuple_SET_ITEM(tuple, i, Py_NewRef(keys_[i]));
+      tracked |= PyObject_GC_IsTracked(keys_[i]) != 0;
+    }
+    // As the collector would find out itself, later: a tuple of such keys is part of no cycle.
+    if (!tracked) PyObject_GC_UnTrack(tuple);
     return tuple;
   }
   PyObject* out_;
@@ -348,10 +417,8 @@ class Flattener {
       builder_.add_inner(NodeKind::kNone, 0, builder_.size(), 0);
       return true;
     }
-    if (Py_EnterRecursiveCall(kRecursionMessage)) return false;
-    bool ok = inner(kind, registration, o);
-    Py_LeaveRecursiveCall();
-    return ok;
+    RecursionLevel level;
+    return level && inner(kind, registration, o);
   }
 
  private:
@@ -499,7 +566,7 @@ class Flattener {
 bool flatten_into(PyObject* tree, std::vector<PyObject*>& leaves, TreeDefBuilder& builder, PyObject* is_leaf) {
   size_t leaves_before = leaves.size(), nodes_before = builder.size();
   PlainSink sink(leaves, is_leaf == Py_None ? nullptr : is_leaf);
-  if (Flattener<PlainSink>(builder, sink).visit(tree)) return true;
+  if (guarded(false, [&] { return Flattener<PlainSink>(builder, sink).visit(tree); })) return true;
   // Releasing may run finalizers, which must not see the pending error.
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
@@ -515,7 +582,7 @@ bool flatten_into(PyObject* tree, std::vector<PyObject*>& leaves, TreeDefBuilder
 
 bool flatten_with_path_into(PyObject* tree, PyObject* out, TreeDefBuilder& builder, PyObject* is_leaf) {
   PathSink sink(out, is_leaf == Py_None ? nullptr : is_leaf);
-  return Flattener<PathSink>(builder, sink).visit(tree);
+  return guarded(false, [&] { return Flattener<PathSink>(builder, sink).visit(tree); });
 }
 
 }  // namespace velax

@@ -1,6 +1,7 @@
 // What the pytree*.cc files share with each other; other rooms include pytree.h.
 #pragma once
 #include "pytree.h"
+#include "ref.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -100,35 +101,6 @@ inline NodeKind classify(const PyTreeRegistry* registry, PyObject* o, const Regi
   return NodeKind::kLeaf;
 }
 
-// An owned reference.
-class Ref {
- public:
-  Ref() = default;
-  explicit Ref(PyObject* owned) : p_(owned) {}
-  Ref(Ref&& o) noexcept : p_(o.release()) {}
-  Ref& operator=(Ref&& o) noexcept {
-    PyObject* old = p_;
-    p_ = o.release();
-    Py_XDECREF(old);
-    return *this;
-  }
-  ~Ref() { Py_XDECREF(p_); }
-  static Ref borrow(PyObject* p) {
-    Py_XINCREF(p);
-    return Ref(p);
-  }
-  PyObject* get() const { return p_; }
-  PyObject* release() {
-    PyObject* p = p_;
-    p_ = nullptr;
-    return p;
-  }
-  explicit operator bool() const { return p_ != nullptr; }
-
- private:
-  PyObject* p_ = nullptr;
-};
-
 // A growing array of owned references whose first N need no allocation; the references left are released at the
 // end.
 template <size_t N>
@@ -173,9 +145,15 @@ class RefStack {
   size_t capacity_ = N;
 };
 
-// The children of one custom node as its registered function gives them.
+// Replaces the pending exception by a ValueError that has it as its cause; an interrupt stays as it is.
+void set_value_error_from_pending(const char* format, ...);
+
+// The (children, data) that the registered function gives for a custom node; null on error.
+PyObject* call_to_iterable(const Registration* registration, PyObject* o);
+
+// The same with the children taken out of whatever holds them.
 struct CustomNode {
-  Ref children;  // a tuple or list (PySequence_Fast)
+  Ref children;  // a tuple
   Ref data;
 };
 bool flatten_custom(const Registration* registration, PyObject* o, CustomNode* out);
@@ -187,7 +165,7 @@ bool flatten_custom(const Registration* registration, PyObject* o, CustomNode* o
 // `data` of a dataclass node: the values of the fields as a tuple; null on error.
 PyObject* get_fields(PyObject* o, PyObject* fields);
 
-// Key entries: new references, null on error.
+// Key entries: new references, null on error. Those of small indices are made once.
 PyObject* make_dict_key(PyObject* key);
 PyObject* make_sequence_key(Py_ssize_t index);
 PyObject* make_getattr_key(PyObject* name);

@@ -27,6 +27,10 @@ constexpr KeyDescription kDescriptions[kNumKeyKinds] = {
 };
 PyTypeObject* key_types[kNumKeyKinds];
 
+// The SequenceKeys of small indices: key paths of long lists consist of little else.
+constexpr Py_ssize_t kSharedIndices = 1024;
+PyObject* shared_indices[kSharedIndices];
+
 KeyKind kind_of(PyObject* self) {
   for (int k = 0; k < kNumKeyKinds; ++k)
     if (PyObject_TypeCheck(self, key_types[k])) return static_cast<KeyKind>(k);
@@ -71,21 +75,25 @@ PyObject* key_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
 // Takes over `value`, which may be null (an error is then set).
 PyObject* make_key(KeyKind kind, PyObject* value) {
   if (!value) return nullptr;
-  PyObject* self = key_types[kind]->tp_alloc(key_types[kind], 0);
+  KeyEntry* self = PyObject_GC_New(KeyEntry, key_types[kind]);
   if (!self) {
     Py_DECREF(value);
     return nullptr;
   }
-  reinterpret_cast<KeyEntry*>(self)->value = value;
-  return self;
+  self->value = value;
+  // The usual values are part of no cycle: the collector need not look at them.
+  if (!PyUnicode_CheckExact(value) && !PyLong_CheckExact(value)) PyObject_GC_Track(self);
+  return reinterpret_cast<PyObject*>(self);
 }
 
 void key_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
+  Py_TRASHCAN_BEGIN(self, key_dealloc)  // a key may hold a key, and so on
   Py_XDECREF(value_of(self));
   type->tp_free(self);
   Py_DECREF(type);
+  Py_TRASHCAN_END
 }
 
 int key_traverse(PyObject* self, visitproc visit, void* arg) {
@@ -155,7 +163,19 @@ bool init_kind(PyObject* module) {
 }  // namespace
 
 PyObject* make_dict_key(PyObject* key) { return make_key(kDictKey, Py_NewRef(key)); }
-PyObject* make_sequence_key(Py_ssize_t index) { return make_key(kSequenceKey, PyLong_FromSsize_t(index)); }
+PyObject* make_sequence_key(Py_ssize_t index) {
+  if (index < 0 || index >= kSharedIndices) return make_key(kSequenceKey, PyLong_FromSsize_t(index));
+  PyObject*& shared = shared_indices[index];
+  if (!shared) {
+    PyObject* made = make_key(kSequenceKey, PyLong_FromSsize_t(index));
+    if (!made) return nullptr;
+    if (shared)
+      Py_DECREF(made);  // making it ran the collector, which ran code that made it
+    else
+      shared = made;
+  }
+  return Py_NewRef(shared);
+}
 PyObject* make_getattr_key(PyObject* name) { return make_key(kGetAttrKey, Py_NewRef(name)); }
 PyObject* make_flattened_index_key(Py_ssize_t index) {
   return make_key(kFlattenedIndexKey, PyLong_FromSsize_t(index));

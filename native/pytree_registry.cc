@@ -327,11 +327,11 @@ PyObject* one_level(PyTreeRegistry* registry, PyObject* o, bool with_keys) {
       key_names = Ref::borrow(registration->data_fields);
       break;
     case NodeKind::kCustom: {
-      if (with_keys && registration->to_iterable_with_keys)
-        return PyObject_CallOneArg(registration->to_iterable_with_keys, o);
+      if (!with_keys) return call_to_iterable(registration, o);
+      if (registration->to_iterable_with_keys) return PyObject_CallOneArg(registration->to_iterable_with_keys, o);
       CustomNode node;
       if (!flatten_custom(registration, o, &node)) return nullptr;
-      children = Ref(PySequence_List(node.children.get()));
+      children = std::move(node.children);
       data = std::move(node.data);
     }
   }
@@ -373,21 +373,21 @@ PyObject* registry_reduce(PyObject* self, PyObject*) {
 #define FASTCALL(f) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(f))
 
 PyMethodDef registry_methods[] = {
-    {"flatten", FASTCALL(registry_flatten), METH_FASTCALL | METH_KEYWORDS,
+    {"flatten", FASTCALL(Callable<registry_flatten>::call), METH_FASTCALL | METH_KEYWORDS,
      "flatten(tree, leaf_predicate=None)\n--\n\nReturns (leaves, treedef)."},
-    {"flatten_with_path", FASTCALL(registry_flatten_with_path), METH_FASTCALL | METH_KEYWORDS,
+    {"flatten_with_path", FASTCALL(Callable<registry_flatten_with_path>::call), METH_FASTCALL | METH_KEYWORDS,
      "flatten_with_path(tree, leaf_predicate=None)\n--\n\nReturns ([(key path, leaf)...], treedef); the predicate "
      "takes\n"
      "(key path, node)."},
-    {"flatten_one_level", registry_flatten_one_level, METH_O,
+    {"flatten_one_level", Callable<registry_flatten_one_level>::call, METH_O,
      "flatten_one_level(tree)\n--\n\nReturns (children, auxiliary data) of a node, None for a leaf."},
-    {"flatten_one_level_with_keys", registry_flatten_one_level_with_keys, METH_O,
+    {"flatten_one_level_with_keys", Callable<registry_flatten_one_level_with_keys>::call, METH_O,
      "flatten_one_level_with_keys(tree)\n--\n\nReturns ([(key, child)...], auxiliary data) of a node, None for a "
      "leaf."},
     {"is_node", is_node, METH_O, "is_node(type)\n--\n\nWhether objects of this exact type are nodes."},
-    {"register_node", FASTCALL(register_node), METH_VARARGS | METH_KEYWORDS,
+    {"register_node", FASTCALL(Callable<register_node>::call), METH_VARARGS | METH_KEYWORDS,
      "register_node(type, to_iterable, from_iterable, to_iterable_with_keys=None)\n--\n\nMakes a type a node."},
-    {"register_dataclass_node", register_dataclass_node, METH_VARARGS,
+    {"register_dataclass_node", Callable<register_dataclass_node>::call, METH_VARARGS,
      "register_dataclass_node(type, data_fields, meta_fields)\n--\n\nMakes a type a node by the names of its "
      "fields."},
     {"__reduce__", registry_reduce, METH_NOARGS, nullptr},
@@ -435,11 +435,11 @@ PyObject* module_all_leaves(PyObject*, PyObject* args) {
 }
 
 PyMethodDef module_functions[] = {
-    {"tree_flatten", FASTCALL(module_flatten<Want::kBoth>), METH_FASTCALL | METH_KEYWORDS,
+    {"tree_flatten", FASTCALL(Callable<module_flatten<Want::kBoth>>::call), METH_FASTCALL | METH_KEYWORDS,
      "tree_flatten(tree, is_leaf=None)\n--\n\nReturns (leaves, treedef) under the default registry."},
-    {"tree_leaves", FASTCALL(module_flatten<Want::kLeaves>), METH_FASTCALL | METH_KEYWORDS,
+    {"tree_leaves", FASTCALL(Callable<module_flatten<Want::kLeaves>>::call), METH_FASTCALL | METH_KEYWORDS,
      "tree_leaves(tree, is_leaf=None)\n--\n\nReturns the leaves under the default registry."},
-    {"tree_structure", FASTCALL(module_flatten<Want::kStructure>), METH_FASTCALL | METH_KEYWORDS,
+    {"tree_structure", FASTCALL(Callable<module_flatten<Want::kStructure>>::call), METH_FASTCALL | METH_KEYWORDS,
      "tree_structure(tree, is_leaf=None)\n--\n\nReturns the structure under the default registry."},
     {"all_leaves", module_all_leaves, METH_VARARGS,
      "all_leaves(registry, iterable)\n--\n\nWhether every element is a leaf."},

@@ -65,21 +65,23 @@ PyObject* unflatten(const PyTreeDef* def, PyObject* const* leaves, size_t count)
                           count);
     return PyErr_Format(PyExc_ValueError, "Too many leaves for PyTreeDef; expected %d.", def->num_leaves);
   }
-  RefStack<64> stack;
-  PyObject* made = nullptr;
-  for (int32_t i = 0; i < def->num_nodes; ++i) {
-    const Node& node = def->nodes[i];
-    if (node.kind == NodeKind::kLeaf) {
-      made = Py_NewRef(*leaves++);
-    } else {
-      made = make_node(node, stack.top(node.arity));
-      if (!made) return nullptr;
-      stack.drop(node.arity);
+  return guarded(static_cast<PyObject*>(nullptr), [&]() -> PyObject* {
+    RefStack<64> stack;
+    PyObject* made = nullptr;
+    for (int32_t i = 0; i < def->num_nodes; ++i) {
+      const Node& node = def->nodes[i];
+      if (node.kind == NodeKind::kLeaf) {
+        made = Py_NewRef(*leaves++);
+      } else {
+        made = make_node(node, stack.top(node.arity));
+        if (!made) return nullptr;
+        stack.drop(node.arity);
+      }
+      stack.push(made);
     }
-    stack.push(made);
-  }
-  stack.forget(1);  // the root, which the caller gets
-  return made;
+    stack.forget(1);  // the root, which the caller gets
+    return made;
+  });
 }
 
 namespace {
@@ -225,7 +227,7 @@ bool match_node(const PyTreeRegistry* registry, const Node& node, PyObject* o, R
                      custom ? "" : "dataclass ", node.registration->type, o);
         return false;
       }
-      Ref data, values;
+      Ref data, values;  // the values of a dataclass are read below
       if (custom) {
         CustomNode parts;
         if (!flatten_custom(found, o, &parts)) return false;
@@ -233,8 +235,7 @@ bool match_node(const PyTreeRegistry* registry, const Node& node, PyObject* o, R
         values = std::move(parts.children);
       } else {
         data = Ref(get_fields(o, found->meta_fields));
-        if (data) values = Ref(get_fields(o, found->data_fields));
-        if (!values) return false;
+        if (!data) return false;
       }
       int equal = PyObject_RichCompareBool(node.data, data.get(), Py_EQ);
       if (equal < 0) return false;
@@ -242,6 +243,14 @@ bool match_node(const PyTreeRegistry* registry, const Node& node, PyObject* o, R
         PyErr_Format(PyExc_ValueError, "Mismatch custom %snode data: %R != %R; value: %R.",
                      custom ? "" : "dataclass ", node.data, data.get(), o);
         return false;
+      }
+      if (!custom) {
+        for (int32_t i = 0; i < node.arity; ++i) {
+          PyObject* value = PyObject_GetAttr(o, PyTuple_GET_ITEM(found->data_fields, i));
+          if (!value) return false;
+          children.push(value);
+        }
+        return true;
       }
       if (PyTuple_GET_SIZE(values.get()) != node.arity) {
         PyErr_Format(PyExc_ValueError, "Custom type arity mismatch: %zd != %d; value: %R.",

@@ -72,7 +72,8 @@ PyObject* set_code_classifier(PyObject*, PyObject* callable) {
 
 PyMethodDef methods[] = {
     {"user_location", user_location, METH_NOARGS,
-     "user_location()\n--\n\n(code object, instruction offset) of the innermost frame whose code is the user's, or None."},
+     "user_location()\n--\n\n"
+     "(code object, instruction offset) of the innermost frame whose code is the user's, or None."},
     {"set_code_classifier", set_code_classifier, METH_O,
      "set_code_classifier(is_user_code, /)\n--\n\nSays which code is the user's; its answers are kept with the code "
      "objects until this is called again."},

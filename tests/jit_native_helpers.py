@@ -4,6 +4,7 @@ import types
 
 import llvmlite.binding as llvm
 import numpy as np
+import pytest
 
 from velax import _native
 from velax._ir.program import Launch, Output, Program, Slot, encode
@@ -56,7 +57,6 @@ def load_kernels():
 KERNELS = load_kernels()
 
 
-
 def aval(shape, dtype=F32, weak=False):
     return types.SimpleNamespace(shape=tuple(shape), dtype=np.dtype(dtype), weak_type=weak)
 
@@ -104,6 +104,18 @@ LEAF = _native.tree_structure(0)
 IDENTITY = _native.JitFunction(lambda x: x, identity_miss, no_slow)
 
 
+@pytest.fixture(name="x")
+def vector():
+    return array([1.0, 2.0, 3.0])
+
+
+@pytest.fixture(name="config")
+def local_config():
+    """Sets a configuration override for the test."""
+    yield _native.swap_local_config
+    _native.swap_local_config(None, 0)
+
+
 class Miss:
     """A `miss` callback that calls `make(leaves)` with the flattened dynamic arguments, and keeps the calls."""
 
@@ -132,12 +144,14 @@ def forward_entry(leaves):
     with_x64 = bool(_native.config_flags() & 1)
     infos = []
     for leaf in leaves:
-        weak = type(leaf) in (int, float, complex)
         dtype = getattr(leaf, "dtype", None)
+        weak = dtype is None and not isinstance(leaf, bool)
         if dtype is None:
-            dtype = np.dtype({bool: "?", int: "i8", float: "f8", complex: "c16"}[type(leaf)])
+            kinds = {bool: "?", int: "i8", float: "f8", complex: "c16"}
+            dtype = np.dtype(next(code for kind, code in kinds.items() if isinstance(leaf, kind)))
         if not with_x64 and not isinstance(leaf, _native.ArrayImpl):
-            dtype = np.dtype({"int64": "i4", "uint64": "u4", "float64": "f4", "complex128": "c8"}.get(dtype.name, dtype))
+            narrow = {"int64": "i4", "uint64": "u4", "float64": "f4", "complex128": "c8"}
+            dtype = np.dtype(narrow.get(dtype.name, dtype))
         infos.append(aval(np.shape(leaf), dtype, weak))
     return _native.JitEntry(forward(infos))
 

@@ -1,6 +1,7 @@
 """Expressions over ``jnp`` checked against two oracles: JAX's types and errors, found by tracing, and NumPy's values.
 
-Compiling with XLA is slow, so JAX computes values only where NumPy has no such function, or where the expression is marked ``jax: ...`` as one on which the
+Compiling with XLA is slow, so JAX computes values only where NumPy has no such function, or where
+the expression is marked ``jax: ...`` as one on which the
 two differ.
 """
 
@@ -56,13 +57,21 @@ def _is_array(x):
 
 
 def _types(source, from_jax):
-    """JAX's result by tracing alone; NumPy's or else JAX's own value where the result's type depends on values; or JAX's error."""
+    """JAX's result by tracing alone; NumPy's or else JAX's own value where the result's type
+    depends on values; or JAX's error.
+    """
     try:
         out = eval("package.eval_shape(lambda: " + source + ")", dict(_theirs))
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.NonConcreteBooleanIndexError):
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.NonConcreteBooleanIndexError,
+    ):
         values = None if from_jax else _concrete_values(source)
         if values is not None:
-            return [jax.ShapeDtypeStruct(np.shape(v), jax.dtypes.canonicalize_dtype(np.asarray(v).dtype)) for v in values]
+            return [
+                jax.ShapeDtypeStruct(np.shape(v), jax.dtypes.canonicalize_dtype(np.asarray(v).dtype)) for v in values
+            ]
         out = eval(source, dict(_theirs))
     except TypeError as e:
         if "not a valid JAX type" not in str(e):
@@ -76,7 +85,9 @@ def _tolerance(dtype):
 
 
 def check(expression: str) -> None:
-    """The expression gives in Velax the types of JAX and the values of NumPy; or raises JAX's error, its message beginning as JAX's does."""
+    """The expression gives in Velax the types of JAX and the values of NumPy; or raises JAX's
+    error, its message beginning as JAX's does.
+    """
     from_jax = expression.startswith("jax:")
     source = expression.removeprefix("jax:").strip()
     try:
@@ -96,8 +107,12 @@ def check(expression: str) -> None:
         if not _is_array(e):
             assert a == e, f"{source}: {a!r} against {e!r}"
             continue
-        assert (a.shape, a.dtype, a.weak_type) == (e.shape, e.dtype, e.weak_type), f"{source}: {velax.typeof(a)} weak={a.weak_type} against {e}"
-        mine, value = (np.asarray(v).astype(np.complex128 if np.asarray(v).dtype.kind == "c" else np.float64) for v in (a, value))
+        assert (a.shape, a.dtype, a.weak_type) == (e.shape, e.dtype, e.weak_type), (
+            f"{source}: {velax.typeof(a)} weak={a.weak_type} against {e}"
+        )
+        mine, value = (
+            np.asarray(v).astype(np.complex128 if np.asarray(v).dtype.kind == "c" else np.float64) for v in (a, value)
+        )
         tolerance = _tolerance(e.dtype)
         np.testing.assert_allclose(mine, value, rtol=tolerance, atol=tolerance / 10, err_msg=source)
 
@@ -118,7 +133,8 @@ def lines(text: str) -> list[str]:
 
 
 def check_transformed(expression: str) -> None:
-    """``jit``, ``vmap``, ``jvp`` and ``grad`` of ``expression``, in ``x`` and the library ``jnp``: types and values by JAX's tracing and by differences.
+    """``jit``, ``vmap``, ``jvp`` and ``grad`` of ``expression``, in ``x`` and the library ``jnp``:
+    types and values by JAX's tracing and by differences.
 
     Derivatives are compared with central differences in float64 arithmetic of the values, and ``vmap`` with a loop.
     """
@@ -143,4 +159,10 @@ def check_transformed(expression: str) -> None:
     np.testing.assert_allclose(tangent, difference, rtol=2e-2, atol=2e-2, err_msg=expression)
     weights = np.cos(np.arange(value.size, dtype=np.float32)).reshape(value.shape)
     gradient = velax.grad(lambda x: vnp.sum(f(x) * weights))(x)
-    np.testing.assert_allclose(np.sum(np.asarray(gradient) * direction), np.sum(weights * np.asarray(tangent)), rtol=1e-3, atol=1e-3, err_msg=expression)
+    np.testing.assert_allclose(
+        np.sum(np.asarray(gradient) * direction),
+        np.sum(weights * np.asarray(tangent)),
+        rtol=1e-3,
+        atol=1e-3,
+        err_msg=expression,
+    )

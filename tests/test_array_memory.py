@@ -63,6 +63,22 @@ def test_buffer_protocol(code):
         (ctypes.c_char * 1).from_buffer(array)
 
 
+@pytest.mark.parametrize("shape", [(), (5,), (1, 5), (5, 1), (2, 3), (0, 3), (1, 2, 1, 3)])
+def test_column_major_buffers(shape):
+    array, view = arange(*shape), ctypes.create_string_buffer(256)
+    formats = (("PyBUF_F_CONTIGUOUS", 0x58), ("PyBUF_C_CONTIGUOUS", 0x38), ("PyBUF_ANY_CONTIGUOUS", 0x98))
+    for name, flags in formats:
+        try:
+            ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(array), view, flags)
+        except BufferError:
+            given = False
+        else:
+            given = True
+            ctypes.pythonapi.PyBuffer_Release(view)
+        assert given == (name != "PyBUF_F_CONTIGUOUS" or np.asarray(array).flags.f_contiguous)
+    assert native.array_can_donate(array)
+
+
 def test_holds_prevent_donation_and_outlive_deletion():
     array = arange(4)
     assert native.array_can_donate(array)
@@ -207,10 +223,46 @@ def test_dlpack_errors():
         array.__dlpack__(dl_device=(2, 0))
     with pytest.raises(ValueError, match="no streams"):
         array.__dlpack__(stream=3)
+    for name in ("dl_device", "max_version"):
+        for value in ([1, 0], 1, (1, 0, 0)):
+            with pytest.raises(TypeError, match=f"{name} must be a tuple of two ints"):
+                array.__dlpack__(**{name: value})
     with pytest.raises(TypeError, match="neither a DLPack capsule"):
         native.from_dlpack(3)
     with pytest.raises(BufferError):
         native.from_dlpack(np.array(["a"]))
+
+
+def test_malformed_dlpack_tensors():
+    class Tensor(ctypes.Structure):
+        _fields_ = (
+            *(("data", ctypes.c_void_p), ("device", ctypes.c_int32 * 2), ("ndim", ctypes.c_int32)),
+            *(("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16)),
+            *(("shape", ctypes.c_void_p), ("strides", ctypes.c_void_p), ("offset", ctypes.c_uint64)),
+            *(("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p)),
+        )
+
+    new_capsule = ctypes.pythonapi.PyCapsule_New
+    new_capsule.restype, new_capsule.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+    memory, extents = ctypes.create_string_buffer(64), (ctypes.c_int64 * 2)(2, 3)
+    data, shape = ctypes.addressof(memory), ctypes.addressof(extents)
+    tensor = Tensor(data=data, device=(1, 0), code=1, bits=8, lanes=1, shape=shape)
+
+    def imported(**fields):
+        for name, value in fields.items():
+            setattr(tensor, name, value)
+        return native.from_dlpack(new_capsule(ctypes.addressof(tensor), b"dltensor", None), copy=True)
+
+    assert imported(ndim=2).tolist() == [[0, 0, 0]] * 2
+    with pytest.raises(ValueError, match="0 to 64 dimensions, got -1"):
+        imported(ndim=-1)
+    with pytest.raises(ValueError, match="0 to 64 dimensions, got 65"):
+        imported(ndim=65)
+    with pytest.raises(TypeError, match="lanes=4"):
+        imported(ndim=2, lanes=4)
+    extents[1] = -3
+    with pytest.raises(ValueError, match="dimension 1 of the tensor is negative: -3"):
+        imported(lanes=1)
 
 
 # ------------------------------------------------------------------------------------------------------- allocator

@@ -43,30 +43,65 @@ def agree(call):
         same(ours, theirs)
 
 
-# -- operators ------------------------------------------------------------------------------------------------------------
+# -- operators -------------------------------------------------------------------------------------
 
 BINARY = {
-    "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y, "truediv": lambda x, y: x / y, "floordiv": lambda x, y: x // y,
-    "mod": lambda x, y: x % y, "divmod": divmod, "pow": lambda x, y: x**y, "lt": lambda x, y: x < y, "le": lambda x, y: x <= y, "eq": lambda x, y: x == y,
-    "ne": lambda x, y: x != y, "gt": lambda x, y: x > y, "ge": lambda x, y: x >= y,
-}  # fmt: skip
+    "add": lambda x, y: x + y,
+    "sub": lambda x, y: x - y,
+    "mul": lambda x, y: x * y,
+    "truediv": lambda x, y: x / y,
+    "floordiv": lambda x, y: x // y,
+    "mod": lambda x, y: x % y,
+    "divmod": divmod,
+    "pow": lambda x, y: x**y,
+    "lt": lambda x, y: x < y,
+    "le": lambda x, y: x <= y,
+    "eq": lambda x, y: x == y,
+    "ne": lambda x, y: x != y,
+    "gt": lambda x, y: x > y,
+    "ge": lambda x, y: x >= y,
+}
 INTEGER = {
-    "and": lambda x, y: x & y, "or": lambda x, y: x | y, "xor": lambda x, y: x ^ y, "lshift": lambda x, y: x << y, "rshift": lambda x, y: x >> y,
-}  # fmt: skip
+    "and": lambda x, y: x & y,
+    "or": lambda x, y: x | y,
+    "xor": lambda x, y: x ^ y,
+    "lshift": lambda x, y: x << y,
+    "rshift": lambda x, y: x >> y,
+}
 
 
 @pytest.mark.parametrize("name", [*BINARY, *INTEGER])
 def test_binary_operators(name):
     f = (BINARY | INTEGER)[name]
-    agree(lambda m, p: [f(m.arange(1, 4), m.asarray([2, 1, 2])), f(m.arange(1, 4), 2), f(2, m.arange(1, 4)), f(np.arange(1, 4, dtype=np.int32), m.arange(1, 4))])
+    agree(
+        lambda m, p: [
+            f(m.arange(1, 4), m.asarray([2, 1, 2])),
+            f(m.arange(1, 4), 2),
+            f(2, m.arange(1, 4)),
+            f(np.arange(1, 4, dtype=np.int32), m.arange(1, 4)),
+        ]
+    )
     agree(lambda m, p: p.jit(lambda x: [f(x, 2), f(3, x), f(x, x)])(m.arange(1, 4)))
     if name in BINARY:
-        agree(lambda m, p: [f(m.arange(1.0, 4.0), m.arange(1, 4)), f(m.arange(1.0, 4.0), 2.5), f(np.float32(2), m.arange(1.0, 4.0))])
+        agree(
+            lambda m, p: [
+                f(m.arange(1.0, 4.0), m.arange(1, 4)),
+                f(m.arange(1.0, 4.0), 2.5),
+                f(np.float32(2), m.arange(1.0, 4.0)),
+            ]
+        )
 
 
 def test_matmul():
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    agree(lambda m, p: [m.asarray(x) @ x.T, x @ m.asarray(x.T), p.jit(lambda x: x @ x.T)(x), p.jit(lambda x: np.ones((1, 2), np.float32) @ x)(x)])
+    agree(
+        lambda m, p: [
+            m.asarray(x) @ x.T,
+            x @ m.asarray(x.T),
+            p.jit(lambda x: x @ x.T)(x),
+            p.jit(lambda x: np.ones((1, 2), np.float32) @ x)(x),
+        ]
+    )
 
 
 def test_unary_operators():
@@ -114,7 +149,13 @@ def test_operands_with_jax_array():
 
 def test_unknown_types_get_their_turn():
     def check(x):
-        assert (x + Other(), Other() + x, x @ Other(), x == Other(), x < Other()) == ("radd", "add", "rmatmul", "eq", "gt")
+        assert (x + Other(), Other() + x, x @ Other(), x == Other(), x < Other()) == (
+            "radd",
+            "add",
+            "rmatmul",
+            "eq",
+            "gt",
+        )
         return x
 
     check(jnp.arange(3))
@@ -160,33 +201,74 @@ def test_iteration_and_containment():
     agree(lambda m, p: list(reversed(m.arange(3))))
     x, y = jnp.arange(2.0)
     assert float(x) == 0 and float(y) == 1
-    assert str(velax.make_jaxpr(lambda x: list(x))(np.arange(2.0))) == str(jax.make_jaxpr(lambda x: list(x))(np.arange(2.0)))
+    assert str(velax.make_jaxpr(lambda x: list(x))(np.arange(2.0))) == str(
+        jax.make_jaxpr(lambda x: list(x))(np.arange(2.0))
+    )
 
 
 def test_round():
     agree(lambda m, p: [round(m.float32(2.5)), round(m.asarray([1.26, 2.0]), 1), round(m.arange(3))])
 
 
-# -- methods --------------------------------------------------------------------------------------------------------------
+# -- methods ---------------------------------------------------------------------------------------
 
 X = np.array([[3.0, 1.0, 2.0], [0.5, -1.0, 4.0]], np.float32)
 
 METHODS = {
-    "all": lambda x, m: x.all(), "any": lambda x, m: x.any(0), "argmax": lambda x, m: x.argmax(1), "argmin": lambda x, m: x.argmin(),
-    "argpartition": lambda x, m: x.argpartition(1).shape, "argsort": lambda x, m: x.argsort(axis=0), "astype": lambda x, m: x.astype("int32"),
-    "astype none": lambda x, m: x.astype(None), "byteswap": lambda x, m: x.astype("int16").byteswap(), "choose": lambda x, m: m.asarray([0, 1]).choose([m.arange(2), m.arange(2) + 5]),
-    "clip": lambda x, m: x.clip(0, 2), "clone": lambda x, m: x.clone(), "compress": lambda x, m: x.compress(m.asarray([True, False]), axis=0),
-    "conj": lambda x, m: (x + 1j).conj(), "conjugate": lambda x, m: x.conjugate(), "copy": lambda x, m: x.copy(), "cumprod": lambda x, m: x.cumprod(0),
-    "cumsum": lambda x, m: x.cumsum(), "diagonal": lambda x, m: x.diagonal(1), "dot": lambda x, m: x.dot(m.ones(3)), "flatten": lambda x, m: x.flatten(),
-    "imag": lambda x, m: (x + 2j).imag, "max": lambda x, m: x.max(1, keepdims=True), "mean": lambda x, m: x.mean(0), "min": lambda x, m: x.min(initial=-5.0),
-    "mT": lambda x, m: x[None].mT, "mT 1d": lambda x, m: x[0].mT, "nonzero": lambda x, m: m.asarray([0, 1, 2]).nonzero(), "prod": lambda x, m: x.prod(), "ptp": lambda x, m: x.ptp(),
-    "ravel": lambda x, m: x.ravel(), "real": lambda x, m: (x + 2j).real, "repeat": lambda x, m: x.repeat(2, axis=1), "reshape": lambda x, m: [x.reshape(3, 2), x.reshape((3, -1)), x.reshape(-1)],
-    "reshape bad": lambda x, m: x.reshape(), "reshape 0d": lambda x, m: m.float32(1).reshape(), "reshape F": lambda x, m: x.reshape(3, 2, order="F"),
-    "round": lambda x, m: x.round(), "searchsorted": lambda x, m: m.arange(5.0).searchsorted(x), "sort": lambda x, m: x.sort(descending=True),
-    "squeeze": lambda x, m: x[None].squeeze(), "std": lambda x, m: x.std(ddof=1), "sum": lambda x, m: x.sum(axis=0, where=x > 0), "swapaxes": lambda x, m: x.swapaxes(0, 1),
-    "T": lambda x, m: x.T, "take": lambda x, m: x.take(m.asarray([0, 2]), axis=1), "trace": lambda x, m: x.trace(), "transpose": lambda x, m: [x.transpose(), x.transpose(1, 0), x.transpose((1, 0))],
-    "var": lambda x, m: x.var(1), "view": lambda x, m: x.view("int32"), "view none": lambda x, m: x.view(), "at": lambda x, m: x.at[0].set(1.0), "at add": lambda x, m: x.at[:, 1].add(2),
-}  # fmt: skip
+    "all": lambda x, m: x.all(),
+    "any": lambda x, m: x.any(0),
+    "argmax": lambda x, m: x.argmax(1),
+    "argmin": lambda x, m: x.argmin(),
+    "argpartition": lambda x, m: x.argpartition(1).shape,
+    "argsort": lambda x, m: x.argsort(axis=0),
+    "astype": lambda x, m: x.astype("int32"),
+    "astype none": lambda x, m: x.astype(None),
+    "byteswap": lambda x, m: x.astype("int16").byteswap(),
+    "choose": lambda x, m: m.asarray([0, 1]).choose([m.arange(2), m.arange(2) + 5]),
+    "clip": lambda x, m: x.clip(0, 2),
+    "clone": lambda x, m: x.clone(),
+    "compress": lambda x, m: x.compress(m.asarray([True, False]), axis=0),
+    "conj": lambda x, m: (x + 1j).conj(),
+    "conjugate": lambda x, m: x.conjugate(),
+    "copy": lambda x, m: x.copy(),
+    "cumprod": lambda x, m: x.cumprod(0),
+    "cumsum": lambda x, m: x.cumsum(),
+    "diagonal": lambda x, m: x.diagonal(1),
+    "dot": lambda x, m: x.dot(m.ones(3)),
+    "flatten": lambda x, m: x.flatten(),
+    "imag": lambda x, m: (x + 2j).imag,
+    "max": lambda x, m: x.max(1, keepdims=True),
+    "mean": lambda x, m: x.mean(0),
+    "min": lambda x, m: x.min(initial=-5.0),
+    "mT": lambda x, m: x[None].mT,
+    "mT 1d": lambda x, m: x[0].mT,
+    "nonzero": lambda x, m: m.asarray([0, 1, 2]).nonzero(),
+    "prod": lambda x, m: x.prod(),
+    "ptp": lambda x, m: x.ptp(),
+    "ravel": lambda x, m: x.ravel(),
+    "real": lambda x, m: (x + 2j).real,
+    "repeat": lambda x, m: x.repeat(2, axis=1),
+    "reshape": lambda x, m: [x.reshape(3, 2), x.reshape((3, -1)), x.reshape(-1)],
+    "reshape bad": lambda x, m: x.reshape(),
+    "reshape 0d": lambda x, m: m.float32(1).reshape(),
+    "reshape F": lambda x, m: x.reshape(3, 2, order="F"),
+    "round": lambda x, m: x.round(),
+    "searchsorted": lambda x, m: m.arange(5.0).searchsorted(x),
+    "sort": lambda x, m: x.sort(descending=True),
+    "squeeze": lambda x, m: x[None].squeeze(),
+    "std": lambda x, m: x.std(ddof=1),
+    "sum": lambda x, m: x.sum(axis=0, where=x > 0),
+    "swapaxes": lambda x, m: x.swapaxes(0, 1),
+    "T": lambda x, m: x.T,
+    "take": lambda x, m: x.take(m.asarray([0, 2]), axis=1),
+    "trace": lambda x, m: x.trace(),
+    "transpose": lambda x, m: [x.transpose(), x.transpose(1, 0), x.transpose((1, 0))],
+    "var": lambda x, m: x.var(1),
+    "view": lambda x, m: x.view("int32"),
+    "view none": lambda x, m: x.view(),
+    "at": lambda x, m: x.at[0].set(1.0),
+    "at add": lambda x, m: x.at[:, 1].add(2),
+}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -199,14 +281,41 @@ def test_methods(name):
 
 @pytest.mark.parametrize("to", ["int8", "bool", "uint8", "float16", "complex64", "int32", "float32"])
 def test_view(to):
-    for start in ("float32", "complex64") if to in ("complex64", "float16") else ("int8", "int16", "float32", "complex64", "bool"):
+    for start in (
+        ("float32", "complex64")
+        if to in ("complex64", "float16")
+        else ("int8", "int16", "float32", "complex64", "bool")
+    ):
         agree(lambda m, p, start=start: m.asarray(np.arange(8).reshape(2, 4)).astype(start).view(to))
     agree(lambda m, p: m.float32(1).view(to))
+    agree(lambda m, p: m.complex64(1 + 2j).view(to))
     agree(lambda m, p: m.arange(3).astype("int8").view(to))
 
 
+def test_complex_numbers_become_real_with_a_warning():
+    for m in (jnp, jjnp):
+        for convert in (lambda x: x.astype("float32"), lambda x: round(x), lambda x, m=m: m.astype(x, "int8")):
+            with pytest.warns(
+                DeprecationWarning, match="Casting from complex to real dtypes will soon raise a ValueError"
+            ):
+                assert convert(m.asarray([1 + 2j])).tolist() == [1]
+
+
 def test_signatures():
-    for name in ("sum", "mean", "argsort", "take", "reshape", "astype", "clip", "nonzero", "var", "choose", "compress", "repeat"):
+    for name in (
+        "sum",
+        "mean",
+        "argsort",
+        "take",
+        "reshape",
+        "astype",
+        "clip",
+        "nonzero",
+        "var",
+        "choose",
+        "compress",
+        "repeat",
+    ):
         theirs = [p.name for p in inspect.signature(getattr(jjnp.arange(2), name)).parameters.values()]
         for ours in (jnp.arange(2), None):
             found = inspect.signature(getattr(ours, name) if ours is not None else getattr(Tracer, name))

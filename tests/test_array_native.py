@@ -329,7 +329,7 @@ def test_operators_call_what_is_registered():
             assert eval(f"x {{symbol}} array")[0] == name and eval(f"array {{symbol}} x")[0] == "r" + name
             for other in [None, "a", [1], (1,), {{}}, Stranger()]:
                 for expression in (f"x {{symbol}} other", f"other {{symbol}} x"):
-                    if symbol == "%" and isinstance(other, str) or symbol == "*" and isinstance(other, (str, list, tuple)):
+                    if isinstance(other, {{"%": str, "*": (str, list, tuple)}}.get(symbol, ())):
                         continue  # str and the sequences have operators of their own that ask for __index__
                     try:
                         eval(expression)
@@ -347,7 +347,8 @@ def test_operators_call_what_is_registered():
                 try:
                     eval(f"x {{symbol}} other")
                 except TypeError as error:
-                    assert f"unsupported operand type(s) for {{symbol}}: 'ArrayImpl' and '{{type(other).__name__}}'" in str(error)
+                    types = f"'ArrayImpl' and '{{type(other).__name__}}'"
+                    assert f"unsupported operand type(s) for {{symbol}}: {{types}}" in str(error)
                 else:
                     raise AssertionError(symbol)
         assert (x == None) is False and (x != "a") is True and (x == Stranger()) is False
@@ -523,6 +524,48 @@ def test_use_after_delete():
             use(scalar)
     del array
     assert reference() is None
+
+
+def test_arguments_that_run_code():
+    class Deletes:
+        def __init__(self, value):
+            self.value = value
+
+        def __index__(self):
+            array.delete()
+            native.allocator_trim()
+            return self.value
+
+        def __bool__(self):
+            return bool(self.__index__())
+
+    for use in (
+        lambda x: x.item(Deletes(5)),
+        lambda x: x.item(0, Deletes(5)),
+        lambda x: native.array_reshaped(x, Deletes(1 << 20)),
+        lambda x: native.array_with_weak_type(x, Deletes(True)),
+        lambda x: native.array_with_device(x, None, Deletes(True)),
+        lambda x: x.__dlpack__(copy=Deletes(False)),
+        lambda x: x.__dlpack__(max_version=(Deletes(1), 0)),
+    ):
+        array = arange(1, 1 << 20)
+        with pytest.raises(RuntimeError, match="Array has been deleted"):
+            use(array)
+
+    class Shrinks:
+        def __index__(self):
+            shape.clear()
+            return 2
+
+    shape = [Shrinks(), *([1] * 50)]
+    assert native.array_empty(shape, "int8").shape == (2, *([1] * 50))
+
+    class Undecided(int):
+        def __bool__(self):
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        native.array_from_scalar(Undecided(3), "bool")
 
 
 def test_small_methods():

@@ -1,5 +1,7 @@
-"""Contractions: generated kernels against NumPy in double precision, bit for bit equal on any number of threads."""
+"""Contractions: generated kernels against NumPy in double precision, bit for bit equal on any
+number of threads."""
 
+import itertools
 import random
 import string
 
@@ -17,8 +19,16 @@ from velax._ir.loops_check import check_kernel
 from velax._ir.program import Launch
 
 MATMUL = (((1,), (0,)), ((), ()))
-#: units in the last place of a sum of absolute products that one element of a result may be off, times the root of K
-ULPS = {"f16": (2.0**-10, 6e-8), "bf16": (2.0**-7, 0), "f32": (2.0**-22, 0), "f64": (2.0**-51, 0), "c64": (2.0**-21, 0), "c128": (2.0**-50, 0)}
+#: units in the last place of a sum of absolute products that one element of a result may be off,
+#: times the root of K
+ULPS = {
+    "f16": (2.0**-10, 6e-8),
+    "bf16": (2.0**-7, 0),
+    "f32": (2.0**-22, 0),
+    "f64": (2.0**-51, 0),
+    "c64": (2.0**-21, 0),
+    "c128": (2.0**-50, 0),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +71,19 @@ def reference(x, y, contract, batch):
     return np.einsum(f"{''.join(left)},{''.join(right)}->{''.join(out)}", x, y, optimize=True)
 
 
-def compiled_dot(shape_a, shape_b, contract, batch=((), ()), dtype="f32", perm_a=None, perm_b=None, result=None, dtype_b=None, epilogue=None, target=None):
+def compiled_dot(
+    shape_a,
+    shape_b,
+    contract,
+    batch=((), ()),
+    dtype="f32",
+    perm_a=None,
+    perm_b=None,
+    result=None,
+    dtype_b=None,
+    epilogue=None,
+    target=None,
+):
     b = Builder()
     x, y = b.input(shape_a, dtype), b.input(shape_b, dtype_b or dtype)
     left = x if perm_a is None else b.transpose(x, perm_a)
@@ -94,7 +116,17 @@ def assert_product(got, x, y, contract, batch, dtype, note=""):
         assert (error <= bound).all(), f"{note}: {(error / (bound + 1e-300)).max():.2f} times the bound"
 
 
-def check(shape_a, shape_b, contract=MATMUL[0], batch=((), ()), dtype="f32", perm_a=None, perm_b=None, seed=0, set_threads=None):
+def check(
+    shape_a,
+    shape_b,
+    contract=MATMUL[0],
+    batch=((), ()),
+    dtype="f32",
+    perm_a=None,
+    perm_b=None,
+    seed=0,
+    set_threads=None,
+):
     rng = np.random.default_rng(seed)
     x, y = random_values(shape_a, dtype, rng), random_values(shape_b, dtype, rng)
     compiled = compiled_dot(shape_a, shape_b, contract, batch, dtype, perm_a, perm_b)
@@ -111,7 +143,8 @@ def check(shape_a, shape_b, contract=MATMUL[0], batch=((), ()), dtype="f32", per
 
 
 SIZES = [
-    (1, 1, 1), (1, 1, 700), (1, 5, 3), (5, 1, 3), (3, 7, 1), (8, 16, 48), (17, 33, 31), (64, 64, 64), (65, 49, 66), (9, 100, 5), (100, 3, 7),
+    (1, 1, 1), (1, 1, 700), (1, 5, 3), (5, 1, 3), (3, 7, 1), (8, 16, 48), (17, 33, 31), (64, 64, 64), (65, 49, 66),
+    (9, 100, 5), (100, 3, 7),
     (100, 2, 300), (2, 300, 300), (1, 300, 1000), (300, 1, 1000), (4, 130, 257), (130, 200, 90), (7, 1000, 40),
 ]  # fmt: skip
 
@@ -167,8 +200,17 @@ def test_random(seed, threads):
     """Any axes in any order, of transposed operands."""
     pick = random.Random(seed)
     dtype = pick.choice(["f32"] * 4 + ["f64", "bf16", "i8", "i32", "bool", "c64"])
-    count = {"b": pick.choice([0, 0, 1, 2]), "m": pick.choice([0, 1, 1, 2]), "n": pick.choice([0, 1, 1, 2]), "k": pick.choice([0, 1, 1, 2])}
-    size = {(g, i): pick.choice([1, 2, 3] if g == "b" else [1, 2, 3, 5, 8, 17, 31, 48]) for g, n in count.items() for i in range(n)}
+    count = {
+        "b": pick.choice([0, 0, 1, 2]),
+        "m": pick.choice([0, 1, 1, 2]),
+        "n": pick.choice([0, 1, 1, 2]),
+        "k": pick.choice([0, 1, 1, 2]),
+    }
+    size = {
+        (g, i): pick.choice([1, 2, 3] if g == "b" else [1, 2, 3, 5, 8, 17, 31, 48])
+        for g, n in count.items()
+        for i in range(n)
+    }
     if count["k"] and pick.random() < 0.3:
         size["k", 0] *= 20
 
@@ -188,7 +230,9 @@ def test_random(seed, threads):
     check(shape_a, shape_b, contract, batch, dtype, perm_a, perm_b, seed, threads)
 
 
-@pytest.mark.parametrize("dtype, result", [("bf16", "f32"), ("f16", "f32"), ("i8", "i32"), ("u8", "i32"), ("f32", "bf16")])
+@pytest.mark.parametrize(
+    "dtype, result", [("bf16", "f32"), ("f16", "f32"), ("i8", "i32"), ("u8", "i32"), ("f32", "bf16")]
+)
 def test_wider_results(dtype, result):
     rng = np.random.default_rng(0)
     x, y = random_values((40, 90), dtype, rng), random_values((90, 50), dtype, rng)
@@ -204,7 +248,19 @@ def test_complex_times_real():
         assert_product(got, a, b, *MATMUL, "c64")
 
 
-@pytest.mark.parametrize("m, n, k", [(64, 100, 30), (1, 300, 70), (300, 1, 70), (5, 9, 400), (300, 200, 700), (10, 20, 20_000), (1, 1, 300_000), (300, 70, 9000)])
+@pytest.mark.parametrize(
+    "m, n, k",
+    [
+        (64, 100, 30),
+        (1, 300, 70),
+        (300, 1, 70),
+        (5, 9, 400),
+        (300, 200, 700),
+        (10, 20, 20_000),
+        (1, 1, 300_000),
+        (300, 70, 9000),
+    ],
+)
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_epilogue(m, n, k, dtype, threads):
     """Bias, residual, activation and a second result are computed where the product is stored."""
@@ -229,13 +285,53 @@ def test_epilogue(m, n, k, dtype, threads):
         assert [out.tobytes() for out in compiled(*arrays)] == [relu.tobytes(), total.tobytes()]
 
 
+def dot_and_transposes(perms):
+    """dot(f32[2, 3, 4, 17, 5], f32[3, 2, 17, 6, 7]) -> f32[2, 3, 4, 5, 6, 7], and its
+    transposes."""
+    b = Builder()
+    x, y = b.input((2, 3, 4, 17, 5), "f32"), b.input((3, 2, 17, 6, 7), "f32")
+    product = b.dot(x, y, ((3,), (2,)), ((0, 1), (1, 0)), "f32")
+    compiled = Compiled(Graph((x, y), tuple(b.transpose(product, perm) for perm in perms)))
+    rng = np.random.default_rng(0)
+    arrays = random_values(x.shape, "f32", rng), random_values(y.shape, "f32", rng)
+    whole = np.einsum("abmkn,bakpq->abmnpq", *(v.astype(np.float64) for v in arrays))
+    for got, perm in zip(compiled(*arrays), perms, strict=True):
+        np.testing.assert_allclose(got, whole.transpose(perm), rtol=1e-5, atol=1e-5)
+    return launches(compiled)
+
+
+def test_transposed_results():
+    """Batch axes in front, then rows and columns as groups, in any order: the contraction writes it
+    so."""
+    groups = [[(0, 1), (1, 0)], [(2, 3), (3, 2)], [(4, 5), (5, 4)]]
+    direct = [
+        batch + rows + columns for batch, *free in itertools.product(*groups) for rows, columns in (free, free[::-1])
+    ]
+    for perm in direct[1:]:
+        assert len(dot_and_transposes([perm])) == 1, perm
+    assert len(dot_and_transposes([(2, 0, 1, 3, 4, 5)])) == 2
+    assert len(dot_and_transposes([(0, 1, 2, 4, 3, 5)])) == 2
+
+
+def test_a_product_is_not_made_twice_to_be_transposed():
+    assert len(dot_and_transposes([(0, 1, 2, 3, 4, 5), (0, 1, 4, 5, 2, 3)])) == 2
+
+
+def test_columns_a_power_of_two_apart():
+    """Packing walks columns that fall into one set of the cache."""
+    check((20, 1024), (200, 1024), ((1,), (1,)))
+    check((20, 1000), (200, 1000), ((1,), (1,)), dtype="bf16")
+
+
 def launches(compiled):
     return [step for block in compiled.program.blocks for step in block if isinstance(step, Launch)]
 
 
 def test_one_kernel_for_many_sizes():
     """Rows, depths and strides are extents of the launch: a kernel depends on the tile only."""
-    names = {tuple(compiled_dot((m, k), (k, 384), *MATMUL).program.kernels) for m, k in ((512, 128), (1000, 96), (2048, 100))}
+    names = {
+        tuple(compiled_dot((m, k), (k, 384), *MATMUL).program.kernels) for m, k in ((512, 128), (1000, 96), (2048, 100))
+    }
     assert len(names) == 1
     batched = (((3,), (2,)), ((0, 1), (0, 1)))
     names = {tuple(compiled_dot((b, h, 64, 32), (b, h, 32, 64), *batched).program.kernels) for b, h in ((8, 4), (2, 9))}
@@ -265,7 +361,23 @@ def test_register_tiles_fit():
                 assert tail or n % (vectors * width) == 0
 
 
-AVX2 = ["cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3", "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"]
+AVX2 = [
+    "cx16",
+    "popcnt",
+    "sahf",
+    "sse3",
+    "sse4.1",
+    "sse4.2",
+    "ssse3",
+    "avx",
+    "avx2",
+    "bmi",
+    "bmi2",
+    "f16c",
+    "fma",
+    "lzcnt",
+    "movbe",
+]
 
 
 @pytest.mark.parametrize("features", [(), AVX2], ids=["sse2", "avx2"])
@@ -283,7 +395,9 @@ def test_other_targets(features, dtype):
 
 
 def test_narrow_registers_get_narrow_tiles():
-    spec = DotSpec("f32", "f32", "f32", (), (Dim(1024, 1024, 0, 1024),), (Dim(1024, 0, 1, 1),), (Dim(1024, 1, 1024, 0),))
+    spec = DotSpec(
+        "f32", "f32", "f32", (), (Dim(1024, 1024, 0, 1024),), (Dim(1024, 0, 1, 1),), (Dim(1024, 1, 1024, 0),)
+    )
     for features in ((), AVX2):
         target = make_target(features)
         tile = plan_contraction(spec, target).main.tile
@@ -315,6 +429,10 @@ def test_packed_columns_fit_their_memory(caches, dtype):
                         depth = main.sizes.k_block * int(np.prod(k[main.tile.k_cut + 1 :], dtype=np.int64))
                         blocks = main.sizes.k_blocks * main.sizes.k_block
                         assert blocks >= k[main.tile.k_cut] > blocks - main.sizes.k_block
-                    columns = -(-min(main.sizes.column_block, n) // (main.tile.vectors * main.tile.lanes)) * main.tile.vectors * main.tile.lanes
+                    columns = (
+                        -(-min(main.sizes.column_block, n) // (main.tile.vectors * main.tile.lanes))
+                        * main.tile.vectors
+                        * main.tile.lanes
+                    )
                     assert depth * columns <= main.tile.pack, (m, n, k, by_columns, main)
     assert packed > 50

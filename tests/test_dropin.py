@@ -129,6 +129,20 @@ def test_install_after_real_jax_is_refused():
     assert "JAX is imported already" in out
 
 
+def test_lazy_submodules_exist():
+    """``hasattr(jax, name)`` answers for every submodule that there is, and for one that there is not."""
+    out = run(
+        "-m", "velax", "-c",
+        """
+import pkgutil, jax, velax
+there = {m.name for m in pkgutil.iter_modules(velax.__path__) if not m.name.startswith("_") and m.name not in ("inspect", "test_util")}
+print(sorted(n for n in velax._LAZY if n not in there), sorted(n for n in there if not hasattr(jax, n)), hasattr(jax, "no_such"))
+print(jax.__file__ == velax.__file__ and velax.__file__ in repr(jax))
+""",
+    )  # fmt: skip
+    assert out == "[] [] False\nTrue\n"
+
+
 def test_unknown_submodule():
     out = run("-m", "velax", "-c", "import jax.no_such_module", code=1)
     assert "ModuleNotFoundError: No module named 'jax.no_such_module'" in out
@@ -172,6 +186,13 @@ def test_program_text():
     assert out == "3 ['-c', 'a', '-b']\nTrue\n"
 
 
+def test_program_from_standard_input():
+    program = "import sys, jax\nx = jax.numpy.add(1, 2)\ndef f(): return x\nprint(f(), sys.argv, __name__)"
+    assert run("-m", "velax", "-", "a", source=program) == "3 ['-', 'a'] __main__\n"
+    assert run("-m", "velax", source="print('piped')") == "piped\n"
+    assert 'File "<stdin>", line 2, in <module>' in run("-m", "velax", "-", source="x = 1\nx / 0", code=1)
+
+
 def test_module(tmp_path):
     package = tmp_path / "program"
     package.mkdir()
@@ -190,7 +211,6 @@ def test_exit_status(tmp_path, program, code):
 
 
 def test_usage_errors(tmp_path):
-    assert "usage" in run("-m", "velax", code=2)
     assert "usage" in run("-m", "velax", "--help")
     assert "no such file" in run("-m", "velax", tmp_path / "missing.py", code=2)
     assert "unknown option -x" in run("-m", "velax", "-x", code=2)
@@ -201,6 +221,32 @@ def test_traceback_of_a_script_shows_its_lines_only(tmp_path):
     err = run_script(tmp_path, "import jax.numpy as jnp\ndef f(x):\n    return x + jnp.ones(4)\nf(jnp.ones(3))\n", code=1)
     assert "return x + jnp.ones(4)" in err and "TypeError" in err
     assert f"{os.sep}velax{os.sep}_" not in err
+
+
+SPAWNING = """
+import multiprocessing, sys
+import jax
+
+def work(x):
+    import velax
+    return jax.jit(lambda x: 2 * x)(x), jax.jit is velax.jit
+
+if __name__ == "__main__":
+    for method in sys.argv[1:]:
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            print(method, *pool.map(work, [jax.numpy.arange(3)]))
+"""
+
+
+def test_processes_started_by_multiprocessing(tmp_path):
+    expected = "(Array([0, 2, 4], dtype=int32), True)"
+    out = run_script(tmp_path, SPAWNING, "fork", "spawn")
+    assert out == f"fork {expected}\nspawn {expected}\n"
+    (tmp_path / "spawning.py").write_text(SPAWNING)
+    assert run("-m", "velax", "-m", "spawning", "spawn", cwd=tmp_path) == f"spawn {expected}\n"
+    in_process = "import multiprocessing.spawn, velax\nvelax.install_as_jax()\n" + SPAWNING
+    (tmp_path / "in_process.py").write_text(in_process)
+    assert run("in_process.py", "spawn", cwd=tmp_path) == f"spawn {expected}\n"
 
 
 def test_no_files_are_written(tmp_path):

@@ -132,6 +132,29 @@ def test_values_live_across_control_flow():
         check(kernel, encoded(kernel), [values, np.zeros(30, np.int32)], [extent], 0, 30)
 
 
+def test_a_reduced_value_that_is_used_again():
+    x, least, lost, i = Buffer("x", "f32"), Buffer("least", "f32"), Buffer("lost", "bool"), Var("i")
+    value = element(x, i)
+    nan = Binary("ne", value, value)
+    body = (Reduce("and", lost, c(0), nan), Reduce("max", least, c(0), Select(nan, c(-9.0, "f32"), value)))
+    kernel = Kernel("shared", (x, least, lost), 0, (For(i, LO, HI, body),))
+    values = np.array([1, np.nan, 5, -3], np.float32)
+    check(kernel, encoded(kernel), [values, np.full(1, -9, np.float32), np.ones(1, bool)], [], 0, 4)
+
+
+def test_values_computed_again_after_a_block_keep_their_operands():
+    """``p`` is made in two blocks; its second making must not take ``v`` away from ``q``."""
+    x, y, i = Buffer("x", "i32"), Buffer("y", "i32"), Var("i")
+    v = add(element(x, i), 1)
+    p, q = mul(v, 3), sub(v, 7)
+    positive = lt(c(0, "i32"), v)
+    body = (
+        Store(y, i, v), If(positive, (Store(y, i, p),)), If(positive, (Store(y, add(i, 8), Binary("xor", p, q)),)), Store(y, add(i, 16), q),
+    )  # fmt: skip
+    kernel = Kernel("again", (x, y), 0, (For(i, LO, HI, body),))
+    check(kernel, encoded(kernel), [np.arange(-4, 4, dtype=np.int32), np.zeros(24, np.int32)], [], 0, 8)
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "f16", "f8e4m3fn"])
 def test_narrow_floats_are_left_to_llvm(dtype):
     with pytest.raises(encode.NotEncodable, match=f"values of {dtype}"):

@@ -1,4 +1,7 @@
-"""What happens when something goes wrong: memory, the compiler, callbacks, interrupts, forks, threads, deleted arrays."""
+"""What happens when something goes wrong.
+
+Memory, the compiler, callbacks, interrupts, forks, threads, deleted arrays.
+"""
 
 import functools
 import os
@@ -34,9 +37,12 @@ def no_disk(monkeypatch):
     disk.forget_open_cache()
 
 
-# -- memory ---------------------------------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
-HUGE = r"out of memory allocating 4000000000000 bytes for a result float32\[1000000,1000000\] \(in use: \d+ bytes, memory limit"
+HUGE = (
+    r"out of memory allocating 4000000000000 bytes for a result float32\[1000000,1000000\] "
+    r"\(in use: \d+ bytes, memory limit"
+)
 
 
 def test_an_eager_array_that_is_too_large():
@@ -54,7 +60,8 @@ def test_a_result_that_is_too_large():
 
 def test_temporaries_that_are_too_large():
     f = velax.jit(lambda x: lax.sort(jnp.zeros((10**6, 10**6)) + x)[0, 0])
-    with pytest.raises(MemoryError, match=r"out of memory allocating \d{13,} bytes of temporaries of a compiled function \(in use"):
+    text = r"out of memory allocating \d{13,} bytes of temporaries of a compiled function \(in use"
+    with pytest.raises(MemoryError, match=text):
         f(1.0)
 
 
@@ -67,11 +74,13 @@ def test_a_failed_call_leaves_donated_arrays_alone():
 
 
 def test_more_bytes_than_an_address_has():
-    with pytest.raises(MemoryError, match=r"a result float32\[2147483648,2147483648,2147483648\] is larger than any memory \(at .*test_failures\.py:\d+"):
+    shape = r"float32\[2147483648,2147483648,2147483648\]"
+    text = f"a result {shape}" + r" is larger than any memory \(at .*test_failures\.py:\d+"
+    with pytest.raises(MemoryError, match=text):
         jnp.zeros((2**31, 2**31, 2**31))
 
 
-# -- the compiler -----------------------------------------------------------------------------------------------------------------
+# -- the compiler ----------------------------------------------------------------------------------
 
 
 def test_llvm_rejects_a_kernel(tmp_path, monkeypatch):
@@ -91,7 +100,8 @@ def test_llvm_rejects_a_kernel(tmp_path, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(llvm, "parse_assembly", bad)
         for _ in range(2):
-            with pytest.raises(RuntimeError, match=r"the function 'flux' cannot be compiled.*k_[0-9a-f]{32}: <string>:3:7: error: expected instruction") as caught:
+            text = r"the function 'flux' cannot be compiled.*k_[0-9a-f]{32}: <string>:3:7: error: expected instruction"
+            with pytest.raises(RuntimeError, match=text) as caught:
                 flux(X)
             assert any("flux" in note for note in caught.value.__notes__)
     assert not list((tmp_path / "cache").iterdir())
@@ -136,11 +146,12 @@ def test_a_primitive_without_lowering_names_the_line():
 
     p = Primitive("mystery")
     p.def_abstract_eval(lambda x: x)
-    with pytest.raises(NotImplementedError, match=r"'mystery' has no lowering.*test_failures\.py:\d+.*register_lowering"):
+    text = r"'mystery' has no lowering.*test_failures\.py:\d+.*register_lowering"
+    with pytest.raises(NotImplementedError, match=text):
         velax.jit(lambda x: p.bind(x))(X)
 
 
-# -- callbacks ----------------------------------------------------------------------------------------------------------------------
+# -- callbacks -------------------------------------------------------------------------------------
 
 
 class Unhappy(Exception):
@@ -172,7 +183,8 @@ def test_an_exception_in_a_callback(where):
 
 
 def test_a_callback_of_wrong_shape():
-    f = velax.jit(lambda x: velax.pure_callback(lambda v: np.zeros(3, np.float32), velax.ShapeDtypeStruct((2,), np.float32), x))
+    shape = velax.ShapeDtypeStruct((2,), np.float32)
+    f = velax.jit(lambda x: velax.pure_callback(lambda v: np.zeros(3, np.float32), shape, x))
     with pytest.raises(Exception, match=r"\(?3,?\)?.*2|2.*3"):
         f(1.0)
 
@@ -185,7 +197,7 @@ def test_a_callback_that_interrupts():
         velax.jit(lambda x: velax.pure_callback(stop, velax.ShapeDtypeStruct((), np.float32), x))(1.0)
 
 
-# -- interrupts -----------------------------------------------------------------------------------------------------------------------
+# -- interrupts ------------------------------------------------------------------------------------
 
 LONG_LOOPS = """
 import time
@@ -206,7 +218,8 @@ for f, x in ((forever, 1.0), (large, jnp.ones((64, 64))), (scan, 1.0)):
 
 
 def test_control_c_in_long_loops():
-    process = subprocess.Popen([sys.executable, "-c", LONG_LOOPS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", LONG_LOOPS]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     watchdog = threading.Timer(SECONDS / 4, process.kill)
     watchdog.start()
     try:
@@ -224,7 +237,7 @@ def test_control_c_in_long_loops():
         process.communicate()
 
 
-# -- forks ----------------------------------------------------------------------------------------------------------------------------
+# -- forks -----------------------------------------------------------------------------------------
 
 
 def test_a_fork_compiles_and_calls(no_disk):
@@ -274,7 +287,7 @@ def test_a_fork_while_another_thread_compiles(no_disk):
     assert not failures
 
 
-# -- threads --------------------------------------------------------------------------------------------------------------------------
+# -- threads ---------------------------------------------------------------------------------------
 
 
 def in_threads(n, work):
@@ -389,14 +402,17 @@ def test_a_failing_thread_lets_the_others_compile(no_disk, monkeypatch):
             np.testing.assert_array_equal(r, X * np.float32(4.75))
 
 
-# -- deleted arrays, recursion -----------------------------------------------------------------------------------------------------------
+# -- deleted arrays, recursion ---------------------------------------------------------------------
 
 DELETED = r"Array has been deleted with shape=float32\[4\]"
 
 
 @pytest.mark.parametrize(
     "use",
-    [lambda x: x + 1, lambda x: jnp.sum(x), velax.jit(lambda x: x * 2), np.asarray, lambda x: x[0], repr, lambda x: velax.grad(lambda y: y.sum())(x), float],
+    [
+        lambda x: x + 1, lambda x: jnp.sum(x), velax.jit(lambda x: x * 2), np.asarray, lambda x: x[0], repr,
+        lambda x: velax.grad(lambda y: y.sum())(x), float,
+    ],
     ids=["operator", "function", "jit", "numpy", "index", "repr", "grad", "float"],
 )
 def test_a_donated_array_is_gone(use):
@@ -467,7 +483,8 @@ def test_errors_point_at_the_users_line():
             return jnp.ones((2, 3)) @ x
         velax.jit(mismatch)(jnp.ones((4, 5)))
     """)
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env={**os.environ, "JAX_TRACEBACK_FILTERING": "quiet_remove_frames"})
+    environment = {**os.environ, "JAX_TRACEBACK_FILTERING": "quiet_remove_frames"}
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     frames = [line for line in done.stderr.splitlines() if line.strip().startswith("File")]
     assert 'File "<string>", line 4, in mismatch' in frames[-1], done.stderr

@@ -2,7 +2,9 @@
 
 import doctest
 import threading
+import warnings
 
+import jax
 import numpy as np
 import pytest
 
@@ -117,6 +119,28 @@ def test_a_training_step_keeps_its_memory():
     out, reused = donate(lambda w, x: w - 0.01 * velax.grad(lambda w: ((x @ w) ** 2).mean())(w), w, x)
     assert reused and not x.is_deleted()
     np.testing.assert_allclose(out, 1 - 0.01 * 2 * 64 * 8 / (8 * 32), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fun", "unusable"),
+    [
+        (lambda x, y: x.sum(), ["float32[4]"]), (lambda x, y: x + y, ["float32[4]"]), (lambda x, y: (x + y, y), []),
+        (lambda x, y: x.reshape(2, 2), []), (lambda x, y: x.astype("int32"), []), (lambda x, y: jnp.zeros(3), []),
+        (lambda x, y: x.sum() + y[:2], ["float32[4]", "float32[4]"]),
+    ],
+)  # fmt: skip
+def test_donation_of_no_use_is_warned_of_once(fun, unusable):
+    for lib in (velax, jax):
+        f = lib.jit(fun, donate_argnums=(0, 1))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                f(lib.numpy.ones(4), lib.numpy.ones(4))
+        messages = [str(w.message) for w in caught]
+        assert len(messages) == bool(unusable), (lib, messages)
+        for message in messages:
+            assert message.startswith(f"Some donated buffers were not usable: {', '.join(unusable)}."), (lib, message)
+        assert lib is jax or all(w.filename == __file__ for w in caught)
 
 
 def test_without_donation_nothing_is_overwritten():

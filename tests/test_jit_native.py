@@ -5,7 +5,7 @@ import enum
 
 import numpy as np
 import pytest
-from jit_native_helpers import (
+from jit_native_helpers import (  # noqa: F401 (fixtures are used by name)
     I32,
     LEAF,
     add_entry,
@@ -16,24 +16,13 @@ from jit_native_helpers import (
     forward_entry,
     increment_entry,
     jit,
+    local_config,
     no_slow,
     slow_marker,
+    vector,
 )
 
 from velax import _native
-
-
-@pytest.fixture
-def x():
-    return array([1.0, 2.0, 3.0])
-
-
-@pytest.fixture
-def config():
-    """Sets a configuration override for the test."""
-    yield _native.swap_local_config
-    _native.swap_local_config(None, 0)
-
 
 # ------------------------------------------------------------------------------------------------ calls
 
@@ -113,7 +102,9 @@ def test_output_trees(x):
 def test_output_wraps(x):
     def make(leaves):
         return _native.JitEntry(
-            forward([aval((3,)), aval((3,))]), out_tree=_native.tree_structure((0, 0)), out_wraps=[None, lambda a: ("key", a)]
+            forward([aval((3,)), aval((3,))]),
+            out_tree=_native.tree_structure((0, 0)),
+            out_wraps=[None, lambda a: ("key", a)],
         )
 
     f, _ = jit(make)
@@ -161,14 +152,17 @@ def test_int_overflow(value):
         pass
 
     f, _ = jit(forward_entry, fun=scale)
-    with pytest.raises(OverflowError, match=f"argument path is n of scale: Python int {value} too large to convert to int32"):
+    text = f"argument path is n of scale: Python int {value} too large to convert to int32"
+    with pytest.raises(OverflowError, match=text):
         f(1, value)
     with pytest.raises(OverflowError, match="argument path is key of scale"):
         f(1, key=[1, {"a": value}])
     assert np.asarray(f(3)[0]) == 3
 
 
-@pytest.mark.parametrize("dtype", ["bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"]
+)
 @pytest.mark.parametrize("x64", [False, True])
 def test_numpy_values(dtype, x64, config):
     config(("numpy", x64), int(x64))
@@ -205,6 +199,33 @@ def test_forwarded_numpy_arrays_are_copied():
     read_only[:] = 1
     for out in outs:
         assert not np.asarray(out).any()
+
+
+def test_subclasses_of_numbers_and_arrays(x):
+    class Color(enum.IntEnum):
+        RED = 3
+
+    class Real(float):
+        pass
+
+    class Many(np.ndarray):
+        pass
+
+    class Complex(complex):
+        pass
+
+    f, miss = jit(forward_entry)
+    base = np.arange(4, dtype=np.float32)
+    numbers = [(Color.RED, 3), (Real(2.5), 2.5), (Complex(1j), 1j)]
+    for value, plain in [*numbers, (base.view(Many), base), (base[None].view(np.matrix), base[None])]:
+        [expected] = f(plain)
+        calls = len(miss.calls)
+        for args in [(value,), ([value],)]:
+            [out] = f(*args)
+            assert out.aval == expected.aval and (np.asarray(out) == np.asarray(expected)).all()
+        assert len(miss.calls) <= calls + 1  # the list
+    with pytest.raises(OverflowError, match=r"argument path is args\[0\]"):
+        f(type("Int", (int,), {})(2**40))
 
 
 def test_ml_dtypes_values():
@@ -284,6 +305,28 @@ def test_many_keyword_orders(x):
     assert len(miss.calls) == 1
 
 
+def test_names_made_anew_by_each_call(x):
+    f, miss = jit(add_entry)
+    for _ in range(100):
+        np.testing.assert_array_equal(np.asarray(f(**{"".join(["na", "me"]): x, "other": x})), [2, 4, 6])
+    assert len(miss.calls) == 1
+
+
+def test_names_with_their_own_equality(x):
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            f(**{f"k{next(fresh)}": x})
+            return str.__eq__(self, other)
+
+    fresh = iter(range(1000))
+    f, _ = jit(increment_entry)
+    for _ in range(20):
+        np.testing.assert_array_equal(np.asarray(f(**{Name("a"): x})), [2, 3, 4])
+        np.testing.assert_array_equal(np.asarray(f(**{Name("b"): x, Name("a"): x})), [2, 3, 4])
+
+
 def test_no_arguments():
     f, _ = jit(lambda leaves: _native.JitEntry(forward([]), out_tree=_native.tree_structure(())))
     assert f() == () and f() == ()
@@ -346,7 +389,8 @@ def test_unhashable_static(call, where, x):
         pass
 
     f, _ = jit(increment_entry, fun=scale, static_argnums=(1,), static_argnames=("n",))
-    with pytest.raises(ValueError, match="Non-hashable static arguments are used in a jit function: .*" + where) as info:
+    text = "Non-hashable static arguments are used in a jit function: .*" + where
+    with pytest.raises(ValueError, match=text) as info:
         call(f, x)
     assert isinstance(info.value.__cause__, TypeError)
     assert "unhashable type" in str(info.value.__cause__)
@@ -358,21 +402,41 @@ def test_unhashable_static_of_a_builtin(x):
         f([], x)
 
 
-def test_errors_of_static_equality_propagate(x):
+def test_errors_of_static_equality(x):
     class Odd:
+        error = ZeroDivisionError("no equality")
+
         def __hash__(self):
             return 7
 
         def __eq__(self, other):
-            raise ZeroDivisionError("no equality")
+            raise self.error
 
     f, _ = jit(increment_entry, static_argnums=(0,))
     odd = Odd()
     f(odd, x)
     f(odd, x)
-    with pytest.raises(ZeroDivisionError, match="no equality"):
+    text = r"comparable using __eq__.*Odd'> raised ZeroDivisionError\('no equality'\)"
+    with pytest.raises(ValueError, match=text) as caught:
         f(Odd(), x)
+    assert caught.value.__cause__ is Odd.error
     np.testing.assert_array_equal(np.asarray(f(odd, x)), [2, 3, 4])
+    Odd.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        f(Odd(), x)
+
+
+@pytest.mark.parametrize("error", [KeyError("no hash"), ValueError("no hash"), SystemExit(3)])
+def test_other_errors_of_static_hashes_propagate(error, x):
+    class Odd:
+        def __hash__(self):
+            raise error
+
+    f, _ = jit(increment_entry, static_argnums=(0,), static_argnames=("odd",))
+    for call in (lambda: f(Odd(), x), lambda: f(1, x, odd=Odd())):
+        with pytest.raises(type(error)) as caught:
+            call()
+        assert caught.value is error
 
 
 def test_static_equality_may_change_the_cache(x):
@@ -419,14 +483,17 @@ def test_slow_by_configuration(flags, x, config):
 
 
 def test_slow_for_unknown_leaves(x):
-    class Color(enum.IntEnum):
-        RED = 1
-
     class Tracer:
         pass
 
+    class Flag(enum.Flag):
+        UP = 1
+
     f, miss = jit(add_entry, slow=slow_marker)
-    unknown = [Tracer(), "text", b"bytes", Color.RED, np.array("text"), np.array([object()]), np.datetime64("2020-01-01"), len]
+    unknown = [
+        Tracer(), "text", b"bytes", Flag.UP, np.array("text"), np.array([object()]), np.datetime64("2020-01-01"),
+        np.longdouble(1), np.ma.array([1.0, 2.0], mask=[False, True]), np.rec.array([(1, 2)]), len,
+    ]  # fmt: skip
     for value in unknown:
         for args in [(value,), (x, value), (x, [x, value]), ({"a": value},)]:
             mark, got, kwargs = f(*args)

@@ -1,4 +1,4 @@
-"""What a compiled function is as an object, its cache of versions, memory and threads; the cache of eager operations."""
+"""What a compiled function is as an object, its cache of versions, memory, threads; the cache of eager operations."""
 
 import copy
 import functools
@@ -14,7 +14,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from jit_native_helpers import (
+from jit_native_helpers import (  # noqa: F401 (fixtures are used by name)
     LEAF,
     add_entry,
     array,
@@ -24,24 +24,13 @@ from jit_native_helpers import (
     forward_entry,
     increment_entry,
     jit,
+    local_config,
     no_slow,
     slow_marker,
+    vector,
 )
 
 from velax import _native
-
-
-@pytest.fixture
-def x():
-    return array([1.0, 2.0, 3.0])
-
-
-@pytest.fixture
-def config():
-    """Sets a configuration override for the test."""
-    yield _native.swap_local_config
-    _native.swap_local_config(None, 0)
-
 
 # ------------------------------------------------------------------------------------------------ the object
 
@@ -67,7 +56,9 @@ def test_metadata():
 def test_methods(x):
     class Model:
         step = _native.JitFunction(
-            lambda self, x: None, lambda self, args, kwargs: (None, (args, kwargs)), lambda self, args, kwargs: (args, kwargs)
+            lambda self, x: None,
+            lambda self, args, kwargs: (None, (args, kwargs)),
+            lambda self, args, kwargs: (args, kwargs),
         )
 
     model = Model()

@@ -1,5 +1,6 @@
 """What jit, grad and vmap do besides computing: how often they trace, what they keep, what they refuse."""
 
+import enum
 import functools
 import gc
 import weakref
@@ -272,6 +273,55 @@ def test_the_current_trace_is_restored_after_an_error():
     np.testing.assert_allclose(velax.jit(lambda x: x + 1)(X), X + 1)
 
 
+# -- values of subclasses --------------------------------------------------------------------------------------------------
+
+
+class Color(enum.IntEnum):
+    RED = 3
+
+
+class Int(int):
+    pass
+
+
+class Real(float):
+    pass
+
+
+SUBCLASSES = {
+    "IntEnum": Color.RED,
+    "int": Int(5),
+    "float": Real(2.5),
+    "memmap": np.ones(3, np.float32).view(np.memmap),
+    "matrix": np.array([[1, 2, 3]], np.int32).view(np.matrix),
+    "masked": np.ma.array([1.0, 2.0], mask=[False, True]),
+    "int too large": Int(2**40),
+}
+SUBCLASS_USES = {
+    "jit": lambda lib, v: lib.jit(lambda x: x)(v),
+    "nested": lambda lib, v: lib.jit(lambda x: x["a"] + 1)({"a": v}),
+    "jnp": lambda lib, v: lib.numpy.add(1, v),
+    "asarray": lambda lib, v: lib.numpy.asarray(v),
+    "operator": lambda lib, v: lib.numpy.ones(3) + v,
+    "in a trace": lambda lib, v: lib.jit(lambda x: lib.numpy.sin(x) + lib.lax.full_like(x, 1) * 2 + lib.numpy.where(x > 0, v, 1))(1.0),
+    "returned": lambda lib, v: lib.jit(lambda x: v)(1.0),
+    "grad": lambda lib, v: lib.grad(lambda x: lib.numpy.sum(x * v))(2.0),
+}
+
+
+@pytest.mark.parametrize("use", SUBCLASS_USES)
+@pytest.mark.parametrize("name", SUBCLASSES)
+def test_values_of_subclasses(name, use):
+    results = []
+    for lib in LIBRARIES:
+        try:
+            out = SUBCLASS_USES[use](lib, SUBCLASSES[name])
+            results.append((out.dtype, out.weak_type, np.asarray(out).tolist()))
+        except (OverflowError, TypeError, ValueError) as error:
+            results.append(type(error))
+    assert results[0] == results[1]
+
+
 # -- donation -------------------------------------------------------------------------------------------------------------
 
 
@@ -286,6 +336,37 @@ def test_donated_arguments_are_deleted():
     state = {"a": jnp.zeros(3) + 1}
     by_name(state=state)
     assert state["a"].is_deleted()
+
+
+DONATIONS = {
+    "reused": lambda lib, x: lib.jit(lambda a: a + 1, donate_argnums=0)(x),
+    "read later": lambda lib, x: lib.jit(lambda a: (a + 1, a + 2), donate_argnums=0)(x),
+    "reversed": lambda lib, x: lib.jit(lambda a: a[::-1], donate_argnums=0)(x),
+    "shared": lambda lib, x: (lib.jit(lambda a: a)(x), lib.jit(lambda a: a + 1, donate_argnums=0)(x)),
+    "returned": lambda lib, x: lib.jit(lambda a: a, donate_argnums=0)(x),
+    "of another shape": lambda lib, x: lib.jit(lambda a: a.sum(), donate_argnums=0)(x),
+    "unread": lambda lib, x: lib.jit(lambda a: lib.numpy.zeros(3), donate_argnums=0)(x),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
+@pytest.mark.parametrize("name", DONATIONS)
+def test_which_donated_arrays_are_deleted(name):
+    deleted = []
+    for lib in LIBRARIES:
+        x = lib.numpy.array(X)
+        DONATIONS[name](lib, x)
+        deleted.append(x.is_deleted())
+    assert deleted[0] == deleted[1]
+
+
+def test_deleted_arguments_that_are_not_read():
+    for lib in LIBRARIES:
+        x = lib.numpy.array(X)
+        x.delete()
+        assert lib.jit(lambda x, y: y + 1)(x, 2.0) == 3
+        with pytest.raises(RuntimeError, match="deleted"):
+            lib.jit(lambda x, y: x + y)(x, 2.0)
 
 
 def test_donated_numpy_arrays_are_left_alone():

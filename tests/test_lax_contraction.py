@@ -86,6 +86,24 @@ def test_mixed_dtypes(left, right, preferred):
     compare(dot_general(MATMUL, preferred_element_type=preferred), x, y, grad=differentiable, batch=False, rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize("left", ["float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize("right", ["float8_e4m3fn", "float8_e5m2", "bfloat16", "float32", "int8", "bool"])
+@pytest.mark.parametrize("preferred", [None, "float8_e5m2", "float32"])
+def test_floats_of_8_bits(left, right, preferred):
+    x, y = np.full((3, 4), 1.5).astype(left), np.full((4, 5), 2).astype(right)
+    for a, b in ((x, y), (y.T, x.T)):
+        compare(dot_general(MATMUL, preferred_element_type=preferred), a, b, grad=False, batch=False)
+
+
+def test_floats_of_8_bits_and_complex():
+    """By itself: JAX crashes where it folds such a product of constants."""
+    x, y = np.full((3, 4), 1.5).astype("float8_e4m3fn"), np.full((4, 5), 2 + 1j, np.complex64)
+    for a, b, preferred in ((x, y, None), (y.T, x.T, "complex64"), (x, x.T, "complex64")):
+        got = velax.lax.dot_general(a, b, MATMUL, preferred_element_type=preferred)
+        assert got.dtype == np.complex64
+        np.testing.assert_array_equal(got, a.astype(np.complex64) @ b.astype(np.complex64))
+
+
 @pytest.mark.parametrize("precision", ["default", "high", "highest", "float32", "bfloat16", ("highest", "default"), "F32_F32_F32", "BF16_BF16_F32_X3"])
 def test_precision(precision):
     x, y = random((4, 5)), random((5, 3))

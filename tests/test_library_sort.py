@@ -48,8 +48,10 @@ def executable(name, rows, n, argsort=False, refine=0, in_place=False):
     size, perm_size = rows * n * dtype.itemsize, rows * n * 4
     x, perm = ((rows, n), dtype, False), ((rows, n), np.int32, False)
     if argsort and refine:
-        program = Program((size, perm_size), (Output.fresh(perm_size),), (Slot.input(0, size), Slot.input(1, perm_size), Slot.output(0, perm_size)),
-                          ((Copy(2, 0, 1, 0, perm_size), Call(0, (0, 2), (rows, n, 1))),), functions=(f"velax_argsort_{name}",))  # fmt: skip
+        slots = Slot.input(0, size), Slot.input(1, perm_size), Slot.output(0, perm_size)
+        block = Copy(2, 0, 1, 0, perm_size), Call(0, (0, 2), (rows, n, 1))
+        functions = (f"velax_argsort_{name}",)
+        program = Program((size, perm_size), (Output.fresh(perm_size),), slots, (block,), functions=functions)
         return _native.Executable(encode(program), [], [], [x, perm], [perm])
     out_size = perm_size if argsort else size
     slots = Slot.input(0, size), Slot.output(0, out_size)
@@ -142,7 +144,8 @@ def test_lexicographic(shape):
     perm = run(executable("c64", *shape, argsort=True), third)
     for name, keys in (("f32", second), ("i8", first)):
         perm = run(executable(name, *shape, argsort=True, refine=1), keys, perm)
-    ranks = [np.unique(order_keys(k, name), return_inverse=True)[1].reshape(shape) for name, k in (("i8", first), ("f32", second), ("c64", third))]
+    keys = (("i8", first), ("f32", second), ("c64", third))
+    ranks = [np.unique(order_keys(k, name), return_inverse=True)[1].reshape(shape) for name, k in keys]
     expected = np.lexsort(ranks[::-1], axis=-1)
     np.testing.assert_array_equal(perm, expected)
 

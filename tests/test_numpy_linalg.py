@@ -18,14 +18,22 @@ def test_vector_norms(ord, keepdims):
     expected = oracle.linalg.norm(X, ord=ord, axis=1, keepdims=keepdims)
     assert got.dtype == expected.dtype and got.shape == expected.shape
     np.testing.assert_allclose(got, expected, rtol=2e-5)
-    np.testing.assert_allclose(jnp.linalg.vector_norm(X, ord=2 if ord is None else ord), np.linalg.vector_norm(X, ord=2 if ord is None else ord), rtol=1e-4)
+    np.testing.assert_allclose(
+        jnp.linalg.vector_norm(X, ord=2 if ord is None else ord),
+        np.linalg.vector_norm(X, ord=2 if ord is None else ord),
+        rtol=1e-4,
+    )
 
 
 @pytest.mark.parametrize("ord", [None, "fro", 1, -1, np.inf, -np.inf])
 @pytest.mark.parametrize("axis", [(0, 1), (2, 0), (-2, -1)])
 def test_matrix_norms(ord, axis):
     np.testing.assert_allclose(jnp.linalg.norm(X, ord=ord, axis=axis), np.linalg.norm(X, ord=ord, axis=axis), rtol=1e-5)
-    np.testing.assert_allclose(velax.jit(lambda x: jnp.linalg.norm(x, ord, axis, True))(X), np.linalg.norm(X, ord=ord, axis=axis, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(
+        velax.jit(lambda x: jnp.linalg.norm(x, ord, axis, True))(X),
+        np.linalg.norm(X, ord=ord, axis=axis, keepdims=True),
+        rtol=1e-5,
+    )
 
 
 def test_whole_arrays_and_derivatives():
@@ -43,6 +51,33 @@ def test_products():
     for arrays in ([a, b], [a, b, c], [a[0], b, c], [a, b, c, v], [a[0], b, c, v]):
         arrays = [x.astype(np.float32) for x in arrays]
         np.testing.assert_allclose(jnp.linalg.multi_dot(arrays), np.linalg.multi_dot(arrays), rtol=1e-4, atol=1e-5)
+
+
+ARRAY_API = {
+    "cross": lambda l: l.cross(X[..., :3], X[..., 2:]),
+    "cross along": lambda l: l.cross(X, X[::-1], axis=0),
+    "diagonal": lambda l: l.diagonal(X, offset=1),
+    "trace": lambda l: l.trace(X, offset=-1, dtype="int32"),
+    "outer": lambda l: l.outer(X[0, 0], X[0, :, 0]),
+    "outer of matrices": lambda l: l.outer(X[0], X[0, 0]),
+    "matmul": lambda l: l.matmul(X, X[0].T),
+    "tensordot": lambda l: l.tensordot(X, X, axes=((0, 1), (0, 1))),
+    "power zero": lambda l: l.matrix_power(np.arange(4).reshape(2, 2), 0),
+    "positional": lambda l: l.diagonal(X, 1),
+}
+
+
+@pytest.mark.parametrize("case", ARRAY_API)
+def test_functions_of_the_array_api(case):
+    try:
+        expected = ARRAY_API[case](oracle.linalg)
+    except (TypeError, ValueError) as e:
+        with pytest.raises(type(e)):
+            ARRAY_API[case](jnp.linalg)
+        return
+    got = ARRAY_API[case](jnp.linalg)
+    assert got.dtype == expected.dtype
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

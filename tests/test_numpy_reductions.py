@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ml_dtypes
+import numpy as np
 import pytest
 from numpy_expressions import check, check_transformed, lines
+
+import velax.numpy as vnp
+from velax import lax
 
 EXPRESSIONS = lines("""
 jnp.argmax(jnp.zeros(0))
@@ -229,6 +234,18 @@ jnp.max(x,axis=(0,1),keepdims=True)
 jnp.var(x,ddof=jnp.array(1.))
 jnp.var(x,where=jnp.array([True,False,True]),axis=1,ddof=1)
 jnp.std(x,where=x>100)
+jnp.sum(x,where=1)
+jnp.mean(x,where=i)
+jnp.mean(x,where=jnp.array([True,False]))
+jnp.var(x,where=jnp.array([True,False]))
+jnp.nanmean(x,where=[True])
+jnp.nanvar(x,where=1)
+jnp.nanvar(f,where=f>1)
+jax: jnp.cumsum(jnp.array([0.5,-.5,0]),dtype=bool)
+jax: jnp.cumprod(jnp.array([0.5,np.nan,0]),dtype=bool)
+jax: jnp.cumulative_prod(u)
+jnp.cumulative_prod(b,axis=1)
+jnp.cumulative_sum(jnp.array([1,2],'int8'))
 """)
 
 #: differentiable functions of a matrix ``x``
@@ -262,3 +279,22 @@ def test_agrees_with_the_oracles(expression):
 @pytest.mark.parametrize("expression", TRANSFORMED)
 def test_transformations(expression):
     check_transformed(expression)
+
+
+# float8_e4m3fn has no infinity for an extremum to start from
+@pytest.mark.parametrize("dtype", [ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2])
+def test_extrema_of_narrow_floats(dtype):
+    values = np.array([[-3, -1, -448], [2, 4, 0.5]], np.float32)
+    x, reference = vnp.asarray(values.astype(dtype)), values.astype(dtype).astype(np.float32)
+    for name in ("max", "min", "argmax", "argmin", "nanmax", "nanmin"):
+        for axis in (None, 0, 1):
+            found = np.asarray(getattr(vnp, name)(x, axis=axis)).astype(np.float32)
+            np.testing.assert_array_equal(found, getattr(np, name)(reference, axis=axis))
+    np.testing.assert_array_equal(
+        np.asarray(lax.cummax(x, axis=1)).astype(np.float32), np.maximum.accumulate(reference, 1)
+    )
+    np.testing.assert_array_equal(
+        np.asarray(lax.cummin(x, axis=1)).astype(np.float32), np.minimum.accumulate(reference, 1)
+    )
+    least = float(ml_dtypes.finfo(dtype).min) if dtype is ml_dtypes.float8_e4m3fn else -np.inf
+    assert float(lax.reduce_max(x[:0], (0,))[0]) == least and float(lax.reduce_min(x[:0], (0,))[0]) == -least

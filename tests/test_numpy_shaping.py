@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import jax
 import pytest
 from numpy_expressions import check, check_transformed, lines
+
+import velax
 
 EXPRESSIONS = lines("""
 jnp.reshape(x,(4,-1))
@@ -419,3 +422,48 @@ def test_agrees_with_the_oracles(expression):
 @pytest.mark.parametrize("expression", TRANSFORMED)
 def test_transformations(expression):
     check_transformed(expression)
+
+
+SIGNATURES = [
+    "(n),(n)->()", "()->()", "(n_1)->(),(n_1)", "", "(n)", "->", "(n)->", "(n)(n)->()", "(n),->()", "((n))->()",
+    "(n->()", "n->()", "(n,)->()",
+    "(,)->()", "(n m)->()", "(n)->()->()", "(n),(n)->(n) x", "(a-b)->()",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("signature", SIGNATURES)
+def test_gufunc_signatures(signature):
+    """A signature is refused as by JAX, or read: then the number of arguments is wrong."""
+    found = []
+    for lib in (jax, velax):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            lib.numpy.vectorize(lambda *args: args, signature=signature)(*[lib.numpy.ones((2, 3))] * 5)
+        found.append((caught.type, str(caught.value).split(" (expected ")[0].split(" on vectorized")[0]))
+    assert found[0] == found[1]
+
+
+def test_gufunc_signatures_may_have_spaces_and_errors_say_where():
+    multiply = velax.numpy.vectorize(velax.numpy.matmul, signature=" (n , m), (m) -> (n) ")
+    assert multiply(velax.numpy.ones((5, 2, 3)), velax.numpy.ones(3)).tolist() == [[3.0, 3.0]] * 5
+    with pytest.raises(ValueError, match=r"expected ',' or the end of the list of arguments at position 3"):
+        velax.numpy.vectorize(lambda x: x, signature="(n)(m)->()")(1)
+    with pytest.raises(TypeError, match=r"signature must be a string such as '\(m,n\),\(n\)->\(m\)', got 3"):
+        velax.numpy.vectorize(lambda x: x, signature=3)
+
+
+def test_vectorize_leaves_missing_arguments_to_their_defaults():
+    for lib in (jax, velax):
+        f = lib.numpy.vectorize(lambda x, y=None: x + 1, excluded=(1,))
+        assert f(lib.numpy.ones(3)).tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "value, dtype",
+    [(2, "float32"), (2.5, "int32"), (True, "bfloat16"), (300, "uint8"), (1, "complex64"), (2**40, "float32")],
+)
+def test_filled_arrays_stage_one_equation(value, dtype):
+    for make in (
+        lambda lib: lib.lax.full((2,), value, dtype),
+        lambda lib: lib.numpy.full_like(lib.numpy.ones((2,)), value, dtype),
+    ):
+        assert str(velax.make_jaxpr(lambda: make(velax))()) == str(jax.make_jaxpr(lambda: make(jax))())

@@ -26,7 +26,8 @@ RECORDS = {p.name: p for p in all_primitives if type(p).__module__.startswith("v
 DOMAIN = {
     "log": (0.2, 3), "log1p": (-0.7, 3), "sqrt": (0.1, 4), "rsqrt": (0.1, 4), "cbrt": (0.1, 4), "asin": (-0.9, 0.9), "acos": (-0.9, 0.9),
     "acosh": (1.2, 4), "atanh": (-0.9, 0.9), "erf_inv": (-0.9, 0.9), "lgamma": (0.5, 5), "digamma": (0.5, 5), "pow": (0.2, 2), "tan": (-1, 1),
-    "div": (0.5, 2), "rem": (0.6, 2), "atan2": (0.3, 2),
+    "div": (0.5, 2), "rem": (0.6, 2), "atan2": (0.3, 2), "zeta": (1.2, 4), "polygamma": (0.5, 3), "igamma": (0.3, 4), "igammac": (0.3, 4),
+    "igamma_grad_a": (0.3, 4), "random_gamma_grad": (0.3, 4), "regularized_incomplete_beta": (0.1, 0.9),
 }  # fmt: skip
 #: parameters of elementwise primitives that have some
 PARAMS = {
@@ -34,11 +35,11 @@ PARAMS = {
     "reduce_precision": [{"exponent_bits": 5, "mantissa_bits": 7}], "round": [{"rounding_method": 0}, {"rounding_method": 1}], "conj": [{"input_dtype": np.dtype("float32")}], "exp2": [{}],
 }  # fmt: skip
 #: have no plain operands, or are covered where they are defined
-SKIPPED = {"add_any", "select_n", "clamp", "copy", "name", "stop_gradient"}
+SKIPPED = {"add_any", "select_n", "clamp", "copy", "name", "stop_gradient", "random_log_gamma_grad", "polygamma"}
 ELEMENTWISE = sorted(p.name for p in RECORDS.values() if p.elementwise and p.name not in SKIPPED)
 
 
-LAX_NAME = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "not": "bitwise_not"}
+LAX_NAME = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "not": "bitwise_not", "regularized_incomplete_beta": "betainc"}
 
 
 def oracle_bind(name, *args, **params):
@@ -133,7 +134,9 @@ def test_elementwise_broadcasting(name):
     assert full.shape == x.shape
 
 
-NONSMOOTH = {"rem", "sign", "floor", "ceil", "round", "nextafter", "is_finite", "eq", "ne", "lt", "le", "gt", "ge", "digamma"}
+NONSMOOTH = {"rem", "sign", "floor", "ceil", "round", "nextafter", "is_finite", "eq", "ne", "lt", "le", "gt", "ge"}
+#: their derivatives are in test_lax_special.py: some operands have none, or no second one
+NONSMOOTH |= {"zeta", "igamma", "igammac", "igamma_grad_a", "random_gamma_grad", "regularized_incomplete_beta"}
 DIFFERENTIABLE = [n for n in ELEMENTWISE if accepts(n, np.dtype("float32"), arity(n)) and n not in NONSMOOTH]
 
 

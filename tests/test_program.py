@@ -138,7 +138,8 @@ def test_verifier_and_native_decoder_refuse(text):
 
 
 def test_verifier_names_the_instruction():
-    with pytest.raises(ProgramError, match=r"block 0, instruction 0, copy %0\[0:1\] <- %1\[0:1\]: writes slot 0 \(input0"):
+    text = r"block 0, instruction 0, copy %0\[0:1\] <- %1\[0:1\]: writes slot 0 \(input0"
+    with pytest.raises(ProgramError, match=text):
         verify(BAD["read-only"])
 
 
@@ -160,7 +161,8 @@ def test_decoders_agree_on_corrupt_streams():
         words = list(struct.unpack(f"<{len(good) // 8}q", good))
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
             at = rng.randrange(len(words))
-            words[at] = rng.choice((0, 1, 2, 3, 5, 8, -1, 1 << 40, (1 << 63) - 1, -(1 << 63), words[at] // 2, words[at] ^ 4))
+            extremes = -1, 1 << 40, (1 << 63) - 1, -(1 << 63)
+            words[at] = rng.choice((0, 1, 2, 3, 5, 8, *extremes, words[at] // 2, words[at] ^ 4))
         data = struct.pack(f"<{len(words)}q", *words)
         try:
             verify(decode(data))

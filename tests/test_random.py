@@ -69,6 +69,14 @@ exact.add("choice_weights_no_replacement", lambda lib: lib.random.choice(lib.ran
 exact.add("choice_empty", lambda lib: lib.random.choice(lib.random.key(1), 0, (0,)))
 exact.add("geometric", lambda lib: lib.random.geometric(lib.random.key(1), 0.2, (50,)))
 exact.add("poisson", lambda lib: lib.random.poisson(lib.random.key(1), np.linspace(0, 30, 200, dtype=np.float32)))
+exact.add("permutation_narrow", lambda lib: lib.random.permutation(lib.random.key(1), np.uint8(9)))
+for _n in (20, 1000):
+    exact.add(f"binomial_{_n}", lambda lib, n=_n: lib.random.binomial(lib.random.key(3), n, np.float32([0.02, 0.3, 0.7]), (50, 3)))
+exact.add("binomial_float16", lambda lib: lib.random.binomial(lib.random.key(3), 100, 0.5, (50,), "float16"))
+exact.add("binomial_invalid", lambda lib: lib.random.binomial(
+    lib.random.key(3), np.float32([0, -1, np.nan, np.inf, 5, 5, 5, 5.5]), np.float32([0.5, 0.5, 0.5, 0.5, -0.1, 1.1, np.nan, 0.4])))
+exact.add("multinomial", lambda lib: lib.random.multinomial(lib.random.key(3), np.int32([10, 100, 1000]), WEIGHTS, shape=(3, 5)))
+exact.add("multinomial_rows", lambda lib: lib.random.multinomial(lib.random.key(3), 9, np.full((4, 3), 1 / 3, np.float32), dtype="float16", unroll=2))
 exact.add("poisson_invalid", lambda lib: lib.random.poisson(lib.random.key(1), np.array([-1, np.nan], np.float32)))
 
 
@@ -96,6 +104,7 @@ close.add("wald", lambda lib: lib.random.wald(lib.random.key(2), 1.5, (50,)))
 close.add("triangular", lambda lib: lib.random.triangular(lib.random.key(2), 0.0, 1.0, 3.0, (50,)))
 close.add("weibull_min", lambda lib: lib.random.weibull_min(lib.random.key(2), 2.0, 3.0, (50,)))
 close.add("double_sided_maxwell", lambda lib: lib.random.double_sided_maxwell(lib.random.key(2), 1.0, 3.0, (50,)))
+close.add("double_sided_maxwell_arrays", lambda lib: lib.random.double_sided_maxwell(lib.random.key(2), np.zeros((2, 1), np.float32), WEIGHTS, (4,)))
 close.add("gamma", lambda lib: lib.random.gamma(lib.random.key(2), np.array([0.3, 1, 2.5, 50], np.float32), (20, 4)))
 close.add("loggamma", lambda lib: lib.random.loggamma(lib.random.key(2), 0.1, (50,)))
 close.add("dirichlet", lambda lib: lib.random.dirichlet(lib.random.key(2), WEIGHTS, (9,)))
@@ -300,8 +309,6 @@ def test_differentiation(keys):
     assert float(velax.grad(noisy)(1.0, keys[0])) == 2.0
     with pytest.raises(TypeError, match="grad requires real- or complex-valued inputs"):
         velax.grad(random.normal)(keys[0])
-    with pytest.raises(NotImplementedError, match="derivative of gamma-distributed numbers"):
-        velax.grad(lambda a: random.gamma(keys[0], a))(1.0)
 
 
 @pytest.mark.parametrize(
@@ -374,6 +381,8 @@ def test_eager_calls_compile_once():
         (lambda lib: lib.random.choice(lib.random.key(0), 3, (5,), p=WEIGHTS), "ValueError", "p must be None or a 1D vector with the same size as a.shape[axis]."),
         (lambda lib: lib.random.dirichlet(lib.random.key(0), 1.0), "ValueError", "dirichlet requires alpha.ndim >= 1, got alpha.ndim == 0"),
         (lambda lib: lib.random.poisson(lib.random.key(0), 1.0, dtype=float), "ValueError", "Invalid integer data type"),
+        (lambda lib: lib.random.binomial(lib.random.key(0), 5, 0.5, dtype=int), "ValueError", "dtype argument to `binomial` must be a float dtype, got int32"),
+        (lambda lib: lib.random.binomial(lib.random.key(0), WEIGHTS, 0.5, (2,)), "ValueError", "Incompatible shapes for broadcasting"),
     ],
 )  # fmt: skip
 def test_errors(f, kind, lead):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from native_kernels import compile_c, needs_compiler
 
+import velax
 from velax import _native
 from velax._ir.program import (
     Call,
@@ -26,8 +27,8 @@ from velax._ir.program import (
     Swap,
     While,
     encode,
-    verify,
 )
+from velax._ir.program_check import verify
 
 pytestmark = needs_compiler
 
@@ -101,9 +102,11 @@ def nbytes(a):
 def make(kernels, names, in_avals, out_avals, slots, *blocks, outputs=None, callbacks=(), donated=(), **fields):
     """An executable of these blocks; outputs are fresh unless told."""
     outputs = outputs or tuple(Output.fresh(nbytes(a)) for a in out_avals)
-    program = Program(tuple(map(nbytes, in_avals)), outputs, slots, blocks, kernels=tuple(names), callbacks=len(callbacks), **fields)
+    inputs = tuple(map(nbytes, in_avals))
+    program = Program(inputs, outputs, slots, blocks, kernels=tuple(names), callbacks=len(callbacks), **fields)
     verify(program)
-    return _native.Executable(encode(program), [kernels.symbol(n) for n in names], callbacks, in_avals, out_avals, donated)
+    code = [kernels.symbol(n) for n in names]
+    return _native.Executable(encode(program), code, callbacks, in_avals, out_avals, donated)
 
 
 F16x = aval((16,))
@@ -318,6 +321,25 @@ def test_donation_of_memory_that_is_viewed_copies(kernels):
     np.testing.assert_array_equal(np.asarray(y), np.arange(16) + 1)
 
 
+def test_donated_arrays_are_deleted_in_exchange_for_outputs(kernels):
+    """Whether or not the program takes their memory over: one for each output of the same shape and dtype."""
+    slots = *(Slot.input(k, 64) for k in range(3)), Slot.output(0, 64), Slot.output(1, 64)
+    copies = Copy(3, 0, 0, 0, 64), Copy(4, 0, 1, 0, 64)
+    e = make(kernels, [], [F16x] * 4, [F16x, F16x], slots, copies, donated=(0, 1, 2, 3), work=5,
+             outputs=(Output.fresh(64), Output.fresh(64)))  # fmt: skip
+    x, y, z, unread = (array(np.full(16, k)) for k in range(4))
+    out, _ = e(x, y, z, unread)
+    assert x.is_deleted() and y.is_deleted() and not z.is_deleted() and not unread.is_deleted()
+    np.testing.assert_array_equal(np.asarray(out), np.zeros(16))
+    np.testing.assert_array_equal(np.asarray(out), np.zeros(16))
+    shared = array(np.ones(16))
+    [seen] = make(kernels, [], [F16x], [F16x], (), (), outputs=(Output.forward(0, 64),)).execute([shared])
+    unread.delete()
+    e(shared, array(np.zeros(16)), z, unread)
+    assert shared.is_deleted() and not z.is_deleted()
+    np.testing.assert_array_equal(np.asarray(seen), np.ones(16))
+
+
 def test_donation_of_an_array_passed_twice_copies(kernels):
     slots = Slot.output(0, 64), Slot.input(1, 64), Slot.output(1, 64)
     e = make(
@@ -482,7 +504,7 @@ def test_registered_error_type(kernels):
         with pytest.raises(OurError, match="ZeroDivisionError: division by zero"):
             e(array(np.zeros(16)))
     finally:
-        _native.set_runtime_error_type(RuntimeError)
+        _native.set_runtime_error_type(velax.errors.JaxRuntimeError)
     with pytest.raises(TypeError, match="subclass of Exception"):
         _native.set_runtime_error_type(int)
 
@@ -503,7 +525,8 @@ def test_callback_results_are_checked(kernels, result, text):
 
 
 def test_callback_slots_are_checked(kernels):
-    program = Program((64,), (), (Slot.input(0, 64), Slot.arena(0, 32)), ((Callback(0, (0,), (1,)),),), callbacks=1, arena_bytes=64)
+    slots = Slot.input(0, 64), Slot.arena(0, 32)
+    program = Program((64,), (), slots, ((Callback(0, (0,), (1,)),),), callbacks=1, arena_bytes=64)
     with pytest.raises(ValueError, match="slot 1 has 32 bytes"):
         _native.Executable(encode(program), [], [(print, [F16x], [F16x])], [F16x], [])
     with pytest.raises(ValueError, match="has 2 inputs and 1 outputs, the program passes 1 and 1"):
@@ -694,7 +717,8 @@ PARALLEL = """
     _native.set_num_threads(4)
     n = 100_000
     a = aval((n,))
-    e = make(kernels, ["add_one"], [a], [a], (Slot.input(0, 4 * n), Slot.output(0, 4 * n)), (Launch(0, (0, 1), (), n, 500),))
+    slots = Slot.input(0, 4 * n), Slot.output(0, 4 * n)
+    e = make(kernels, ["add_one"], [a], [a], slots, (Launch(0, (0, 1), (), n, 500),))
     x = array(np.zeros(n))
     def use():
         for _ in range(20):
@@ -748,6 +772,34 @@ def test_exit_while_threads_work():
             use()
     threading.Thread(target=work_on, daemon=True).start()
     time.sleep(0.1)
+    print("bye")
+    """
+    assert run_python(code) == "bye"
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05])
+def test_exit_while_threads_run_programs_and_python(delay):
+    """CPython stops daemon threads wherever they ask for the GIL next: in a program, a callback, a miss."""
+    code = f"""
+    import sys, threading, time
+    import numpy as np
+    import velax, velax.numpy as jnp
+    sys.setswitchinterval(1e-5)
+    x = np.ones(4, np.float32)
+    loop = velax.jit(lambda x: velax.lax.fori_loop(0, 20000, lambda i, a: a * 1.0 + 1, x))
+    call = lambda a: velax.pure_callback(lambda v: np.asarray(v) + 1, velax.ShapeDtypeStruct((4,), np.float32), a)
+    calls = velax.jit(lambda x: velax.lax.fori_loop(0, 50, lambda i, a: call(a), x))
+    wide = velax.jit(lambda a: (jnp.sin(a) * 2).sum())
+    long = np.ones(1000000, np.float32)
+    uses = [lambda: loop(x), lambda: calls(x), lambda: wide(long), lambda: velax.jit(lambda v: v * 2)(x)]
+    for use in uses:
+        use()
+    def work_on(use):
+        while True:
+            use()
+    for use in uses:
+        threading.Thread(target=work_on, args=(use,), daemon=True).start()
+    time.sleep({delay})
     print("bye")
     """
     assert run_python(code) == "bye"

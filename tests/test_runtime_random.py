@@ -93,8 +93,9 @@ def random_program(rng):
     slots.append(Slot.arena(0, 128))
     fill = (*(Copy(whole, 16 * k, 11, 0, 16) for k in range(8)),)
     blocks[0] = (*fill, *blocks[0])
-    return Program((size, size), outputs, tuple(slots), tuple(blocks), functions=("velax_sort_u8",),
-                   literals=bytes(rng.randrange(256) for _ in range(16)), arena_bytes=128, work=rng.choice((-1, 1)))  # fmt: skip
+    literals = bytes(rng.randrange(256) for _ in range(16))
+    fields = dict(functions=("velax_sort_u8",), literals=literals, arena_bytes=128, work=rng.choice((-1, 1)))
+    return Program((size, size), outputs, tuple(slots), tuple(blocks), **fields)
 
 
 @pytest.mark.parametrize("seed", range(4))

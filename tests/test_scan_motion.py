@@ -1,4 +1,5 @@
-"""Contractions that leave a scan's body: the same results as step by step, and no contraction in the steps."""
+"""Contractions that leave a scan's body: the same results as step by step, and no contraction in
+the steps."""
 
 import numpy as np
 import pytest
@@ -201,7 +202,10 @@ def recurrent(w, xs, scan):
 def test_derivatives_of_a_recurrent_cell(vmapped):
     parts = arrays((WIDTH, 4 * WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH,), (STEPS, BATCH, WIDTH))
     w, xs = dict(zip("xhb", parts)), parts[-1]
-    both = [lambda w, xs, scan=scan: vx.value_and_grad(recurrent, (0, 1))(w, xs, scan) for scan in (vx.lax.scan, step_by_step)]
+    both = [
+        lambda w, xs, scan=scan: vx.value_and_grad(recurrent, (0, 1))(w, xs, scan)
+        for scan in (vx.lax.scan, step_by_step)
+    ]
     if vmapped:
         both = [vx.vmap(f, (None, 0)) for f in both]
         xs = np.stack([xs, xs[::-1]])

@@ -717,18 +717,14 @@ def named_scopes(lib):
     return lib.jit(f)(V), lib.grad(f)(1.0), lib.named_call(f, name="g")(V)
 
 
-#: cases where the derivative of a scan over a weakly typed carry differs from JAX's in the weak type only
-STRONG_ONLY = {"custom_vjp_in_scan_and_cond", "custom_jvp_in_scan", "checkpoint_of_scan_and_scan_of_checkpoint"}
-
-
 @pytest.mark.parametrize("name", case.names())
 def test_as_in_jax(name):
-    case.check(name, weak=name not in STRONG_ONLY)
+    case.check(name)
 
 
 @pytest.mark.parametrize("name", case.names())
 def test_staged_in_one_program(name):
-    case.check_staged(name, weak=name not in STRONG_ONLY)
+    case.check_staged(name)
 
 
 def test_grad_of_python_control_flow():

@@ -22,6 +22,6 @@ cd "$work/package"
 # Python itself does not free everything at exit, so leaks are looked for by the tests, not by the sanitizer.
 export LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1 PYTHONMALLOC=malloc PYTHONPATH=$work/package
-exec "$python" -m pytest -p no:cacheprovider -x tests/test_tree_util.py tests/test_array_native.py tests/test_array_memory.py \
-  tests/test_jit_native.py tests/test_jit_native_object.py tests/test_state_native.py tests/test_runtime.py tests/test_loader.py \
+exec "$python" -m pytest -p no:cacheprovider -x tests/test_tree_util.py tests/test_tree_native.py tests/test_array_native.py \
+  tests/test_array_memory.py tests/test_jit_native.py tests/test_jit_native_object.py tests/test_state_native.py tests/test_runtime.py tests/test_loader.py \
   tests/test_program.py tests/test_library_sort.py

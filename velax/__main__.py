@@ -3,6 +3,7 @@
     python -m velax script.py [args...]
     python -m velax -c "program" [args...]
     python -m velax -m module [args...]
+    python -m velax - [args...]            (the program is read from standard input)
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+import types
 
 from velax._compat import install_as_jax
 
 _RUNNERS = (__file__, "<frozen runpy>")
-_USAGE = "usage: python -m velax script.py [args...] | -c program [args...] | -m module [args...]"
+_USAGE = "usage: python -m velax script.py [args...] | -c program [args...] | -m module [args...] | - [args...]"
 
 
 def _show_error(kind, error, traceback) -> None:
@@ -27,11 +29,13 @@ def _show_error(kind, error, traceback) -> None:
 
 def main(argv: list[str]) -> int:
     """Run what the command line names; returns the exit status."""
+    if not argv and not sys.stdin.isatty():
+        argv = ["-"]
     if not argv or argv[0] in ("-h", "--help"):
         print(_USAGE, file=sys.stdout if argv else sys.stderr)
         return 0 if argv else 2
-    kind = argv[0] if argv[0] in ("-c", "-m") else "script"
-    if kind != "script" and len(argv) < 2:
+    kind = argv[0] if argv[0] in ("-c", "-m", "-") else "script"
+    if kind in ("-c", "-m") and len(argv) < 2:
         print(f"{argv[0]} needs an argument\n{_USAGE}", file=sys.stderr)
         return 2
     if kind == "script" and argv[0].startswith("-"):
@@ -39,12 +43,13 @@ def main(argv: list[str]) -> int:
         return 2
     install_as_jax()
     sys.excepthook = _show_error
-    if kind == "-c":
-        sys.argv = ["-c", *argv[2:]]
+    if kind in ("-c", "-"):
+        sys.argv = ["-c", *argv[2:]] if kind == "-c" else argv
         sys.path[0] = ""
-        namespace = {"__name__": "__main__", "__builtins__": __builtins__}
-        sys.modules["__main__"].__dict__.update(namespace)
-        exec(compile(argv[1], "<string>", "exec"), sys.modules["__main__"].__dict__)
+        program, name = (argv[1], "<string>") if kind == "-c" else (sys.stdin.read(), "<stdin>")
+        main_module = types.ModuleType("__main__")
+        sys.modules["__main__"] = main_module
+        exec(compile(program, name, "exec"), vars(main_module))
     elif kind == "-m":
         sys.argv = argv[1:]
         sys.path[0] = os.getcwd()

@@ -1,7 +1,7 @@
 """Prefix trees: specifications spread over the trees they are about, and messages that say where two trees differ.
 
-One tree is a prefix of another if it becomes the other by replacing leaves with subtrees. Functions such as ``vmap`` take
-prefix trees (``in_axes``); :mod:`velax.tree_util` offers most of what is here.
+One tree is a prefix of another if it becomes the other by replacing leaves with subtrees. Functions
+such as ``vmap`` take prefix trees (``in_axes``); :mod:`velax.tree_util` offers most of what is here.
 """
 
 from __future__ import annotations
@@ -217,8 +217,8 @@ def _prefix_errors(
     if kind in (list, tuple) and len(prefix) != len(full):
         yield error(
             f"different lengths of {kind.__name__}",
-            f"There, {{name}} has a {kind.__name__} of length {len(prefix)}, but the tree it must be a prefix of has one "
-            f"of length {len(full)}.",
+            f"There, {{name}} has a {kind.__name__} of length {len(prefix)}, but the tree it must be a prefix of "
+            f"has one of length {len(full)}.",
         )
         return
     prefix_keys, prefix_data = _key_names(prefix)
@@ -317,7 +317,9 @@ def _equality_errors(
         yield from _equality_errors((*path, key), child1, child2, is_leaf)
 
 
-def equality_errors_pytreedef(tree1: _native.PyTreeDef, tree2: _native.PyTreeDef) -> Iterable[tuple[KeyPath, str, str, str]]:
+def equality_errors_pytreedef(
+    tree1: _native.PyTreeDef, tree2: _native.PyTreeDef
+) -> Iterable[tuple[KeyPath, str, str, str]]:
     """Where two structures differ; see :func:`equality_errors`.
 
     >>> from velax.tree_util import tree_structure

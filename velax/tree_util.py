@@ -112,8 +112,8 @@ def tree_flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tup
       is_leaf: called with every node before it is entered; where it returns ``True`` that node counts as a leaf.
 
     Returns:
-      ``(leaves, treedef)``; ``tree_unflatten(treedef, leaves)`` gives the tree back. Dicts are flattened in the order of
-      their sorted keys.
+      ``(leaves, treedef)``; ``tree_unflatten(treedef, leaves)`` gives the tree back. Dicts are
+      flattened in the order of their sorted keys.
 
     Raises:
       ValueError: if the keys of a dict cannot be compared with each other.
@@ -260,8 +260,8 @@ generate_key_paths = tree_leaves_with_path
 
 
 def _flatten_rest(name: str, treedef: PyTreeDef, tree: Any, rest: Sequence[Any], is_leaf: Any) -> list[list[Any]]:
-    """The subtrees of every tree in `rest` at the leaves of `tree`; errors say where they do not match, `name` being what
-    they call `tree`."""
+    """The subtrees of every tree in `rest` at the leaves of `tree`; errors say where they do not
+    match, `name` being what they call `tree`."""
     flat = []
     for other in rest:
         try:
@@ -382,7 +382,9 @@ def tree_reduce_associative(
     if leaves:
         return combine(0, len(leaves))
     if isinstance(identity, Unspecified):
-        raise TypeError("tree_reduce_associative: the tree has no leaves; pass identity= to say what the result is then")
+        raise TypeError(
+            "tree_reduce_associative: the tree has no leaves; pass identity= to say what the result is then"
+        )
     return identity
 
 

@@ -6,6 +6,7 @@ are Velax's own module objects. ``jax`` itself is a small module of its own, sin
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -79,8 +80,43 @@ class _Distribution(importlib.metadata.Distribution):
         raise FileNotFoundError(path)
 
 
+class _HandedDown:
+    """Pickles as a call of `install_as_jax`."""
+
+    def __reduce__(self):
+        return install_as_jax, ()
+
+
+def _hand_down(spawn: types.ModuleType) -> None:
+    """Let processes that `multiprocessing` starts afresh have the alias, too, before they import the program.
+
+    They read what the parent prepared for them first of all; reading this part of it installs the alias.
+    """
+    prepare = spawn.get_preparation_data
+
+    @functools.wraps(prepare)
+    def get_preparation_data(name):
+        data = prepare(name)
+        return {**data, "velax": _HandedDown()} if _finder in sys.meta_path else data
+
+    spawn.get_preparation_data = get_preparation_data
+
+
+class _SpawnLoader(importlib.machinery.SourceFileLoader):
+    """Loads ``multiprocessing.spawn``, which few programs need and which is slow to import."""
+
+    def exec_module(self, module):
+        super().exec_module(module)
+        _hand_down(module)
+
+
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None):
+        if fullname == "multiprocessing.spawn":
+            spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+            if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+                spec.loader = _SpawnLoader(spec.loader.name, spec.loader.path)
+            return spec
         root, _, rest = fullname.partition(".")
         if root == "jaxlib":
             if rest in ("", "version"):
@@ -89,7 +125,10 @@ class _Finder(importlib.abc.MetaPathFinder):
         if root != "jax":
             return None
         if not rest:
-            return importlib.machinery.ModuleSpec("jax", _Loader("velax"), is_package=True)
+            origin = importlib.import_module("velax").__file__
+            spec = importlib.machinery.ModuleSpec("jax", _Loader("velax"), origin=origin, is_package=True)
+            spec.has_location = True
+            return spec
         name = f"velax._compat.src.{rest[5:]}" if rest.startswith("_src.") else "velax._compat.src" if rest == "_src" else f"velax.{rest}"
         try:
             module = importlib.import_module(name)
@@ -109,7 +148,7 @@ _finder = _Finder()
 
 
 def install_as_jax() -> None:
-    """Make ``import jax`` give Velax in this process, submodules included.
+    """Make ``import jax`` give Velax in this process, submodules included, and in those that `multiprocessing` starts.
 
     Raises:
       RuntimeError: if the real JAX has been imported already.
@@ -127,3 +166,5 @@ def install_as_jax() -> None:
     if loaded is not None and not isinstance(loaded, _JaxModule):
         raise RuntimeError(f"install_as_jax: JAX is imported already, from {getattr(loaded, '__file__', loaded)}; call install_as_jax first")
     sys.meta_path.insert(0, _finder)
+    if "multiprocessing.spawn" in sys.modules:
+        _hand_down(sys.modules["multiprocessing.spawn"])

@@ -3,10 +3,13 @@
 The forms, chosen by `plan_contraction`:
 
 * a *tile* kernel (`contract_tile`): outer products in registers; B is read where it lies or packed;
-* a *rows* kernel (`contract_rows`): inner products along K, for matrix-vector products and their like where K is contiguous in both operands;
-* either of them over blocks of K as separate tasks, where C alone would not keep the cores busy, and a kernel that adds the partial results in order.
+* a *rows* kernel (`contract_rows`): inner products along K, for matrix-vector products and their
+  like where K is contiguous in both operands;
+* either of them over blocks of K as separate tasks, where C alone would not keep the cores busy,
+  and a kernel that adds the partial results in order.
 
-Every choice depends on sizes and the target, never on the number of threads, so results are the same bits on any number of cores.
+Every choice depends on sizes and the target, never on the number of threads, so results are the
+same bits on any number of cores.
 """
 
 from __future__ import annotations
@@ -36,13 +39,16 @@ from velax._lang.record import Record, replace
 
 __all__ = ["Contraction", "ContractionNest", "choose", "plan_contraction"]
 
-#: nanoseconds of work that one chunk of a contraction should have, and chunks that are enough for any machine
+#: nanoseconds of work that one chunk of a contraction should have, and chunks that are enough for
+#: any machine
 CHUNK_NS = 8_000
 MAX_TASKS = 64
-#: a task that packs B multiplies at least this many rows with it, and this many if there are tasks enough
+#: a task that packs B multiplies at least this many rows with it, and this many if there are tasks
+#: enough
 PACKED_ROWS = 64
 GOOD_ROWS = 512
-#: rows from which a copy of B is worth its making although B could be read where it lies, beyond half of the second-level cache
+#: rows from which a copy of B is worth its making although B could be read where it lies, beyond
+#: half of the second-level cache
 MANY_ROWS = 128
 #: tasks that are enough for a few threads
 GOOD_TASKS = 16
@@ -63,7 +69,8 @@ def _ceil(a: int, b: int) -> int:
 
 
 class ContractionNest:
-    """One launch of a contraction: statements over tasks, its extents, and how the tasks may be cut.
+    """One launch of a contraction: statements over tasks, its extents, and how the tasks may be
+    cut.
 
     Has what `nest_group.Nest` has, and ``extents``.
     """
@@ -77,7 +84,8 @@ class ContractionNest:
 
 
 def _grain(total: int, work: float) -> int:
-    """Tasks a chunk: about `CHUNK_NS` of work, in a number of chunks that divides evenly among a few threads."""
+    """Tasks a chunk: about `CHUNK_NS` of work, in a number of chunks that divides evenly among a
+    few threads."""
     chunks = int(work / CHUNK_NS)
     if chunks < 2:
         return total
@@ -114,8 +122,10 @@ class Contraction(Record):
     Attributes:
         main: the kernel that multiplies.
         swapped: whether A and B changed roles (a matrix-vector product seen as vector-matrix).
-        sums: elements (of C's dtype, or the accumulator's if that is wider) of a buffer for partial results, 0 if none is needed.
-        copies: how many partial results that buffer holds, to be added by a second launch; 0 if the main kernel finishes C itself.
+        sums: elements (of C's dtype, or the accumulator's if that is wider) of a buffer for partial
+            results, 0 if none is needed.
+        copies: how many partial results that buffer holds, to be added by a second launch; 0 if the
+            main kernel finishes C itself.
     """
 
     spec: DotSpec
@@ -127,7 +137,8 @@ class Contraction(Record):
 
     @property
     def panels(self) -> int:
-        """Elements (of dtype `accumulator`) of a buffer for A in panels, to be filled by `pack` and passed as A; 0 to pass A itself."""
+        """Elements (of dtype `accumulator`) of a buffer for A in panels, to be filled by `pack` and
+        passed as A; 0 to pass A itself."""
         main = self.main
         return row_panels_size(main.spec, main.tile.rows) if isinstance(main, TilePlan) and main.tile.packed_rows else 0
 
@@ -147,14 +158,17 @@ class Contraction(Record):
         return self.spec.dtype if self.spec.dtype in COMPLEX_PART else accumulator(self.spec.dtype)
 
     def launch(self, a, b, sums, c, epilogue: Epilogue | None = None) -> ContractionNest:
-        """The launch that multiplies, for these parameter buffers; ``epilogue`` is applied unless `copies` are to be added first."""
+        """The launch that multiplies, for these parameter buffers; ``epilogue`` is applied unless
+        `copies` are to be added first."""
         main = self.main
         if self.swapped:
             a, b = b, a
             epilogue = epilogue and _swap_epilogue(epilogue)
         problem = Problem(main.spec, a, b, c, c if sums is None else sums, epilogue)
         if isinstance(main, RowsPlan):
-            body, extents = build_rows(problem, main.tile, main.column_block, main.column_blocks, main.k_block, main.k_blocks)
+            body, extents = build_rows(
+                problem, main.tile, main.column_block, main.column_blocks, main.k_block, main.k_blocks
+            )
         else:
             tile = replace(main.tile, staged=True) if epilogue is not None else main.tile
             builder = TileBuilder(problem, tile, main.sizes, self.target.has("fma"))
@@ -178,7 +192,8 @@ def plan_contraction(spec: DotSpec, target: Target, has_epilogue: bool = False) 
     Args:
         spec: see `nest_dot.DotSpec`; C must not be empty.
         target: the machine.
-        has_epilogue: whether `Contraction.launch` will get an epilogue (which C then may not be used for sums in progress).
+        has_epilogue: whether `Contraction.launch` will get an epilogue (which C then may not be
+            used for sums in progress).
     """
     own, swapped = spec, False
     m, n = spec.size("m"), spec.size("n")
@@ -192,7 +207,9 @@ def plan_contraction(spec: DotSpec, target: Target, has_epilogue: bool = False) 
         copies = main.k_blocks if main.tile.split else 0
     elif main.tile.block == "split":
         copies = main.tasks // (main.sizes.row_blocks * main.sizes.column_blocks * spec.size("batch"))
-    elif main.tile.block == "add" and (has_epilogue or accumulator(spec.dtype) != COMPLEX_PART.get(spec.dtype, spec.dtype)):
+    elif main.tile.block == "add" and (
+        has_epilogue or accumulator(spec.dtype) != COMPLEX_PART.get(spec.dtype, spec.dtype)
+    ):
         sums = result
         main = replace(main, tile=replace(main.tile, staged=True))
     return Contraction(spec, main, swapped, sums or copies * result, copies, target)
@@ -202,7 +219,15 @@ def _swap(spec: DotSpec) -> DotSpec:
     """The transposed contraction: where M or N is one, C is the same memory."""
     turn = lambda dims: tuple(Dim(d.extent, d.b, d.a, d.c) for d in dims)
     return DotSpec(
-        spec.b_dtype, spec.a_dtype, spec.dtype, turn(spec.batch), turn(spec.n), turn(spec.m), turn(spec.k), spec.b_offset, spec.a_offset
+        spec.b_dtype,
+        spec.a_dtype,
+        spec.dtype,
+        turn(spec.batch),
+        turn(spec.n),
+        turn(spec.m),
+        turn(spec.k),
+        spec.b_offset,
+        spec.a_offset,
     )
 
 
@@ -221,7 +246,8 @@ _FEW_ROWS = 8
 
 
 def _plan_rows(spec: DotSpec, target: Target) -> RowsPlan | None:
-    """The inner-product kernel, where K is contiguous in both operands and there are few rows, or nothing but K."""
+    """The inner-product kernel, where K is contiguous in both operands and there are few rows, or
+    nothing but K."""
     batch, m, n = (spec.size(group) for group in ("batch", "m", "n"))
     inner = spec.k[-1] if spec.k else None
     lanes = target.lanes(accumulator(spec.dtype))
@@ -256,10 +282,14 @@ def _registers(target: Target) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def choose(m: int, n: int, lanes: int, registers: int, products: int = 1, parts: int = 1, parts_b: int = 1) -> tuple[int, int, int, int]:
-    """(rows, vectors, lanes, vectors of the tail) of the register tile for ``m`` rows and ``n`` columns.
+def choose(
+    m: int, n: int, lanes: int, registers: int, products: int = 1, parts: int = 1, parts_b: int = 1
+) -> tuple[int, int, int, int]:
+    """(rows, vectors, lanes, vectors of the tail) of the register tile for ``m`` rows and ``n``
+    columns.
 
-    Compares cycles for one step of K over all of C: two multiply-adds or two loads a cycle, and no less than the latency of a chain.
+    Compares cycles for one step of K over all of C: two multiply-adds or two loads a cycle, and no
+    less than the latency of a chain.
     """
     while lanes > 4 and n <= lanes // 2:
         lanes //= 2
@@ -273,7 +303,10 @@ def choose(m: int, n: int, lanes: int, registers: int, products: int = 1, parts:
     for rows in range(min(m, 8), 0, -1):
         for vectors in range(1, 25):
             # a vector of B that only one row uses is an operand in memory
-            if rows * vectors * parts + (vectors if rows > 1 else 1) * parts_b + products // parts_b > registers - registers // 16:
+            if (
+                rows * vectors * parts + (vectors if rows > 1 else 1) * parts_b + products // parts_b
+                > registers - registers // 16
+            ):
                 break
             if vectors > 1 and (vectors - 1) * lanes >= n:
                 break
@@ -293,14 +326,18 @@ def choose(m: int, n: int, lanes: int, registers: int, products: int = 1, parts:
 
 
 def _packs_rows(spec: DotSpec, acc: str, target: Target) -> bool:
-    """Whether a copy of A in panels is worth its making, for many columns: elements to convert, or far apart both ways."""
+    """Whether a copy of A in panels is worth its making, for many columns: elements to convert, or
+    far apart both ways."""
     if not spec.k or not spec.m:
         return False
     if COMPLEX_PART.get(spec.a_dtype, spec.a_dtype) != acc or len(spec.m) > 1:
         return True
     if spec.k[-1].a == 1:
         return False
-    return spec.m[0].a != 1 or spec.size("m") * spec.size("k") * schedule.element_bytes(spec.a_dtype) > target.caches[1] // 4
+    return (
+        spec.m[0].a != 1
+        or spec.size("m") * spec.size("k") * schedule.element_bytes(spec.a_dtype) > target.caches[1] // 4
+    )
 
 
 #: results whose conversion from the accumulator takes many instructions
@@ -385,7 +422,8 @@ def _plan_tile(spec: DotSpec, target: Target) -> TilePlan:
     tile = Tile(
         rows, vectors, lanes, tail, full,
         exact_rows=rows == m, row_blocks=row_blocks > 1, column_blocks=column_blocks > 1, pack=capacity if pack else 0,
-        staged=rows * vectors > 4 and spec.dtype in _ROUNDED_BY_CODE, block=block, k_cut=max(cut, 0), packed_rows=packed_rows,
+        staged=rows * vectors > 4 and spec.dtype in _ROUNDED_BY_CODE,
+        block=block, k_cut=max(cut, 0), packed_rows=packed_rows,
     )  # fmt: skip
     sizes = Sizes(row_block, row_blocks, each * panel, column_blocks, k_block, k_blocks)
     tasks = batch * row_blocks * column_blocks
@@ -395,7 +433,8 @@ def _plan_tile(spec: DotSpec, target: Target) -> TilePlan:
 
 
 def build_sum(spec: DotSpec, copies: int, sums, c, epilogue: Epilogue | None, target: Target) -> ContractionNest:
-    """C as the sum of ``copies`` partial results, one after the other in memory; rows are tasks, lanes run along columns."""
+    """C as the sum of ``copies`` partial results, one after the other in memory; rows are tasks,
+    lanes run along columns."""
     batch, m, n = (spec.size(group) for group in ("batch", "m", "n"))
     parts = 2 if spec.dtype in COMPLEX_PART else 1
     acc_dtype = accumulator(spec.dtype)

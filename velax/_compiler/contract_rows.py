@@ -1,7 +1,9 @@
-"""The inner-product kernel of contractions: vectors along K, a few rows of one operand against a few of the other.
+"""The inner-product kernel of contractions: vectors along K, a few rows of one operand against a
+few of the other.
 
-Matrix-vector products with K contiguous in both operands read every element of the larger one once; a tile of accumulators, one vector
-each, keeps several rows in flight and reuses the loads of the smaller operand.
+Matrix-vector products with K contiguous in both operands read every element of the larger one once;
+a tile of accumulators, one vector each, keeps several rows in flight and reuses the loads of the
+smaller operand.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ class RowsTile(Record):
     """The choices that make the text of an inner-product kernel.
 
     Attributes:
-        columns, rows: columns and rows of C in one register tile; ``exact_rows``: whether ``rows`` is all of M.
+        columns, rows: columns and rows of C in one register tile; ``exact_rows``: whether ``rows``
+            is all of M.
         width: lanes of the loop over K, a multiple of a register's.
         column_blocks: whether columns are cut between tasks.
         split: whether blocks of K are tasks with a C each.
@@ -45,7 +48,12 @@ def build_rows(problem: Problem, tile: RowsTile, column_block: int, column_block
 class _Rows:
     def __init__(self, problem: Problem, tile: RowsTile, column_block, column_blocks, k_block, k_blocks):
         self.problem, self.tile = problem, tile
-        self.column_block, self.column_blocks, self.k_block, self.k_blocks = column_block, column_blocks, k_block, k_blocks
+        self.column_block, self.column_blocks, self.k_block, self.k_blocks = (
+            column_block,
+            column_blocks,
+            k_block,
+            k_blocks,
+        )
         spec = self.spec = problem.spec
         self.acc_dtype = accumulator(spec.dtype)
         self.parts = 2 if spec.dtype in COMPLEX_PART else 1
@@ -135,10 +143,21 @@ class _Rows:
             y = self._read(self.problem.b, at, spec.b_dtype, body)
             for i, x in enumerate(rows):
                 for part, value in enumerate(self._product(x, y)):
-                    body.append(Reduce("or" if spec.dtype == "bool" else "add", acc, lb.c((j * tile.rows + i) * parts + part), value))
+                    body.append(
+                        Reduce(
+                            "or" if spec.dtype == "bool" else "add",
+                            acc,
+                            lb.c((j * tile.rows + i) * parts + part),
+                            value,
+                        )
+                    )
         for position, (var, (start, stop)) in reversed(list(enumerate(zip(variables, ranges)))):
             vector = position == len(variables) - 1 and tile.width > 1
-            body = [For(var, start, stop, tuple(body), "vector", tile.width) if vector else For(var, start, stop, tuple(body))]
+            body = [
+                For(var, start, stop, tuple(body), "vector", tile.width)
+                if vector
+                else For(var, start, stop, tuple(body))
+            ]
         return [Alloc(acc), zero, *body, *self._store(acc, column, row)]
 
     def _product(self, x: list[Expr], y: list[Expr]) -> list[Expr]:

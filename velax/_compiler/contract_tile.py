@@ -1,17 +1,19 @@
-"""The outer-product kernel of contractions: a tile of C in registers, rows of A broadcast against vectors of B.
+"""The outer-product kernel of contractions: a tile of C in registers, rows of A broadcast against
+vectors of B.
 
 One task computes a block of rows and columns of one batch entry. Within it, in this order::
 
     for each block of K                          (one, unless K is very long)
-      pack B[block of K, columns] into scratch   (only where B is not read along its rows, or its rows are far apart)
-      for each group of `rows` rows
+      pack B[block of K, columns] into scratch   (only where B is not read along its rows, or its
+      rows are far apart) for each group of `rows` rows
         for each panel of `vectors` vectors of columns
-          accumulators = 0                       (from the second block of K on: what the blocks before left in C)
-          for k: load the vectors of B, broadcast `rows` elements of A, fused multiply-adds
-          store, or hand to the epilogue
+          accumulators = 0                       (from the second block of K on: what the blocks
+          before left in C) for k: load the vectors of B, broadcast `rows` elements of A, fused
+          multiply-adds store, or hand to the epilogue
 
-Rows beyond the last one are computed as copies of it and stored again over it: no branch in the tile. Columns that do not fill a panel are done in
-masked vectors. Sizes, strides and offsets are extents of the launch, so that one kernel serves all shapes with the same `Tile`.
+Rows beyond the last one are computed as copies of it and stored again over it: no branch in the
+tile. Columns that do not fill a panel are done in masked vectors. Sizes, strides and offsets are
+extents of the launch, so that one kernel serves all shapes with the same `Tile`.
 """
 
 from __future__ import annotations
@@ -26,10 +28,32 @@ from velax._ir.graph import COMPLEX_PART
 from velax._ir.loops import Alloc, Buffer, Expr, For, If, Let, Stmt, Store, Var
 from velax._lang.record import Record
 
-__all__ = ["ACCUMULATE", "Epilogue", "Extents", "Problem", "Sizes", "Tile", "TileBuilder", "accumulator", "build_row_panels", "decode", "row_panels_size"]
+__all__ = [
+    "ACCUMULATE",
+    "Epilogue",
+    "Extents",
+    "Problem",
+    "Sizes",
+    "Tile",
+    "TileBuilder",
+    "accumulator",
+    "build_row_panels",
+    "decode",
+    "row_panels_size",
+]
 
 #: the dtype in which sums are kept, where it is not that of the result
-ACCUMULATE = {"f16": "f32", "bf16": "f32", "f8e4m3fn": "f32", "f8e5m2": "f32", "i8": "i32", "u8": "u32", "i4": "i32", "u4": "u32", "bool": "i32"}
+ACCUMULATE = {
+    "f16": "f32",
+    "bf16": "f32",
+    "f8e4m3fn": "f32",
+    "f8e5m2": "f32",
+    "i8": "i32",
+    "u8": "u32",
+    "i4": "i32",
+    "u4": "u32",
+    "bool": "i32",
+}
 
 
 def accumulator(dtype: str) -> str:
@@ -38,16 +62,18 @@ def accumulator(dtype: str) -> str:
     return ACCUMULATE.get(part, part)
 
 
-#: columns that are packed side by side where they are far apart: as many lines as a set of the first-level cache
-#: holds, which is where all of them are if they are a power of two apart
+#: columns that are packed side by side where they are far apart: as many lines as a set of the
+#: first-level cache holds, which is where all of them are if they are a power of two apart
 _COLUMNS_AT_ONCE = 8
 
-#: from the contraction's value (of C's dtype; (re, im) for complex ones) and its place to statements that store what is wanted
+#: from the contraction's value (of C's dtype; (re, im) for complex ones) and its place to
+#: statements that store what is wanted
 Epilogue = Callable[[Expr | tuple[Expr, Expr], At], Sequence[Stmt]]
 
 
 class Extents:
-    """The run-time sizes of a launch, in the order in which a kernel under construction asks for them."""
+    """The run-time sizes of a launch, in the order in which a kernel under construction asks for
+    them."""
 
     def __init__(self):
         self.values: list[int] = []
@@ -66,7 +92,8 @@ class Extents:
 
 
 class Problem(Record):
-    """A contraction with its memory: ``c`` receives the result unless ``epilogue`` stores it, ``sums`` those of blocks of K before the last."""
+    """A contraction with its memory: ``c`` receives the result unless ``epilogue`` stores it,
+    ``sums`` those of blocks of K before the last."""
 
     spec: DotSpec
     a: Buffer
@@ -87,9 +114,12 @@ class Tile(Record):
         row_blocks, column_blocks: whether rows or columns are cut between tasks.
         pack: elements of scratch memory for packed columns of B, 0 to read B where it lies.
         packed_rows: whether A comes in panels made by `build_row_panels`.
-        staged: results go through the stack, row by row, into the epilogue, whose code then exists once and not once a register.
-        block: "" (K whole), "add" (blocks of K one after the other, sums in C), "split" (blocks of K are tasks with a C each).
-        k_cut: the dimension of K that is cut in blocks; those before it are walked element by element.
+        staged: results go through the stack, row by row, into the epilogue, whose code then exists
+            once and not once a register.
+        block: "" (K whole), "add" (blocks of K one after the other, sums in C), "split" (blocks of
+            K are tasks with a C each).
+        k_cut: the dimension of K that is cut in blocks; those before it are walked element by
+            element.
     """
 
     rows: int
@@ -108,7 +138,8 @@ class Tile(Record):
 
 
 class Sizes(Record):
-    """The choices that are extents: rows and columns of a task, indices of the cut dimension of K in a block, and the counts of these."""
+    """The choices that are extents: rows and columns of a task, indices of the cut dimension of K
+    in a block, and the counts of these."""
 
     row_block: int
     row_blocks: int
@@ -119,7 +150,8 @@ class Sizes(Record):
 
 
 def decode(index: Expr, extents: Sequence[Expr], statements: list[Stmt], name: str) -> list[Expr]:
-    """The digits of ``index`` in the mixed radix ``extents``, outermost first; bound in ``statements``."""
+    """The digits of ``index`` in the mixed radix ``extents``, outermost first; bound in
+    ``statements``."""
     digits: list[Expr] = []
     for extent in reversed(extents[1:]):
         var = Var(name)
@@ -261,7 +293,8 @@ class TileBuilder:
         return [*into, For(row, self.row0, self.row1, tuple(self._row_group(row)), step=self.tile.rows)]
 
     def _over_k(self, make: Callable[[Expr, Expr, Expr], list[Stmt]]) -> list[Stmt]:
-        """Loops over the block of K; ``make(a, b, flat)`` gets offsets in A and B and the position in the block."""
+        """Loops over the block of K; ``make(a, b, flat)`` gets offsets in A and B and the position
+        in the block."""
         variables = [Var("k") for _ in self.k_dims]
         a, b, flat = lb.c(0), lb.c(0), lb.c(0)
         for var, (extent, sa, sb), (start, stop) in zip(variables, self.k_dims, self.ranges):
@@ -303,7 +336,9 @@ class TileBuilder:
 
             def one(_a, b, flat):
                 values = self._read(loads, lb.add(offset, b), self.parts_b)
-                return [Store(self.packed, lb.add(self._packed_at(panel, flat, k), within), x) for k, x in enumerate(values)]
+                return [
+                    Store(self.packed, lb.add(self._packed_at(panel, flat, k), within), x) for k, x in enumerate(values)
+                ]
 
             return one
 
@@ -370,7 +405,10 @@ class TileBuilder:
             for v in range(vectors):
                 if tile.pack:
                     shift = lb.add(within, v * lanes)
-                    values = [lb.load(self.packed, lb.add(self._packed_at(panel, flat, k), shift)) for k in range(self.parts_b)]
+                    values = [
+                        lb.load(self.packed, lb.add(self._packed_at(panel, flat, k), shift))
+                        for k in range(self.parts_b)
+                    ]
                 else:
                     at = lb.add_n(self.b_at, b, self._column_offset(lb.add(column, v * lanes), body))
                     values = self._read(self.problem.b, at, self.parts_b)
@@ -388,7 +426,8 @@ class TileBuilder:
         return into + self._finish(acc, row, column, vectors, lanes)
 
     def _scalars(self, row: Expr, i: Expr, a: Expr, into: list[Stmt]) -> list[Expr]:
-        """The element of A in row ``row + i`` at offset ``a`` (its number along K where A is packed)."""
+        """The element of A in row ``row + i`` at offset ``a`` (its number along K where A is
+        packed)."""
         if self.tile.packed_rows:
             width = _padded(self.tile.rows)
             group = lb.add(lb.mul(self.batch, self.row_groups), lb.div(row, self.tile.rows))
@@ -404,7 +443,8 @@ class TileBuilder:
         return var
 
     def _multiply(self, acc: Buffer, first: Expr, x: list[Expr], y: list[Expr]) -> list[Stmt]:
-        """``acc += x * y`` for one row and vector: a real product, or the two to four of complex numbers."""
+        """``acc += x * y`` for one row and vector: a real product, or the two to four of complex
+        numbers."""
 
         def add(part: int, p: Expr, q: Expr) -> Stmt:
             at = lb.add(first, part)
@@ -476,7 +516,8 @@ class TileBuilder:
         return For(i, lb.c(0), lb.c(self.tile.rows), tuple(body), "unrolled")
 
     def _staged(self, acc: Buffer, row: Expr, column: Expr, vectors: int, lanes: int) -> list[Stmt]:
-        """The tile on the stack, then a loop over its rows and vectors that holds the epilogue once."""
+        """The tile on the stack, then a loop over its rows and vectors that holds the epilogue
+        once."""
         staged = Buffer("staged", self.acc_dtype, "stack", acc.size)
         k, i, v = Var("i"), Var("i"), Var("v")
         put = For(k, lb.c(0), lb.c(acc.size), (Store(staged, k, lb.load(acc, k)),), "unrolled")
@@ -510,10 +551,12 @@ def row_panels_size(spec: DotSpec, rows: int) -> int:
 
 
 def build_row_panels(spec: DotSpec, rows: int, a: Buffer, panels: Buffer) -> tuple[list[Stmt], list[int], int]:
-    """Copy A into panels ``[batch][group of rows][k][part][row]`` of the accumulator's dtype; the last row fills up the last group.
+    """Copy A into panels ``[batch][group of rows][k][part][row]`` of the accumulator's dtype; the
+    last row fills up the last group.
 
     Returns:
-        Statements over tasks ``[LO, HI)``, their extents, and how many tasks there are (each a block of groups of one batch entry).
+        Statements over tasks ``[LO, HI)``, their extents, and how many tasks there are (each a
+        block of groups of one batch entry).
     """
     return _RowPanels(spec, rows, a, panels).build()
 

@@ -324,7 +324,10 @@ class _Encoder(Operations):
     def reduce(self, s: Reduce) -> None:
         old = Load(s.buffer, s.index)
         new = Binary(s.op, old, s.value)
-        self.uses[s.index] += 1
+        for e in (s.index, s.value):  # a use by the new expressions, besides that by the statement
+            self.uses[e] += 1
+            if e in self.remaining:
+                self.remaining[e] += 1
         for e in (old, new):
             self.uses[e], self.moving[e] = 1, True
         self.evaluate(s.index, s.value, new)
@@ -433,7 +436,13 @@ class _Encoder(Operations):
         for e in self.transient:
             self.forget(e)
         self.transient.clear()
-        for e in leaves_first(roots, self):
+        order = leaves_first(roots, self)
+        for e in order:
+            if e in self.remaining:  # computed before, in a block that is closed: its operands are used once more
+                for x in operands(e):
+                    if x in self.remaining:
+                        self.remaining[x] += 1
+        for e in order:
             self.pinned.clear()
             self.remaining[e] = self.uses[e]
             _KINDS[type(e)](self, e)

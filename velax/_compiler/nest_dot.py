@@ -1,7 +1,9 @@
-"""Contractions: operands as strided views of what lies in memory, dimensions in groups, and a plain loop nest.
+"""Contractions: operands as strided views of what lies in memory, dimensions in groups, and a plain
+loop nest.
 
-``dot`` contracts over any axes of any order. `dot_spec` brings it to batch, M, N and K groups of dimensions, each with its stride in both operands and the
-result; transposes, reshapes, slices and broadcasts of the operands become strides, so no operand is copied to be transposed.
+``dot`` contracts over any axes of any order. `dot_spec` brings it to batch, M, N and K groups of
+dimensions, each with its stride in both operands and the result; transposes, reshapes, slices and
+broadcasts of the operands become strides, so no operand is copied to be transposed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from velax._lang.record import Record
 __all__ = ["At", "Dim", "DotSpec", "build_dot", "dot_spec"]
 
 class Dim(Record):
-    """One dimension of a contraction and its strides, in elements of A, B and C (0 where it does not occur)."""
+    """One dimension of a contraction and its strides, in elements of A, B and C (0 where it does
+    not occur)."""
 
     extent: int
     a: int
@@ -29,7 +32,8 @@ class Dim(Record):
 
 
 class DotSpec(Record):
-    """``C[batch, m, n] = sum over k of A[batch, m, k] * B[batch, k, n]``, each index a group of dimensions, outermost first."""
+    """``C[batch, m, n] = sum over k of A[batch, m, k] * B[batch, k, n]``, each index a group of
+    dimensions, outermost first."""
 
     a_dtype: str
     b_dtype: str
@@ -66,7 +70,8 @@ def dot_spec(node: Node) -> tuple[DotSpec, Node, Node]:
 
 
 def _group(axes) -> tuple[Dim, ...]:
-    """Dimensions of one group: axes cut where either operand's digits are, then neighbours merged where all strides allow."""
+    """Dimensions of one group: axes cut where either operand's digits are, then neighbours merged
+    where all strides allow."""
     dims: list[Dim] = []
     for a, b, c, extent in axes:
         if extent == 1:
@@ -94,7 +99,8 @@ def _group(axes) -> tuple[Dim, ...]:
 
 
 def _stride_at(digits, low: int) -> int:
-    """The stride of the part of an axis that starts at ``low``, for digits that are cut there or nested in one digit."""
+    """The stride of the part of an axis that starts at ``low``, for digits that are cut there or
+    nested in one digit."""
     size = 1
     for n, stride in reversed(digits or ()):
         if low < size * n:
@@ -107,7 +113,8 @@ _ACCUMULATE = {"f16": "f32", "bf16": "f32", "f8e4m3fn": "f32", "f8e5m2": "f32"}
 
 
 class At(Record):
-    """Where in C a value belongs: ``linear`` element, and its ``batch``, ``row`` and ``column`` (each the index of its group)."""
+    """Where in C a value belongs: ``linear`` element, and its ``batch``, ``row`` and ``column``
+    (each the index of its group)."""
 
     linear: loops.Expr
     batch: loops.Expr
@@ -115,12 +122,23 @@ class At(Record):
     column: loops.Expr
 
 
-def build_dot(spec: DotSpec, a: loops.Buffer, b: loops.Buffer, c: loops.Buffer | None, target, lo=loops.LO, hi=loops.HI, epilogue=None) -> Nest:
-    """A plain nest: parallel over batch and M, lanes along N (or K for matrix-vector products), serial over K.
+def build_dot(
+    spec: DotSpec,
+    a: loops.Buffer,
+    b: loops.Buffer,
+    c: loops.Buffer | None,
+    target,
+    lo=loops.LO,
+    hi=loops.HI,
+    epilogue=None,
+) -> Nest:
+    """A plain nest: parallel over batch and M, lanes along N (or K for matrix-vector products),
+    serial over K.
 
     Args:
         c: receives the result, unless
-        epilogue: ``epilogue(value, at) -> statements`` stores it: a value of C's dtype (a pair for complex ones), ``at`` an `At`.
+        epilogue: ``epilogue(value, at) -> statements`` stores it: a value of C's dtype (a pair for
+            complex ones), ``at`` an `At`.
     """
     part = COMPLEX_PART.get(spec.dtype)
     acc_dtype = _ACCUMULATE.get(part or spec.dtype, part or spec.dtype)
@@ -198,7 +216,10 @@ def build_dot(spec: DotSpec, a: loops.Buffer, b: loops.Buffer, c: loops.Buffer |
             index[key] = lb.add(lb.mul(index[key], dim.extent), x)
             linear = lb.add(linear, lb.mul(x, dim.c))
         if epilogue is not None:
-            return [*lets, *epilogue(tuple(names) if part else names[0], At(linear, index["b"], index["m"], index["n"]))]
+            return [
+                *lets,
+                *epilogue(tuple(names) if part else names[0], At(linear, index["b"], index["m"], index["n"])),
+            ]
         if part is None:
             return [*lets, loops.Store(c, linear, names[0])]
         linear = lb.mul(linear, 2)

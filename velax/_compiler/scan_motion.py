@@ -1,14 +1,20 @@
-"""Contractions that a scan need not do step by step: moved before or behind it, where they are one large contraction.
+"""Contractions that a scan need not do step by step: moved before or behind it, where they are one
+large contraction.
 
-A product with a batch of few rows reads all of its weights, or adds to all of its result, in every step. The moves, on the body of a ``scan``:
+A product with a batch of few rows reads all of its weights, or adds to all of its result, in every
+step. The moves, on the body of a ``scan``:
 
 * *invariant*: a contraction of constants alone is done once;
-* *ahead*: a contraction of slices of xs with a constant, ``dot(x[t], w)``, becomes slices of ``dot(x, w)``;
-* *turned*: a constant whose rows lie along the contracted axis is transposed once, instead of being packed in every step;
-* *behind*: a contraction that only adds to a carry, ``c += dot(y[t], z[t])``, or is only stacked, ``dot(y[t], w)``, is done once over the stacked operands.
+* *ahead*: a contraction of slices of xs with a constant, ``dot(x[t], w)``, becomes slices of
+  ``dot(x, w)``;
+* *turned*: a constant whose rows lie along the contracted axis is transposed once, instead of being
+  packed in every step;
+* *behind*: a contraction that only adds to a carry, ``c += dot(y[t], z[t])``, or is only stacked,
+  ``dot(y[t], w)``, is done once over the stacked operands.
 
-Operands that are not xs already are stacked for this, so a move must pay: what is stacked a step is smaller than what a step need not read or write
-any more, and all of it is bounded (`MOST_BYTES`). A sum that moves is one sum over steps and contracted axes; the order of its terms is the
+Operands that are not xs already are stacked for this, so a move must pay: what is stacked a step is
+smaller than what a step need not read or write any more, and all of it is bounded (`MOST_BYTES`). A
+sum that moves is one sum over steps and contracted axes; the order of its terms is the
 contraction's, as in any contraction.
 """
 
@@ -41,12 +47,14 @@ _STRIDED = frozenset({"reshape", "transpose", "slice", "broadcast", "input", "li
 _STACKABLE = frozenset({"map", "convert", "bitcast", "broadcast", "reshape", "transpose", "slice", "literal"})
 
 
-#: ``expand(builder, scan, inputs)``: what a scan becomes, a node with a ``get`` for each result or ``results``
+#: ``expand(builder, scan, inputs)``: what a scan becomes, a node with a ``get`` for each result or
+#: ``results``
 Expand = Callable[[Builder, Node, tuple[Node, ...]], Node]
 
 
 def move_contractions(builder: Builder, node: Node, inputs: tuple[Node, ...], expand: Expand) -> Node | None:
-    """``scan`` with a simplified body, over ``inputs`` -> ``results`` of a scan with less to do in a step; None if nothing moves."""
+    """``scan`` with a simplified body, over ``inputs`` -> ``results`` of a scan with less to do in
+    a step; None if nothing moves."""
     body, length = node.attrs["body"], node.attrs["length"]
     if length < LEAST_STEPS or body.effects or not any(x.op == "dot" for x in topological_order(body.outputs)):
         return None
@@ -59,21 +67,28 @@ class _Motion:
         self.body: Graph = node.attrs["body"]
         self.n_consts, self.n_carry, _ = node.attrs["counts"]
         split = self.n_consts + self.n_carry
-        self.consts, self.init, self.xs = list(inputs[: self.n_consts]), inputs[self.n_consts : split], list(inputs[split:])
+        self.consts, self.init, self.xs = (
+            list(inputs[: self.n_consts]),
+            inputs[self.n_consts : split],
+            list(inputs[split:]),
+        )
         own = self.body.inputs
         self.const_nodes, self.carry_nodes, self.x_nodes = own[: self.n_consts], own[self.n_consts : split], own[split:]
         self.order = topological_order(self.body.outputs)
         self.uses: dict[Node, int] = dict.fromkeys((*own, *self.order), 0)
         for x in (*self.body.outputs, *(y for user in self.order for y in user.inputs)):
             self.uses[x] += 1
-        self.depends = {x: 0 for x in self.const_nodes} | {x: _CARRY for x in self.carry_nodes} | {x: _STEP for x in self.x_nodes}
+        self.depends = (
+            {x: 0 for x in self.const_nodes} | {x: _CARRY for x in self.carry_nodes} | {x: _STEP for x in self.x_nodes}
+        )
         for x in self.order:
             if x not in self.depends:
                 self.depends[x] = 0
                 for y in x.inputs:
                     self.depends[x] |= self.depends[y]
         self.bytes = 0
-        #: nodes of the body -> nodes outside of it: their value, or all of their values, steps along the first axis
+        #: nodes of the body -> nodes outside of it: their value, or all of their values, steps
+        #: along the first axis
         self.outside: dict[Node, Node] = dict(zip(self.const_nodes, self.consts)) | dict(zip(self.x_nodes, self.xs))
         #: nodes of the body whose value a step gets from outside; constants that changed
         self.fetched: dict[Node, Node] = {}
@@ -100,7 +115,8 @@ class _Motion:
     # -- before the loop
 
     def _before(self, dot: Node) -> None:
-        """Fetch ``dot`` from outside if it can be done there, or its operand if that is invariant."""
+        """Fetch ``dot`` from outside if it can be done there, or its operand if that is
+        invariant."""
         depends = [self.depends[x] for x in dot.inputs]
         for x, own in zip(dot.inputs, depends):
             if own == 0 and not all(y.op in _STRIDED for y in topological_order((x,))):
@@ -146,7 +162,8 @@ class _Motion:
         return self.builder.transpose(whole, (0, *range(1 + right, 1 + right + left), *range(1, 1 + right)))
 
     def _turn(self, dot: Node) -> None:
-        """Transpose the right operand outside if it is invariant and contiguous along a contracted axis."""
+        """Transpose the right operand outside if it is invariant and contiguous along a contracted
+        axis."""
         x = dot.inputs[1]
         contract, batch = dot.attrs["contract"][1], dot.attrs["batch"][1]
         free = [d for d in range(x.ndim) if d not in contract and d not in batch]
@@ -183,7 +200,8 @@ class _Motion:
         return self._base(x) in self.outside or self._base(x) in self.stacks
 
     def _stackable(self, x: Node) -> bool:
-        """Whether the values of ``x``, which depends on xs alone, can be computed outside for all steps."""
+        """Whether the values of ``x``, which depends on xs alone, can be computed outside for all
+        steps."""
         return all(
             y in self.outside or y.op in _STACKABLE or self._invariant(y) for y in topological_order((x,))
         )
@@ -210,7 +228,8 @@ class _Motion:
     # -- behind the loop
 
     def _behind(self) -> dict[int, tuple[Node, int | None]]:
-        """Outputs of the body that are made behind the loop -> (contraction, side that has steps if the other is invariant, else None)."""
+        """Outputs of the body that are made behind the loop -> (contraction, side that has steps if
+        the other is invariant, else None)."""
         found: dict[int, tuple[Node, int | None]] = {}
         outputs = self.body.outputs
         for k, out in enumerate(outputs):
@@ -239,7 +258,13 @@ class _Motion:
     def _added(self, k: int, out: Node) -> Node | None:
         """The contraction that a step adds to carry ``k`` and that is used for nothing else."""
         carry = self.carry_nodes[k]
-        if out.op != "map" or out.attrs["fn"] != "add" or carry not in out.inputs or self.uses[carry] != 1 or self.uses[out] != 1:
+        if (
+            out.op != "map"
+            or out.attrs["fn"] != "add"
+            or carry not in out.inputs
+            or self.uses[carry] != 1
+            or self.uses[out] != 1
+        ):
             return None
         other = out.inputs[1 - out.inputs.index(carry)]
         if other.op != "dot" or self.uses[other] != 1 or not all(self.depends[x] for x in other.inputs):
@@ -280,14 +305,22 @@ class _Motion:
                 results[k] = self.builder.map("add", self.init[k], self._sum_of_products(dot))
             else:
                 results[k] = self._all_products(dot, side)
-        return Node("results", tuple(results[k] for k in range(len(self.body.outputs))), {}, None, None, self.node.source)
+        return Node(
+            "results", tuple(results[k] for k in range(len(self.body.outputs))), {}, None, None, self.node.source
+        )
 
     def _scan(self, body: Graph, consts, init, xs) -> list[Node]:
         """The results of the new scan."""
         old, length = self.node, self.length
         shapes = [(x.shape, x.dtype) for x in init] + [((length, *y.shape), y.dtype) for y in body.outputs[len(init) :]]
         counts = (len(consts), len(init), len(xs))
-        attrs = {"body": body, "length": length, "reverse": old.attrs["reverse"], "counts": counts, "results": tuple(shapes)}
+        attrs = {
+            "body": body,
+            "length": length,
+            "reverse": old.attrs["reverse"],
+            "counts": counts,
+            "results": tuple(shapes),
+        }
         operands = (*consts, *init, *xs)
         self.builder.source = old.source
         loop = self.expand(self.builder, Node("scan", operands, attrs, None, None, old.source), operands)
@@ -303,7 +336,8 @@ class _Motion:
 
 
 def _order_until(outputs, known) -> list[Node]:
-    """The nodes that ``outputs`` need, operands first, but for those that are ``known`` and what only they need."""
+    """The nodes that ``outputs`` need, operands first, but for those that are ``known`` and what
+    only they need."""
     order: list[Node] = []
     done: set[Node] = set(known)
     stack = [(x, False) for x in reversed(outputs)]
@@ -326,5 +360,9 @@ def _with_steps(x: Node, length: int) -> dict:
     if x.op == "broadcast":
         return {"dims": (0, *(d + 1 for d in attrs["dims"]))}
     if x.op == "slice":
-        return {"starts": (0, *attrs["starts"]), "limits": (length, *attrs["limits"]), "strides": (1, *attrs["strides"])}
+        return {
+            "starts": (0, *attrs["starts"]),
+            "limits": (length, *attrs["limits"]),
+            "strides": (1, *attrs["strides"]),
+        }
     return attrs

@@ -41,6 +41,7 @@ get                 result k of a multi-result node
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from velax._ir import dtype_names
@@ -125,6 +126,7 @@ class Builder:
         self._table: dict = {}
         self.source = None  #: attached to the nodes made next
         self.inputs: list[Node] = []
+        self.uses: Counter[Node] = Counter()  #: of the nodes that are rebuilt, for rules that must not compute one twice
 
     # -- leaves ---------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -251,7 +252,18 @@ def _aval_of_numpy(x) -> ShapedArray:
     return shaped_array(x.shape, dtypes.canonicalize_dtype(x.dtype))
 
 
-aval_factories[np.ndarray] = _aval_of_numpy
+def _aval_of_ndarray(x) -> ShapedArray:
+    masked = sys.modules.get("numpy.ma")  # without it nobody has made one
+    if masked is not None and isinstance(x, masked.MaskedArray):
+        raise ValueError(
+            "numpy masked arrays are not supported as direct inputs to JAX functions. Use arr.filled() to convert the value to a standard numpy array."
+        )
+    if x.dtype.kind in "OSUMm":
+        raise TypeError(f"Error interpreting an array of dtype {x.dtype} as a JAX value: arrays hold numbers and booleans")
+    return _aval_of_numpy(x)
+
+
+aval_factories[np.ndarray] = _aval_of_ndarray
 for _scalar in dtypes.numpy_scalar_types:
     aval_factories[_scalar] = _aval_of_numpy
 aval_factories[np.void] = _aval_of_numpy  # an element of a float0 array

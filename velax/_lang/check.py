@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from velax._lang.avals import AbstractRef, typematch
-from velax._lang.jaxpr import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params, join_effects
+from velax._lang.avals import typematch
+from velax._lang.jaxpr import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Var, effects_of, jaxprs_in_params
 from velax._lang.primitive import CallPrimitive
 from velax._lang.trace import get_aval
 
@@ -62,12 +62,9 @@ def check_jaxpr(jaxpr: Jaxpr) -> None:
             define(v, eqn)
     for atom in jaxpr.outvars:
         read(atom)
-    missing = join_effects(*(e.effects for e in jaxpr.eqns)) - jaxpr.effects
-    if missing and not all(isinstance(v.aval, AbstractRef) for v in jaxpr.invars + jaxpr.constvars if v):
-        declared = {type(e) for e in jaxpr.effects}
-        undeclared = [e for e in missing if type(e) not in declared and not hasattr(e, "input_index")]
-        if undeclared:
-            fail(f"effects {undeclared} of the equations are not declared by the jaxpr")
+    undeclared = effects_of((*jaxpr.constvars, *jaxpr.invars), jaxpr.eqns) - jaxpr.effects
+    if undeclared:
+        fail(f"effects {sorted(map(repr, undeclared))} of the equations are not declared by the jaxpr")
 
 
 def _check_eqn(eqn: JaxprEqn, in_avals, fail) -> None:

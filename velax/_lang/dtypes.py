@@ -85,7 +85,8 @@ _IR_NAMES = (
     "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64", "c64", "c128", "f8e4m3fn", "f8e5m2",
     "i4", "u4",
 )  # fmt: skip
-_ir_name_of = {d: _IR_NAMES[code] for d, code in CODE_OF.items()}
+#: arrays hold 4-bit integers; there are no operations on them
+_ir_name_of = {d: _IR_NAMES[code] for d, code in CODE_OF.items() if "int4" not in d.name}
 _dtype_of_ir_name = {name: d for d, name in _ir_name_of.items()}
 
 
@@ -99,7 +100,8 @@ def ir_name(np_dtype: np.dtype) -> str:
         return _ir_name_of[np_dtype]
     except KeyError:
         raise TypeError(
-            f"arrays of dtype {np_dtype} cannot be compiled; supported are {', '.join(map(str, CODE_OF))}"
+            f"arrays of dtype {np_dtype} cannot be compiled; supported are {', '.join(map(str, _ir_name_of))}. "
+            "4-bit integers are converted on the host: numpy.asarray(x).astype('int8')"
         ) from None
 
 
@@ -613,6 +615,28 @@ class finfo(ml_dtypes.finfo):
 
 class iinfo(ml_dtypes.iinfo):
     """The limits of an integer dtype, as `numpy.iinfo`, also for the narrow integers."""
+
+
+def least(dt: np.dtype) -> Any:
+    """What a maximum starts from: -inf, and the least value of a dtype without infinity."""
+    if dt == _bool:
+        return np.False_
+    if is_integer(dt):
+        return iinfo(dt).min
+    return dt.type(-np.inf) if _has_infinity(dt) else finfo(dt).min
+
+
+def greatest(dt: np.dtype) -> Any:
+    """What a minimum starts from: inf, and the greatest value of a dtype without infinity."""
+    if dt == _bool:
+        return np.True_
+    if is_integer(dt):
+        return iinfo(dt).max
+    return dt.type(np.inf) if _has_infinity(dt) else finfo(dt).max
+
+
+def _has_infinity(dt: np.dtype) -> bool:
+    return bool(np.isinf(dt.type(np.inf)))
 
 
 def itemsize_bits(dtype: Any) -> int:

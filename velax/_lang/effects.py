@@ -37,6 +37,7 @@ class Effect:
     """The base of effects. Effects are hashable values; an effect without fields is one object a class."""
 
     __slots__ = ()
+    keeps_equation = True  #: whether an equation with it stays although nothing reads its results
 
 
 Effects = frozenset[Effect]

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from velax._lang.avals import AbstractValue
-from velax._lang.effects import Effect, no_effects
+from velax._lang.effects import Effect, JaxprInputEffect, no_effects
 from velax._lang.source import SourceInfo
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "JaxprEqn",
     "Literal",
     "Var",
+    "effects_of",
     "jaxprs_in_params",
     "join_effects",
     "new_jaxpr_eqn",
@@ -244,6 +245,22 @@ def new_jaxpr_eqn(invars, outvars, primitive, params, effects=no_effects, source
 
 def join_effects(*effects: frozenset[Effect]) -> frozenset[Effect]:
     return frozenset().union(*effects) if effects else no_effects
+
+
+def effects_of(inputs: Sequence[Var], eqns: Sequence[JaxprEqn]) -> frozenset[Effect]:
+    """The effects of a jaxpr of these inputs (constvars, then invars) and equations: those on inputs of an equation become those on its own."""
+    effects: set[Effect] = set()
+    position: dict[Var, int] = {}
+    for eqn in eqns:
+        for effect in eqn.effects:
+            if not isinstance(effect, JaxprInputEffect):
+                effects.add(effect)
+                continue
+            position = position or {v: i for i, v in enumerate(inputs)}
+            index = position.get(eqn.invars[effect.input_index])
+            if index is not None:  # else a reference made inside
+                effects.add(effect.replace(input_index=index))
+    return frozenset(effects) if effects else no_effects
 
 
 def jaxprs_in_params(params: dict) -> Iterator[Jaxpr]:

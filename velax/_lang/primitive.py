@@ -17,6 +17,8 @@ batch              ``(args, dims, **params) -> (out(s), out_dim(s))``; unmapped 
 batch_axis         ``(axis_data, args, dims, **params)``: batching that needs the axis name or size (collectives, control flow)
 partial_eval       ``(known: list[bool], eqn) -> (known eqn | None, staged eqn, known outs, residual vars)``; see `_transforms.partial_eval`
 dce                ``(used_outputs, eqn) -> (used_inputs, eqn | None)``
+depends            ``(flags, **params) -> flags of the results``: which depend on the flagged operands; default: all, if any is flagged
+replay             ``(*concrete, **params)``: evaluate the body operation by operation; see `_transforms.debug_values`
 discharge          ``(in_avals, out_avals, *args, **params) -> (new values of refs, outs)``
 padding            reserved for symbolic shapes
 =================  ==================================================================================================
@@ -33,7 +35,7 @@ from velax._lang.effects import no_effects
 __all__ = ["CallPrimitive", "Primitive", "RuleTable", "all_primitives", "define", "set_default_impl"]
 
 RULE_FIELDS = (
-    "abstract_eval", "impl", "lower", "jvp", "linearize", "transpose", "batch", "batch_axis", "partial_eval", "dce", "discharge",
+    "abstract_eval", "impl", "lower", "jvp", "linearize", "transpose", "batch", "batch_axis", "partial_eval", "dce", "depends", "replay", "discharge",
 )  # fmt: skip
 
 all_primitives: list[Primitive] = []  #: every record, in order of definition
@@ -191,6 +193,8 @@ def define(
     linearize: Callable | None = None,
     partial_eval: Callable | None = None,
     dce: Callable | None = None,
+    depends: Callable | None = None,
+    replay: Callable | None = None,
     discharge: Callable | None = None,
     irrelevant_params: tuple[str, ...] = (),
 ) -> Primitive:
@@ -198,7 +202,8 @@ def define(
     p = Primitive(name, multiple_results)
     p.rules.update(
         lower=lower, jvp=jvp, transpose=transpose, batch=batch, batch_axis=batch_axis, impl=impl, linearize=linearize,
-        partial_eval=partial_eval, dce=dce, discharge=discharge,
+        partial_eval=partial_eval, dce=dce, depends=depends, replay=replay,
+        discharge=discharge,
     )  # fmt: skip
     (p.def_effectful_abstract_eval if effectful else p.def_abstract_eval)(abstract_eval)
     p.elementwise, p.linear_in, p.irrelevant_params, p.defined_lower = elementwise, linear_in, frozenset(irrelevant_params), lower

@@ -285,12 +285,14 @@ def safe_to_cast(input_dtype_or_value: Any, output_dtype_or_value: Any) -> bool:
     Args:
       input_dtype_or_value, output_dtype_or_value: values or dtypes.
     """
-    operands = [dtype_and_weak_type(x) for x in (input_dtype_or_value, output_dtype_or_value)]
-    if operands[0][0] == operands[1][0]:
+    dtype, weak = dtype_and_weak_type(input_dtype_or_value)
+    # a weak array keeps its dtype all the same when something is written to it
+    target, _ = dtype_and_weak_type(output_dtype_or_value)
+    if dtype == target:
         return True
-    members = tuple(_weak_member(d) if weak else d for d, weak in operands)
+    members = (_weak_member(dtype) if weak else dtype, target)
     try:
         # Casting is about the dtypes: strict promotion does not make it less safe.
-        return _least_upper_bound(False, config.x64_enabled(), members) == members[1]
+        return _least_upper_bound(False, config.x64_enabled(), members) == target
     except TypePromotionError:
         return False

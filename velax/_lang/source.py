@@ -13,7 +13,7 @@ from types import CodeType
 
 from velax import _native
 
-__all__ = ["SourceInfo", "current", "name_scope", "new_source_info", "register_exclusion", "summarize"]
+__all__ = ["SourceInfo", "current", "name_scope", "new_source_info", "register_exclusion", "summarize", "swap_equation"]
 
 _excluded: list[str] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep]
 _user_location = _native.user_location
@@ -60,8 +60,9 @@ class SourceInfo:
         return f"{self.code.co_filename}:{self.line} ({self.code.co_qualname})"
 
 
-class _Scopes(threading.local):
-    stack = ""  # of every thread that has entered no scope
+class _Scopes(threading.local):  # the values are those of a thread that has set none
+    stack = ""
+    equation: SourceInfo | None = None
 
 
 _scopes = _Scopes()
@@ -75,6 +76,8 @@ def name_stack() -> str:
 @contextlib.contextmanager
 def name_scope(name: str):
     """Prefix the name stack of the equations traced inside (`velax.named_scope`)."""
+    if not isinstance(name, str):
+        raise TypeError(f"named_scope name argument must be a string, got {name!r} of type {type(name)}.")
     old = name_stack()
     _scopes.stack = f"{old}/{name}" if old else name
     try:
@@ -83,8 +86,23 @@ def name_scope(name: str):
         _scopes.stack = old
 
 
+def swap_equation(info: SourceInfo | None) -> SourceInfo | None:
+    """Attribute what is traced or evaluated from now on to an equation that is being interpreted (None: to the line that runs).
+
+    Returns:
+      What was set before, to be put back.
+    """
+    old = _scopes.equation
+    _scopes.equation = info
+    return old
+
+
 def current() -> SourceInfo:
-    """The location of the user's line that is running now."""
+    """The location of the user's line that is running now, or of the equation that is interpreted."""
+    info = _scopes.equation
+    if info is not None:
+        scope = "/".join(filter(None, (_scopes.stack, info.name_stack)))
+        return info if scope == info.name_stack else info.replace(name_stack=scope)
     location = _user_location()
     if location is None:
         return _unknown

@@ -8,22 +8,27 @@ are opaque constants to it. The protocol is public: libraries subclass `Trace` a
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from velax import _native
 from velax._lang import avals as _avals
-from velax._lang import errors
+from velax._lang import dtypes, errors
 from velax._lang.array import Array, ArrayImpl
 from velax._lang.avals import AbstractRef, AbstractValue, ShapedArray, aval_factories
+from velax._lang.config import FLAG_DEBUG
 from velax._lang.primitive import Primitive, set_eval_trace
 
 __all__ = [
-    "EvalTrace", "Trace", "TraceTag", "Tracer", "concrete_or_error", "current_trace", "ensure_compile_time_eval", "eval_context", "eval_trace",
+    "EvalTrace", "Trace", "TraceTag", "Tracer", "as_array", "concrete_or_error", "current_trace", "ensure_compile_time_eval", "eval_context", "eval_trace",
     "get_aval", "is_concrete", "set_current_trace", "take_current_trace", "trace_state_clean", "typeof", "valid_jaxtype",
 ]  # fmt: skip
 
 _swap_trace = _native.swap_trace
 _get_trace = _native.get_trace
+_config_flags = _native.config_flags
 
 
 class TraceTag:
@@ -117,6 +122,14 @@ class Tracer:
         return self.aval.size
 
     @property
+    def itemsize(self) -> int:
+        return self.aval.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.aval.size * self.aval.dtype.itemsize
+
+    @property
     def weak_type(self) -> bool:
         return self.aval.weak_type
 
@@ -160,20 +173,11 @@ class Tracer:
     def __array__(self, *args, **kwargs):
         raise errors.TracerArrayConversionError(self)
 
-    def tolist(self):
-        raise errors.ConcretizationTypeError(self, "The tolist() method was called on a traced array.")
-
-    def tobytes(self, order="C"):
-        raise errors.ConcretizationTypeError(self, "The tobytes() method was called on a traced array.")
-
     def block_until_ready(self):
         return self
 
     def copy_to_host_async(self):
         pass
-
-    def unsafe_buffer_pointer(self):
-        raise errors.ConcretizationTypeError(self, "The unsafe_buffer_pointer() method was called on a tracer, which has no buffer.")
 
     def is_deleted(self) -> bool:
         return False
@@ -185,6 +189,9 @@ class Tracer:
         raise TypeError(
             "JAX arrays are immutable and do not support in-place item assignment. Instead of x[idx] = y, use x = x.at[idx].set(y) or another .at[] method."
         )
+
+    def __delitem__(self, index):
+        raise TypeError("JAX arrays are immutable and do not support item deletion. Select what to keep, or use jnp.delete(x, idx).")
 
     def __copy__(self):
         return self
@@ -212,6 +219,23 @@ class Tracer:
         return format(repr(self), spec) if spec else repr(self)
 
 
+def _only_of_arrays(name: str, shown: str):
+    def raise_error(self, *_args, **_kwargs):
+        raise errors.ConcretizationTypeError(self, f"{shown} was used on a traced array, which has no data yet.")
+
+    raise_error.__name__ = name
+    return raise_error
+
+
+for _name in (
+    "item", "tolist", "tobytes", "delete", "devices", "addressable_data", "on_device_size_in_bytes", "unsafe_buffer_pointer", "__dlpack__",
+    "__dlpack_device__", "__reduce__",
+):  # fmt: skip
+    setattr(Tracer, _name, _only_of_arrays(_name, f"The {_name}() method"))
+for _name in ("addressable_shards", "global_shards", "is_fully_addressable", "is_fully_replicated", "traceback"):
+    setattr(Tracer, _name, property(_only_of_arrays(_name, f"The {_name} property")))
+
+
 def _describe(aval) -> str:
     return f"shape {aval.str_short()}" if isinstance(aval, ShapedArray) else str(aval)
 
@@ -234,6 +258,15 @@ Array.register_tracer(Tracer)
 _native.set_tracer_type(Tracer)
 
 
+_watched_evaluation: Callable[[Primitive, Any, dict], Any]
+
+
+def set_watched_evaluation(f: Callable[[Primitive, Any, dict], Any]) -> None:
+    """Registered by `velax._transforms.debug_values`: ``f(primitive, args, params)`` evaluates while a debugging option is set."""
+    global _watched_evaluation
+    _watched_evaluation = f
+
+
 class EvalTrace(Trace):
     """Evaluation: every primitive runs now."""
 
@@ -243,6 +276,8 @@ class EvalTrace(Trace):
         for arg in args:
             if isinstance(arg, Tracer):
                 raise escaped_tracer_error(arg)
+        if _config_flags() & FLAG_DEBUG:
+            return _watched_evaluation(primitive, args, params)
         return primitive.impl(*args, **params)
 
     def process_call(self, primitive, f, args, params):
@@ -264,7 +299,7 @@ def escaped_tracer_error(tracer: Tracer, detail: str = "") -> Exception:
     message = (
         f"An intermediate value of {_describe(tracer.aval)} was used after the transformation that created it had ended"
         f"{' (' + detail + ')' if detail else ''}. A function passed to jit, grad, vmap, scan, ... must not store such values in globals, attributes or "
-        f"closures: return them instead."
+        f"closures: return them instead. Functions with derivative or batching rules of their own take such values as arguments, not by closure."
     )
     return errors.UnexpectedTracerError(message)
 
@@ -353,6 +388,16 @@ def get_aval(x) -> AbstractValue:
     raise TypeError(f"Value {x!r} with type {type(x)} is not a valid JAX type")
 
 
+def as_array(x):
+    """A value as an array: Python scalars and NumPy values become one of the same type; what has no native array (traced values, keys, float0) stays."""
+    if isinstance(x, Array):
+        return x
+    aval = get_aval(x)
+    if dtypes.is_extended(aval.dtype) or aval.dtype == dtypes.float0:
+        return x
+    return _native.array_from_numpy(np.asarray(x, aval.dtype, order="C"), aval.weak_type)
+
+
 def typeof(x) -> AbstractValue:
     """The type (aval) of a value.
 
@@ -396,8 +441,6 @@ def shaped_abstractify(x) -> AbstractValue:
         return get_aval(x)
     except TypeError:
         if hasattr(x, "shape") and hasattr(x, "dtype"):
-            from velax._lang.dtypes import canonicalize_dtype
-
-            dtype = canonicalize_dtype(x.dtype, allow_extended_dtype=True)
+            dtype = dtypes.canonicalize_dtype(x.dtype, allow_extended_dtype=True)
             return _avals.shaped_array(tuple(x.shape), dtype, bool(getattr(x, "weak_type", False)))
         raise

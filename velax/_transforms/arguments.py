@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Sequence
 
 from velax._lang.jaxpr import DebugInfo
@@ -12,7 +13,7 @@ from velax._lang.trace import get_aval
 from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 __all__ = [
-    "argnames_of", "argnums_partial", "check_callable", "debug_info_of", "flatten_call", "flatten_fun", "function_name", "normalize_argnums",
+    "argnames_of", "argnums_partial", "check_callable", "debug_info_of", "flatten_call", "flatten_fun", "function_name", "leaf_name", "normalize_argnums",
     "resolve_kwargs", "signature_of",
 ]  # fmt: skip
 
@@ -94,18 +95,36 @@ def check_results(outs, what: str, fun: Callable) -> None:
             ) from None
 
 
-def normalize_argnums(argnums, n_args: int, what: str) -> tuple[int, ...]:
-    """Argument numbers as non-negative ones, checked against the number of positional arguments."""
-    nums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+def normalize_argnums(argnums, n_args: int, what: str, option: str = "argnums") -> tuple[int, ...]:
+    """Argument numbers, the ``option`` of ``what``, as non-negative ones, checked against the number of positional arguments."""
+    try:
+        nums = tuple(operator.index(i) for i in ((argnums,) if hasattr(argnums, "__index__") else argnums))
+    except TypeError:
+        raise TypeError(f"{what}: {option} must be an int or a tuple of ints, got {argnums!r}") from None
     for i in nums:
-        if not isinstance(i, int):
-            raise TypeError(f"{what}: argnums must be an int or a tuple of ints, got {argnums!r}")
+        if i >= n_args and option == "argnums":
+            raise TypeError(
+                f"differentiating with respect to argnums={argnums} requires at least {i + 1} positional arguments to be passed by the caller, but got only "
+                f"{n_args} positional arguments. {what} differentiates by positional arguments; those passed by keyword are constants."
+            )
         if not -n_args <= i < n_args:
-            raise ValueError(f"{what}: argnums {i} is out of range: the function was called with {n_args} positional arguments")
+            raise ValueError(
+                f"{what}: {option} {i} is out of range: the function was called with {n_args} positional arguments; those passed by keyword do not count."
+            )
     nums = tuple(i % n_args for i in nums)
     if len(set(nums)) != len(nums):
-        raise ValueError(f"{what}: argnums {argnums!r} names an argument twice")
+        raise ValueError(f"{what}: {option} {argnums!r} names an argument twice")
     return nums
+
+
+def leaf_name(fun: Callable, args: Sequence, argnums: Sequence[int], k: int) -> str:
+    """The path, like ``params['w']``, of leaf ``k`` of the arguments ``argnums``."""
+    names, start, of_argument = argnames_of(fun, args, {}), 0, []
+    for x in args:
+        n = len(tree_flatten(x)[0])
+        of_argument.append(names[start : start + n])
+        start += n
+    return [name for i in argnums for name in of_argument[i]][k]
 
 
 def argnums_partial(fun: Callable, argnums: Sequence[int], args: Sequence) -> tuple[Callable, list]:

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from velax._lang import dtypes
+from velax._lang import config, dtypes
 from velax._lang.avals import AbstractRef, ShapedArray
 from velax._lang.jaxpr import ClosedJaxpr, jaxprs_in_params
 from velax._lang.primitive import Primitive
 from velax._lang.trace import Trace, Tracer, TraceTag, current_trace, get_aval, set_current_trace
 from velax._transforms.evaluate import jaxpr_as_fun
 from velax._transforms.jvp import missing_rule
-from velax._transforms.staging import trace_to_jaxpr
+from velax._transforms.staging import check_leaks, trace_to_jaxpr
 from velax._transforms.zero import ops
 
 __all__ = [
@@ -262,6 +262,9 @@ def batch_fun(fun: Callable, tag: TraceTag, axis_data: AxisData, in_dims: Sequen
             pairs = [trace.unbox(x) for x in outs]
         finally:
             trace.invalidate()
+        if config.check_tracer_leaks.value:
+            del args, outs
+            check_leaks(trace)
         if pair_results:
             n = len(pairs) // 2
             with set_current_trace(parent):

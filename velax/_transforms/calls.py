@@ -12,7 +12,7 @@ from velax._lang.jaxpr import ClosedJaxpr, Literal, Var
 from velax._lang.primitive import define
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.discharge import apply_discharged, has_refs
-from velax._transforms.evaluate import dce_jaxpr, eval_jaxpr, move_consts_to_inputs
+from velax._transforms.evaluate import dce_jaxpr, dependent_outputs, eval_jaxpr, move_consts_to_inputs
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.linearize import linearize_jaxpr
 from velax._transforms.transpose import transpose_jaxpr
@@ -122,6 +122,8 @@ jit_p = define(
     batch=None,
     batch_axis=_batch,
     dce=_dce,
+    depends=lambda flags, *, jaxpr, **_: dependent_outputs(jaxpr, flags),
+    replay=lambda *args, jaxpr, **_: eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args),
     multiple_results=True,
     irrelevant_params=("name", "keep_unused", "inline", "donated_invars"),
 )

@@ -13,23 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from velax import _native
 from velax._lang import dtypes
 from velax._lang.jaxpr import ClosedJaxpr, Literal
 from velax._lang.primitive import Primitive, define
-from velax._lang.trace import Tracer, current_trace, eval_trace, get_aval, set_current_trace
+from velax._lang.source import swap_equation
+from velax._lang.trace import Tracer, as_array, current_trace, eval_trace, get_aval, set_current_trace, valid_jaxtype
 from velax._lang.traceback import api_boundary
-from velax._transforms.arguments import debug_info_of, flatten_call, resolve_kwargs
+from velax._transforms.arguments import check_results, debug_info_of, flatten_call, resolve_kwargs
 from velax._transforms.batching import batch_fun, batch_jaxpr, matchaxis
 from velax._transforms.evaluate import eval_jaxpr, jaxpr_as_fun
 from velax._transforms.jvp import call_custom_jvp
 from velax._transforms.staging import trace_to_jaxpr
-from velax._transforms.zero import SymbolicZero, Zero, instantiate_zeros, zeros_like_aval
+from velax._transforms.zero import SymbolicZero, Zero, instantiate_zeros, ops, zeros_like_aval
 from velax.tree_util import (
     register_static,
     tree_flatten,
     tree_leaves,
     tree_map,
+    tree_structure,
     tree_unflatten,
     treedef_is_leaf,
 )
@@ -190,11 +191,7 @@ class custom_jvp:
 def _call_leaves(dynamic) -> tuple[list, Any]:
     """Leaves and tree of the differentiable arguments. NumPy arrays become arrays: rules index them by traced values."""
     leaves, in_tree = tree_flatten((dynamic, {}))
-    return [_as_array(x) if isinstance(x, np.ndarray) and x.dtype != dtypes.float0 else x for x in leaves], in_tree
-
-
-def _as_array(x):
-    return _native.array_from_numpy(np.asarray(x, order="C", dtype=get_aval(x).dtype), False)
+    return [as_array(x) if isinstance(x, np.ndarray) else x for x in leaves], in_tree
 
 
 def _name(fun) -> str:
@@ -240,6 +237,7 @@ def _flat_jvp(jvp, nondiff, in_tree, name, out_tree):
             )
         out, tangent_out = result
         outs, tree = tree_flatten(out)
+        check_results(outs, "custom_jvp", jvp)
         out_tangents, tangent_tree = tree_flatten(tangent_out, is_leaf=lambda x: isinstance(x, SymbolicZero))
         if tree != tangent_tree:
             raise TypeError(
@@ -324,10 +322,14 @@ def _custom_lin_type(*avals, out_avals, **_):
 def _custom_lin_transpose(cts, *args, bwd, num_res, symbolic_zeros, **_):
     residuals = args[:num_res]
     if symbolic_zeros:
-        cts = [SymbolicZero(ct.aval) if type(ct) is Zero else ct for ct in cts]
+        cts = [SymbolicZero(ct.aval) if type(ct) is Zero else as_array(ct) for ct in cts]
     else:
-        cts = [instantiate_zeros(ct) for ct in cts]
-    return [*[None] * num_res, *bwd(*residuals, *cts)]
+        cts = [as_array(instantiate_zeros(ct)) for ct in cts]  # not a number: the rule may ask for its shape
+    outer = swap_equation(None)  # what the rule traces is at its own lines
+    try:
+        return [*[None] * num_res, *bwd(*residuals, *cts)]
+    finally:
+        swap_equation(outer)
 
 
 def _no_forward_mode(*args, **_):
@@ -526,6 +528,13 @@ def _flat_fwd(fwd, in_tree, name, trees):
         out, res = result
         outs, out_tree = tree_flatten(out)
         residuals, res_tree = tree_flatten(res)
+        for what, values in (("output", outs), ("residual", residuals)):
+            for i, x in enumerate(values):
+                if not valid_jaxtype(x):
+                    raise TypeError(
+                        f"Custom VJP fwd rule {_name(fwd)} for function {name} must produce arrays, numbers and containers of them, but its {what} {i} is "
+                        f"{x!r} of type {type(x)}. Fixed Python values belong in nondiff_argnums."
+                    )
         trees[:] = [(out_tree, res_tree)]
         return [*residuals, *outs]
 
@@ -548,7 +557,8 @@ def _flat_bwd(bwd, nondiff, in_tree, in_avals, name, trees):
         if not isinstance(result, tuple) or len(result) != len(dummy):
             got = f"a tuple of length {len(result)}" if isinstance(result, tuple) else f"{result}"
             raise TypeError(
-                f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce a tuple of length equal to the primal args tuple ({len(dummy)}), but got {got}."
+                f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce a tuple of length equal to the primal args tuple ({len(dummy)}), one cotangent (or None) for each argument "
+                f"that is differentiated, but got {got}."
             )
         cts_in: list = [None] * len(in_avals)
         for arg, ct in zip(dummy, result, strict=True):
@@ -564,16 +574,16 @@ def _match_cotangent(arg, ct, cts_in, name, bwd) -> None:
     if ct is None:
         return
     positions, tree = tree_flatten(arg)
-    is_zero = lambda x: x is None or isinstance(x, SymbolicZero)
-    leaves, ct_tree = tree_flatten(ct, is_leaf=is_zero)
-    if tree != ct_tree and len(leaves) == len(positions) == 1 and treedef_is_leaf(tree):
-        ct_tree = tree
+    is_leaf = lambda x: x is None or isinstance(x, SymbolicZero)
     try:
         leaves = tree.flatten_up_to(ct)
-    except (ValueError, TypeError) as e:
+    except (ValueError, TypeError):
+        leaves = None
+    if leaves is None or any(not is_leaf(x) and not treedef_is_leaf(tree_structure(x)) for x in leaves):
         raise TypeError(
-            f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce a cotangent with the structure of the argument, {tree}, but got {ct_tree}."
-        ) from e
+            f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce an output with the same container (pytree) structure as the args tuple of "
+            f"the primal function, but for an argument of structure {tree} it produced {tree_structure(ct, is_leaf=is_leaf)}."
+        )
     for i, leaf in zip(positions, leaves, strict=True):
         cts_in[i] = leaf
 
@@ -586,15 +596,23 @@ def _checked_cotangent(i, aval, ct, name, bwd):
         return Zero(expected)
     if type(ct) is Zero:
         return ct
-    got = get_aval(ct)
-    if got.shape != expected.shape or got.dtype != expected.dtype:
-        if got.shape == expected.shape and expected.dtype.name == "float0":
-            return Zero(expected)
-        raise ValueError(
-            f"Custom VJP bwd rule {_name(bwd)} for function {name} produced a cotangent of type {got.str_short()} at input component {i}, "
-            f"but the argument has type {aval.str_short()}, whose cotangent type is {expected.str_short()}."
-        )
-    return ct
+    try:
+        got = get_aval(ct)
+    except TypeError:
+        raise TypeError(
+            f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce arrays, numbers and None (for zero) but produced {ct!r} of type {type(ct)} "
+            f"for the argument's leaf {i}, of type {aval.str_short()}."
+        ) from None
+    if got.shape == expected.shape and expected.dtype == dtypes.float0:
+        return Zero(expected)  # an integer has none; what stands there is not read
+    if got.shape == expected.shape and not dtypes.is_extended(got.dtype) and (dtypes.is_complex(expected.dtype) or not dtypes.is_complex(got.dtype)):
+        return ct if got.dtype == expected.dtype else ops.convert(ct, expected.dtype, False)
+    why = "shapes" if got.shape != expected.shape else "dtypes"
+    raise ValueError(
+        f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce an output with the same type as the args tuple of the primal function, but "
+        f"produced a cotangent of type {got.str_short()} at input component {i} for an argument of type {aval.str_short()}, whose cotangent type is "
+        f"{expected.str_short()}: the {why} do not match."
+    )
 
 
 # -- built on them --------------------------------------------------------------------------------------------------------

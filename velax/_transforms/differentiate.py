@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from velax import _native
 from velax._lang import dtypes
 from velax._lang.avals import shaped_array
 from velax._lang.jaxpr import ClosedJaxpr
-from velax._lang.trace import get_aval, shaped_abstractify
+from velax._lang.trace import Tracer, as_array, get_aval, shaped_abstractify
 from velax._lang.traceback import api_boundary
 from velax._transforms.arguments import (
     argnums_partial,
@@ -19,6 +19,7 @@ from velax._transforms.arguments import (
     check_results,
     debug_info_of,
     function_name,
+    leaf_name,
     normalize_argnums,
 )
 from velax._transforms.evaluate import jaxpr_as_fun
@@ -44,7 +45,8 @@ __all__ = ["fwd_and_bwd", "grad", "hessian", "jacfwd", "jacobian", "jacrev", "jv
 
 
 def _flat_with_aux(fun: Callable, in_tree, has_aux: bool, what: str):
-    """``fun`` of flat leaves; the list receives ``(out_tree, aux)`` when it runs. Aux values leave the trace with the results."""
+    """``fun`` of flat leaves. When it runs, the list receives the tree of the output, a function that makes the aux of the leaves of the result after
+    the output's, and the number of these. Aux values leave the trace with the results."""
     info: list = []
 
     def flat(*leaves):
@@ -53,12 +55,19 @@ def _flat_with_aux(fun: Callable, in_tree, has_aux: bool, what: str):
         aux_tree = None
         if has_aux:
             if not isinstance(result, (tuple, list)) or len(result) != 2:
-                raise TypeError(f"{what} with has_aux=True needs {function_name(fun)} to return a pair (output, aux), got {type(result)}")
+                got = f"a {type(result).__name__} of length {len(result)}" if isinstance(result, (tuple, list)) else _describe_output(result)
+                raise TypeError(f"{what} with has_aux=True needs {function_name(fun)} to return a pair (output, aux), got {got}")
             result, aux = result
-            aux_leaves, aux_tree = tree_flatten(aux)
+            aux, aux_tree = tree_flatten(aux)
+            aux_leaves = [x for x in aux if isinstance(x, Tracer)]  # the others need not be values of the language
         outs, out_tree = tree_flatten(result)
         check_results(outs, what, fun)
-        info[:] = [out_tree, aux_tree, len(outs)]
+
+        def restore_aux(leaves):
+            given = iter(leaves)
+            return tree_unflatten(aux_tree, [next(given) if isinstance(x, Tracer) else x for x in aux])
+
+        info[:] = [out_tree, restore_aux if has_aux else None, len(outs)]
         return [*outs, *aux_leaves]
 
     return flat, info
@@ -98,10 +107,10 @@ def jvp(fun: Callable, primals, tangents, has_aux: bool = False):
     flat, info = _flat_with_aux(fun, in_tree, has_aux, "jvp")
     given = [Zero(get_aval(x).to_tangent_aval()) if _is_float0(t) else t for x, t in zip(leaves, tangent_leaves, strict=True)]
     outs, out_tangents = jvp_flat(flat, leaves, given)
-    out_tree, aux_tree, n = info
+    out_tree, restore_aux, n = info
     tangents_out = tree_unflatten(out_tree, [_public_tangent(t) for t in out_tangents[:n]])
     primals_out = tree_unflatten(out_tree, outs[:n])
-    return (primals_out, tangents_out, tree_unflatten(aux_tree, outs[n:])) if has_aux else (primals_out, tangents_out)
+    return (primals_out, tangents_out, restore_aux(outs[n:])) if has_aux else (primals_out, tangents_out)
 
 
 def _is_float0(t) -> bool:
@@ -109,13 +118,10 @@ def _is_float0(t) -> bool:
 
 
 def _public_tangent(t):
-    """A tangent as users see it: an array, also where a rule made do with a NumPy scalar."""
+    """A tangent as users see it: an array, also where a rule made do with a number."""
     if type(t) is Zero and t.aval.dtype == dtypes.float0:
         return np.zeros(t.aval.shape, dtypes.float0)
-    t = instantiate_zeros(t)
-    if isinstance(t, (float, complex)) and not isinstance(t, np.generic):
-        return _native.array_from_scalar(t, dtypes.dtype_of_python_scalar(type(t)), True)
-    return _native.array_from_numpy(np.asarray(t), False) if isinstance(t, np.generic) else t
+    return as_array(instantiate_zeros(t))
 
 
 def _check_tangent(what: str, x, t) -> None:
@@ -156,10 +162,10 @@ def linearize(fun: Callable, *primals, has_aux: bool = False):
     leaves, in_tree = tree_flatten(primals)
     flat, info = _flat_with_aux(fun, in_tree, has_aux, "linearize")
     outs, linear = linearize_flat(flat, leaves, None, debug_info_of("linearize", fun, primals))
-    out_tree, aux_tree, n = info
+    out_tree, restore_aux, n = info
     f_jvp = Partial(functools.partial(_apply_linear, linear.jaxpr.jaxpr, linear.out_nonzeros[:n], in_tree, out_tree, [get_aval(x) for x in outs[:n]], [get_aval(x) for x in leaves]), *[linear.jaxpr.consts])
     out = tree_unflatten(out_tree, outs[:n])
-    return (out, f_jvp, tree_unflatten(aux_tree, outs[n:])) if has_aux else (out, f_jvp)
+    return (out, f_jvp, restore_aux(outs[n:])) if has_aux else (out, f_jvp)
 
 
 @api_boundary
@@ -208,7 +214,7 @@ def vjp(fun: Callable, *primals, has_aux: bool = False, reduce_axes=()):
 def _vjp(fun, leaves, in_tree, has_aux, what="vjp", nonzeros=None):
     flat, info = _flat_with_aux(fun, in_tree, has_aux, what)
     outs, linear = linearize_flat(flat, leaves, nonzeros, debug_info_of(what, fun))
-    out_tree, aux_tree, n = info
+    out_tree, restore_aux, n = info
     avals = [get_aval(x) for x in outs[:n]]
     in_avals = [get_aval(x) for x in leaves]
     jaxpr = linear.jaxpr.jaxpr
@@ -216,16 +222,23 @@ def _vjp(fun, leaves, in_tree, has_aux, what="vjp", nonzeros=None):
     if len(jaxpr.outvars) != n_live:  # aux results are not differentiated
         jaxpr = jaxpr.replace(outvars=jaxpr.outvars[:n_live])
     vjp_fun = Partial(functools.partial(_apply_vjp, jaxpr, linear.out_nonzeros[:n], in_tree, out_tree, avals, in_avals), linear.jaxpr.consts)
-    return tree_unflatten(out_tree, outs[:n]), vjp_fun, tree_unflatten(aux_tree, outs[n:]) if has_aux else None
+    return tree_unflatten(out_tree, outs[:n]), vjp_fun, restore_aux(outs[n:]) if has_aux else None
 
 
 @api_boundary
-def _apply_vjp(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, consts, cotangents):
-    leaves, tree = tree_flatten(cotangents)
+def _apply_vjp(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, consts, *cotangents):
+    if len(cotangents) != 1:
+        raise TypeError(
+            f"The function returned by vjp takes one argument, the cotangent in the structure of the output {out_tree}, but was called with {len(cotangents)}. "
+            "Pass the cotangents of several results as one tuple."
+        )
+    leaves, tree = tree_flatten(cotangents[0])
     if tree != out_tree:
         raise ValueError(f"unexpected tree structure of argument to vjp function: got {tree}, but expected to match {out_tree}")
     for aval, ct in zip(out_avals, leaves, strict=True):
         got, expected = _tangent_aval(ct), aval.to_tangent_aval()
+        if expected.dtype == dtypes.float0 and got.dtype == aval.dtype:  # integers have no cotangent: whatever is given in its place is not read
+            expected = aval
         if got.shape != expected.shape or got.dtype != expected.dtype:
             raise ValueError(
                 f"unexpected JAX type (e.g. shape/dtype) for argument to VJP function: got {got.str_short()}, but expected {expected.str_short()} because the corresponding output "
@@ -295,17 +308,16 @@ def value_and_grad(
     @api_boundary
     @_wraps(fun, described)
     def value_and_grad_f(*args, **kwargs):
-        nums = normalize_argnums(argnums, len(args), "grad") if args else _no_positional(fun)
+        nums = normalize_argnums(argnums, len(args), "grad")
         partial, chosen = argnums_partial(functools.partial(fun, **kwargs) if kwargs else fun, nums, args)
-        for leaf in tree_leaves(chosen):
-            _check_grad_input("grad", leaf, holomorphic, allow_int)
+        _check_inputs(lambda aval: _check_grad_input("grad", aval, holomorphic, allow_int), "grad", fun, args, nums)
         leaves, in_tree = tree_flatten(tuple(chosen))
         out, vjp_fun, aux = _vjp(partial, leaves, in_tree, has_aux, "grad")
         _check_scalar(fun, out)
         aval = get_aval(out)
         _check_grad_output("grad", aval, holomorphic)
         gradients = vjp_fun(_one(aval))
-        gradient = gradients[0] if isinstance(argnums, int) else tuple(gradients)
+        gradient = gradients[0] if hasattr(argnums, "__index__") else tuple(gradients)
         return ((out, aux) if has_aux else out), gradient
 
     return value_and_grad_f
@@ -316,12 +328,24 @@ def _one(aval):
     return ops.full(aval, 1)
 
 
-def _no_positional(fun):
-    raise ValueError(f"grad of {function_name(fun)} needs positional arguments to differentiate by; keyword arguments are constants")
+def _check_inputs(check: Callable, what: str, fun, args, nums) -> None:
+    """``check(aval)`` of each leaf that is differentiated by; its TypeError gets the name of the leaf."""
+    for k, x in enumerate(tree_leaves([args[i] for i in nums])):
+        try:
+            aval = shaped_abstractify(x)
+        except TypeError:
+            name = leaf_name(fun, args, nums, k)
+            raise TypeError(
+                f"Argument '{x}' of type {type(x)} is not a valid JAX type. {what} differentiates by `{name}` of {function_name(fun)}, which must be an "
+                "array, a number or a container of them; name other arguments with argnums."
+            ) from None
+        try:
+            check(aval)
+        except TypeError as error:
+            raise TypeError(f"{error} The argument is `{leaf_name(fun, args, nums, k)}` of {function_name(fun)}, of type {aval.str_short()}.") from None
 
 
-def _check_grad_input(what, x, holomorphic, allow_int) -> None:
-    aval = shaped_abstractify(x)
+def _check_grad_input(what, aval, holomorphic, allow_int) -> None:
     if holomorphic:
         if not dtypes.is_complex(aval.dtype):
             raise TypeError(f"{what} with holomorphic=True requires inputs with complex dtype, but got {aval.dtype}.")
@@ -336,18 +360,19 @@ def _check_grad_input(what, x, holomorphic, allow_int) -> None:
 
 def _check_scalar(fun, out) -> None:
     message = "Gradient only defined for scalar-output functions. Output "
-    leaves = tree_leaves(out)
     try:
         aval = get_aval(out)
     except TypeError:
-        raise TypeError(f"{message}was {_describe_output(out, leaves)}. Return one number from {function_name(fun)}, or use has_aux=True, vjp or jacrev.") from None
+        raise TypeError(f"{message}was {_describe_output(out)}. Return one number from {function_name(fun)}, or use has_aux=True, vjp or jacrev.") from None
     if aval.shape != ():
         raise TypeError(f"{message}had shape: {aval.shape}. Sum or average the result of {function_name(fun)}, or use jacrev or vjp.")
 
 
-def _describe_output(out, leaves):
-    paths = [keystr(path) or "output" for path, _ in tree_flatten_with_path(out)[0]]
-    return f"{type(out).__name__} with leaves {', '.join(paths[:5])}" if len(leaves) > 1 else repr(out)
+def _describe_output(out) -> str:
+    leaves = tree_flatten_with_path(out)[0]
+    if len(leaves) == 1 and not leaves[0][0]:
+        return f"a value of type {get_aval(out).str_short()}"
+    return f"a {type(out).__name__} with leaves {', '.join(keystr(path) for path, _ in leaves[:5])}" if leaves else repr(out)
 
 
 def _check_grad_output(what, aval, holomorphic) -> None:
@@ -387,19 +412,20 @@ def jacfwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
     def jacfun(*args, **kwargs):
         nums = normalize_argnums(argnums, len(args), "jacfwd")
         partial, chosen = argnums_partial(functools.partial(fun, **kwargs) if kwargs else fun, nums, args)
-        for leaf in tree_leaves(chosen):
-            _check_jac_input("jacfwd", leaf, holomorphic)
-        target = chosen[0] if isinstance(argnums, int) else tuple(chosen)
-        call = partial if isinstance(argnums, int) else (lambda xs: partial(*xs))
+        _check_inputs(lambda aval: _check_jac_input("jacfwd", aval, holomorphic), "jacfwd", fun, args, nums)
+        single = hasattr(argnums, "__index__")
+        target = chosen[0] if single else tuple(chosen)
+        call = partial if single else (lambda xs: partial(*xs))
 
         def pushforward(t):
             result = jvp(call, (target,), (t,), has_aux=has_aux)
             return result[0], result[1], result[2] if has_aux else None
 
         y, jac, aux = vmap(pushforward, out_axes=(None, -1, None))(_standard_basis(target))
-        for leaf in tree_leaves(y):
-            _check_grad_output("jacfwd", get_aval(leaf), holomorphic) if holomorphic else None
-        jac_tree = tree_map(lambda j: _split_axis(target, j, -1), jac)
+        if holomorphic:
+            for leaf in tree_leaves(y):
+                _check_grad_output("jacfwd", get_aval(leaf), holomorphic)
+        jac_tree = tree_map(lambda out, j: _split_axis(target, j, -1, out), y, jac)
         return (jac_tree, aux) if has_aux else jac_tree
 
     return jacfun
@@ -414,16 +440,16 @@ def jacrev(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
     def jacfun(*args, **kwargs):
         nums = normalize_argnums(argnums, len(args), "jacrev")
         partial, chosen = argnums_partial(functools.partial(fun, **kwargs) if kwargs else fun, nums, args)
-        for leaf in tree_leaves(chosen):
-            _check_grad_input("jacrev", leaf, holomorphic, allow_int)
-        target = chosen[0] if isinstance(argnums, int) else tuple(chosen)
-        call = partial if isinstance(argnums, int) else (lambda xs: partial(*xs))
+        _check_inputs(lambda aval: _check_grad_input("jacrev", aval, holomorphic, allow_int), "jacrev", fun, args, nums)
+        single = hasattr(argnums, "__index__")
+        target = chosen[0] if single else tuple(chosen)
+        call = partial if single else (lambda xs: partial(*xs))
         leaves, in_tree = tree_flatten((target,))
         y, pullback, aux = _vjp(call, leaves, in_tree, has_aux, "jacrev")
         for leaf in tree_leaves(y):
             _check_grad_output("jacrev", get_aval(leaf), holomorphic)
         jac = vmap(pullback)(_standard_basis(y))[0]
-        per_input = tree_map(lambda j: _split_axis(y, j, 0), jac)
+        per_input = tree_map(lambda x, j: _split_axis(y, j, 0, x), target, jac)
         jac_tree = tree_transpose(tree_structure(target), tree_structure(y), per_input)
         return (jac_tree, aux) if has_aux else jac_tree
 
@@ -438,8 +464,8 @@ def hessian(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fal
     return jacfwd(jacrev(fun, argnums, has_aux, holomorphic), argnums, has_aux, holomorphic)
 
 
-def _check_jac_input(what, x, holomorphic) -> None:
-    dtype = shaped_abstractify(x).dtype
+def _check_jac_input(what, aval, holomorphic) -> None:
+    dtype = aval.dtype
     if holomorphic:
         if not dtypes.is_complex(dtype):
             raise TypeError(f"{what} with holomorphic=True requires inputs with complex dtype, but got {dtype}.")
@@ -451,34 +477,36 @@ def _check_jac_input(what, x, holomorphic) -> None:
 
 
 def _standard_basis(tree):
-    """A batch of the unit vectors of a tree's leaves, concatenated."""
+    """A batch of the unit vectors of a tree's leaves, concatenated; each of its leaf's type."""
     leaves, structure = tree_flatten(tree)
     avals = [shaped_abstractify(x) for x in leaves]
-    sizes = [a.size for a in avals]
-    total, start, blocks = sum(sizes), 0, []
-    for aval, n in zip(avals, sizes, strict=True):
-        dtype = aval.dtype if dtypes.is_inexact(aval.dtype) else dtypes.float0
-        if dtype == dtypes.float0:
-            blocks.append(np.zeros((total, *aval.shape), dtypes.float0))
+    total, start, blocks = sum(a.size for a in avals), 0, []
+    for aval in avals:
+        if dtypes.is_inexact(aval.dtype):
+            rows = ops.reshape(ops.eye_rows(total, aval.size, start, aval.dtype), (total, *aval.shape))
+            blocks.append(ops.convert(rows, aval.dtype, aval.weak_type))
         else:
-            blocks.append(ops.reshape(ops.eye_rows(total, n, start, dtype), (total, *aval.shape)))
-        start += n
+            blocks.append(np.zeros((total, *aval.shape), dtypes.float0))
+        start += aval.size
     return tree_unflatten(structure, blocks)
 
 
-def _split_axis(tree, x, axis):
-    """Split an axis of stacked unit directions into the leaves of ``tree``."""
+def _split_axis(tree, x, axis, example):
+    """Split an axis of stacked unit directions into the leaves of ``tree``; the parts get the type of ``example``, the other side's leaf."""
     leaves, structure = tree_flatten(tree)
-    axis = axis % x.ndim
+    axis, aval = axis % x.ndim, shaped_abstractify(example)
     parts, start = [], 0
     for leaf in leaves:
         shape = np.shape(leaf)
-        n = int(np.prod(shape, dtype=int))
+        n = math.prod(shape)
+        shape = (*x.shape[:axis], *shape, *x.shape[axis + 1 :])
         if _is_float0(x):  # the Jacobian of or by integers is zero, of a dtype that can be computed with
-            parts.append(ops.full(shaped_array((*x.shape[:axis], *shape, *x.shape[axis + 1 :]), np.dtype(np.int32)), np.int32(0)))
+            parts.append(ops.full(shaped_array(shape, aval.dtype, aval.weak_type), 0))
         else:
-            part = ops.slice_axis(x, axis, start, start + n)
-            parts.append(ops.reshape(part, (*part.shape[:axis], *shape, *part.shape[axis + 1 :])))
+            part = ops.reshape(ops.slice_axis(x, axis, start, start + n), shape)
+            if dtypes.is_complex(part.dtype) and not dtypes.is_complex(aval.dtype):
+                part = ops.real(part)
+            parts.append(ops.convert(part, aval.dtype, aval.weak_type))
         start += n
     return tree_unflatten(structure, parts)
 
@@ -502,13 +530,19 @@ def linear_transpose(fun: Callable, *primals, reduce_axes=()) -> Callable:
     """
     leaves, in_tree = tree_flatten(primals)
     avals = [shaped_abstractify(x) for x in leaves]
-    for a in avals:
-        if not dtypes.is_inexact(a.dtype):
-            raise TypeError(f"linear_transpose only supports [float or complex] inputs, but got {a.dtype}")
     flat, info = _flat_with_aux(fun, in_tree, False, "linear_transpose")
     closed = trace_to_jaxpr(flat, avals, debug_info_of("linear_transpose", fun))
     out_tree = info[0]
     out_avals = closed.out_avals
+    for kind in (dtypes.is_inexact, dtypes.is_integer):
+        if all(kind(a.dtype) for a in (*avals, *out_avals)):
+            break
+    else:
+        shown = lambda avals: ", ".join(a.dtype.name for a in avals)
+        raise TypeError(
+            "linear_transpose only supports [float or complex] -> [float or complex], and integer -> integer functions, but got "
+            f"{shown(avals)} -> {shown(out_avals)}."
+        )
 
     @api_boundary
     def transposed(cotangent):
@@ -545,6 +579,6 @@ def fwd_and_bwd(fun: Callable, argnums: int | Sequence[int], has_aux: bool = Fal
 
     def bwd(vjp_fun, cotangent):
         results = vjp_fun(cotangent)
-        return results[0] if isinstance(argnums, int) else results
+        return results[0] if hasattr(argnums, "__index__") else results
 
     return (jit(fwd), jit(bwd)) if jitted else (fwd, bwd)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from velax._lang.jaxpr import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Var, join_effects
+from velax._lang.jaxpr import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Var, effects_of
+from velax._lang.source import swap_equation
 
-__all__ = ["close_over_consts", "dce_jaxpr", "eval_jaxpr", "jaxpr_as_fun", "move_consts_to_inputs"]
+__all__ = ["close_over_consts", "dce_jaxpr", "dependent_outputs", "eval_jaxpr", "jaxpr_as_fun", "move_consts_to_inputs", "split_known"]
 
 
 def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args, propagate_source_info: bool = True) -> list[Any]:
-    """Evaluate a jaxpr equation by equation under the current trace.
+    """Evaluate a jaxpr equation by equation under the current trace. What is traced anew keeps the source locations of the equations.
 
     Args:
       jaxpr: the function.
       consts: values of its constvars.
       *args: values of its invars.
+      propagate_source_info: whether it does keep them.
 
     Returns:
       The list of results.
@@ -25,15 +27,21 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args, propagate_source_info
     if len(args) != len(jaxpr.invars):
         raise TypeError(f"eval_jaxpr: the jaxpr has {len(jaxpr.invars)} inputs, got {len(args)}")
     env.update(zip(jaxpr.invars, args, strict=True))
-    for eqn in jaxpr.eqns:
-        primitive = eqn.primitive
-        values = [x.val if type(x) is Literal else env[x] for x in eqn.invars]
-        callables, params = primitive.get_bind_params(eqn.params)
-        out = primitive.bind(*callables, *values, **params)
-        if primitive.multiple_results:
-            env.update(zip(eqn.outvars, out, strict=True))
-        else:
-            env[eqn.outvars[0]] = out
+    outer = swap_equation(None)
+    try:
+        for eqn in jaxpr.eqns:
+            primitive = eqn.primitive
+            values = [x.val if type(x) is Literal else env[x] for x in eqn.invars]
+            callables, params = primitive.get_bind_params(eqn.params)
+            # a rule that the user wrote has lines of its own
+            swap_equation(eqn.source_info if propagate_source_info and not callables else None)
+            out = primitive.bind(*callables, *values, **params)
+            if primitive.multiple_results:
+                env.update(zip(eqn.outvars, out, strict=True))
+            else:
+                env[eqn.outvars[0]] = out
+    finally:
+        swap_equation(outer)
     return [x.val if type(x) is Literal else env[x] for x in jaxpr.outvars]
 
 
@@ -58,6 +66,45 @@ def close_over_consts(jaxpr: Jaxpr, n: int, consts: Sequence[Any]) -> ClosedJaxp
     return ClosedJaxpr(rest, list(consts))
 
 
+def dependent_outputs(jaxpr: ClosedJaxpr, flags: Sequence[bool]) -> list[bool]:
+    """Which results depend on the flagged inputs; memoised on the jaxpr."""
+    return jaxpr.memo(("depends", tuple(flags)), lambda: _dependent_outputs(jaxpr.jaxpr, flags))
+
+
+def _dependent_outputs(jaxpr, flags):
+    dependent = {v for v, f in zip(jaxpr.invars, flags, strict=True) if f}
+    for eqn in jaxpr.eqns:
+        ins = [isinstance(x, Var) and x in dependent for x in eqn.invars]
+        if any(ins):
+            dependent.update(v for v, f in zip(eqn.outvars, _flagged_results(eqn, ins), strict=True) if f)
+    return [isinstance(v, Var) and v in dependent for v in jaxpr.outvars]
+
+
+def _flagged_results(eqn, flags) -> list[bool]:
+    rule = eqn.primitive.rules.get("depends")
+    return [True] * len(eqn.outvars) if rule is None else rule(flags, **eqn.params)
+
+
+def split_known(eqn: JaxprEqn, known: Sequence[bool]) -> tuple[JaxprEqn, JaxprEqn] | None:
+    """Cut a call, a loop or a branch that gives some results from its known operands alone.
+
+    Args:
+      eqn: an equation with unknown operands.
+      known: which operands are known.
+
+    Returns:
+      An equation for the results that depend on known operands alone, and one for the others. None if there is nothing to cut.
+    """
+    rules = eqn.primitive.rules
+    if rules.get("depends") is None or rules.get("dce") is None or eqn.effects:
+        return None
+    unknown = _flagged_results(eqn, [not k for k in known])
+    wanted = [not u and type(v) is not DropVar for u, v in zip(unknown, eqn.outvars, strict=True)]
+    if not any(wanted) or not any(unknown):
+        return None
+    return rules["dce"](wanted, eqn)[1], rules["dce"](unknown, eqn)[1]
+
+
 def dce_jaxpr(jaxpr: Jaxpr, used_outputs: Sequence[bool], instantiate: bool | Sequence[bool] = False) -> tuple[Jaxpr, list[bool]]:
     """Remove what the used outputs and the effects do not need.
 
@@ -74,7 +121,7 @@ def dce_jaxpr(jaxpr: Jaxpr, used_outputs: Sequence[bool], instantiate: bool | Se
     kept: list[JaxprEqn] = []
     for eqn in reversed(jaxpr.eqns):
         used = [not isinstance(v, DropVar) and v in live for v in eqn.outvars]
-        if not any(used) and not eqn.effects:
+        if not any(used) and not any(e.keeps_equation for e in eqn.effects):
             continue
         rule = eqn.primitive.rules.get("dce")
         if rule is not None and not all(used):
@@ -90,5 +137,5 @@ def dce_jaxpr(jaxpr: Jaxpr, used_outputs: Sequence[bool], instantiate: bool | Se
     keep = [instantiate] * len(jaxpr.invars) if isinstance(instantiate, bool) else list(instantiate)
     used_inputs = [k or v in live for k, v in zip(keep, jaxpr.invars, strict=True)]
     invars = [v for v, used in zip(jaxpr.invars, used_inputs, strict=True) if used]
-    effects = join_effects(*(e.effects for e in kept)) & jaxpr.effects
+    effects = effects_of((*jaxpr.constvars, *invars), kept)
     return Jaxpr(jaxpr.constvars, invars, outvars, kept, effects, jaxpr._debug_info), used_inputs

@@ -8,6 +8,8 @@ from typing import Any
 
 from velax import _native
 from velax._lang.avals import ShapeDtypeStruct
+from velax._lang.devices import local_devices
+from velax._lang.shardings import SingleDeviceSharding
 from velax._lang.traceback import api_boundary
 from velax._transforms.arguments import check_callable, function_name
 from velax._transforms.batching import extend_axis_env
@@ -100,7 +102,7 @@ class ArgInfo:
     aval = property(lambda self: self._aval)
 
     def __repr__(self):
-        return f"ArgInfo(aval={self._aval!r}, donated={self.donated})"
+        return f"ArgInfo(_aval={self._aval!r}, donated={self.donated})"
 
 
 class _Stage:
@@ -124,6 +126,11 @@ class _Stage:
         return tree_unflatten(self.in_tree, [ArgInfo(a, d) for a, d in zip(avals, donated, strict=True)])
 
     @property
+    def donate_argnums(self) -> tuple[int, ...]:
+        """Positions of donated leaves among the flat arguments."""
+        return tuple(i for i, d in enumerate(self._traced.donated) if d)
+
+    @property
     def in_avals(self):
         return tree_unflatten(self.in_tree, list(self._traced.jaxpr.in_avals))
 
@@ -145,6 +152,10 @@ class Traced(_Stage):
     def fun_name(self) -> str:
         return self._traced.name
 
+    @property
+    def out_avals(self):
+        return tree_unflatten(self.out_tree, self._traced.jaxpr.out_avals)
+
     def lower(self, *, lowering_platforms=None, **_):
         return Lowered(self._traced)
 
@@ -164,6 +175,10 @@ class Lowered(_Stage):
         return _stage_compiler(self._traced).cost_analysis()
 
 
+def _sharding() -> SingleDeviceSharding:
+    return SingleDeviceSharding(local_devices()[0])
+
+
 class Compiled(_Stage):
     """A compiled function for given argument types; call it with arguments of exactly these."""
 
@@ -175,6 +190,20 @@ class Compiled(_Stage):
 
     def as_text(self) -> str:
         return self._compiled.program_text()
+
+    @property
+    def input_shardings(self):
+        """Where each argument is: on the one device."""
+        return tree_unflatten(self.in_tree, [_sharding()] * self.in_tree.num_leaves)
+
+    @property
+    def output_shardings(self):
+        """Where each result is."""
+        return tree_unflatten(self.out_tree, [_sharding()] * self.out_tree.num_leaves)
+
+    def runtime_executable(self):
+        """The native executable."""
+        return self._compiled.executable
 
     def memory_analysis(self):
         return self._compiled.memory_analysis()

@@ -20,6 +20,7 @@ from velax._lang.array import ArrayImpl
 from velax._lang.avals import AbstractRef
 from velax._lang.config import config
 from velax._lang.devices import local_devices
+from velax._lang.dtypes import _user_stack_level
 from velax._lang.effects import JaxprInputEffect
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.trace import Tracer, get_aval, shaped_abstractify
@@ -31,7 +32,9 @@ from velax._transforms.discharge import returned_ref_message
 from velax._transforms.staging import trace_to_jaxpr
 from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_leaves, tree_unflatten
 
-__all__ = ["TracedCall", "clear_traces", "infer_params", "jit", "set_compiler", "trace_call"]
+__all__ = [
+    "TracedCall", "clear_traces", "infer_params", "jit", "set_compiler", "trace_call", "warn_unusable_donation",
+]  # fmt: skip
 
 _compiler: Callable[..., Any] | None = None
 _with_traces: weakref.WeakSet[Any] = weakref.WeakSet()  # functions that keep traces
@@ -134,6 +137,8 @@ def _make_jit(fun, *, static_argnums, static_argnames, donate_argnums, donate_ar
     check_callable(fun, "jit")
     for name in ("in_shardings", "out_shardings", "device"):
         _check_placement(name, placement[name])
+    if placement["backend"] is not None:
+        local_devices(backend=placement["backend"])  # raises for one that there is not
     # reading a signature costs more than the rest of `jit`; most functions name no arguments here
     named = any(v not in (None, ()) for v in (static_argnums, static_argnames, donate_argnums, donate_argnames))
     signature = signature_of(fun) if named else None
@@ -222,38 +227,24 @@ def _checked_static(self, which, value):
 
 
 def _flatten_dynamic(args, kwargs):
-    """Leaves and tree of a call whose static arguments are `_Static`: these go into the tree's key."""
-    statics: list = []
-
-    def hide(x):
-        if type(x) is _Static:
-            statics.append(x)
-            return None
-        return x
-
-    if any(type(x) is _Static for x in args) or any(type(x) is _Static for x in kwargs.values()):
-        positions = tuple(i for i, x in enumerate(args) if type(x) is _Static)
-        keys = tuple(k for k, x in kwargs.items() if type(x) is _Static)
-        args = tuple(hide(x) for x in args)
-        kwargs = {k: hide(v) for k, v in kwargs.items()}
-        leaves, tree = tree_flatten((args, kwargs))
-        return leaves, tree, (positions, keys, tuple(statics))
+    """Leaves and tree of a call's dynamic arguments, and the static ones (those that are `_Static`) with their positions and names."""
+    positional = tuple((i, x) for i, x in enumerate(args) if type(x) is _Static)
+    named = tuple((k, x) for k, x in kwargs.items() if type(x) is _Static)
+    if positional or named:
+        args = tuple(x for x in args if type(x) is not _Static)
+        kwargs = {k: x for k, x in kwargs.items() if type(x) is not _Static}
     leaves, tree = tree_flatten((args, kwargs))
-    return leaves, tree, ((), (), ())
+    return leaves, tree, (positional, named)
 
 
 def _restore(args, kwargs, statics):
-    positions, keys, values = statics
-    if not values:
-        return args, kwargs
-    values = iter(values)
-    args = list(args)
-    for i in positions:
-        args[i] = next(values).value
-    kwargs = dict(kwargs)
-    for k in keys:
-        kwargs[k] = next(values).value
-    return args, kwargs
+    """The arguments of the call, from the dynamic and the static ones."""
+    positional, named = statics
+    if positional:
+        args = list(args)
+        for i, x in positional:
+            args.insert(i, x.value)
+    return args, {**kwargs, **{k: x.value for k, x in named}}
 
 
 def infer_params(self, args, kwargs, *, abstract: bool = False) -> TracedCall:
@@ -408,7 +399,24 @@ def trace_call(fun: Callable, args, kwargs=None, traced_for: str = "jit") -> tup
     return closed, in_tree, out_tree[0]
 
 
-def warn_unusable_donation(avals) -> None:
-    """The warning for donated arguments no result can reuse."""
-    names = ", ".join(a.str_short() for a in avals)
-    warnings.warn(f"Some donated buffers were not usable: {names}. No result of the same shape and dtype can take their memory.", stacklevel=4)
+def warn_unusable_donation(traced: TracedCall) -> None:
+    """Warn of donated arguments whose memory no result has room in; those that nothing reads are simply left alone."""
+    if not any(traced.donated):
+        return
+    jaxpr = traced.jaxpr.jaxpr
+    read = {id(x) for eqn in jaxpr.eqns for x in eqn.invars} | {id(x) for x in jaxpr.outvars}
+    results = [aval.size for aval in traced.jaxpr.out_avals]
+    unusable = []
+    for var, donated in zip(jaxpr.invars, traced.donated, strict=True):
+        if not donated or id(var) not in read:
+            continue
+        if var.aval.size in results:
+            results.remove(var.aval.size)
+        else:
+            unusable.append(var.aval.str_short())
+    if unusable:
+        warnings.warn(
+            f"Some donated buffers were not usable: {', '.join(unusable)}. No result has as many elements, so none can take "
+            "their memory; donate arguments that are replaced by the results.",
+            stacklevel=_user_stack_level(),
+        )

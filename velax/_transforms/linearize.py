@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from velax._lang import dtypes
-from velax._lang.jaxpr import ClosedJaxpr, DebugInfo, Jaxpr, Var
+from velax._lang.jaxpr import ClosedJaxpr, DebugInfo, Jaxpr, JaxprEqn, Var
 from velax._lang.primitive import Primitive
-from velax._lang.trace import Trace, TraceTag, current_trace, get_aval, set_current_trace
-from velax._transforms.evaluate import jaxpr_as_fun
+from velax._lang.trace import Trace, TraceTag, as_array, current_trace, get_aval, set_current_trace
+from velax._transforms.evaluate import jaxpr_as_fun, split_known
 from velax._transforms.jvp import DerivativeTracer, call_custom_jvp, missing_rule, unzip_pairs
 from velax._transforms.staging import DynamicJaxprTrace, DynamicJaxprTracer, trace_to_jaxpr
 from velax._transforms.zero import Zero, instantiate_zeros
@@ -44,14 +44,30 @@ class _SplitTrace(Trace):
         self.parent_trace, self.tangent_trace = parent_trace, tangent_trace
 
     def _trace_for(self, args):
-        tangent_trace = self.tangent_trace
-        for x in args:
-            if type(x) is DynamicJaxprTracer and x._trace is tangent_trace:
-                return tangent_trace
-        return self.parent_trace
+        return self.tangent_trace if any(map(self._is_staged, args)) else self.parent_trace
+
+    def _is_staged(self, x) -> bool:
+        return type(x) is DynamicJaxprTracer and x._trace is self.tangent_trace
 
     def process_primitive(self, primitive, args, params):
-        return primitive.bind_with_trace(self._trace_for(args), args, params)
+        trace = self._trace_for(args)
+        if trace is self.tangent_trace and primitive.rules.get("depends") is not None:
+            return self._process_structured(primitive, args, params)
+        return primitive.bind_with_trace(trace, args, params)
+
+    def _process_structured(self, primitive, args, params):
+        """A call, a loop or a branch that a rule applied to primals and tangents together: its primal results are evaluated, as other primals are."""
+        avals = [get_aval(x) for x in args]
+        out_avals, effects = primitive.abstract_eval(*avals, **params)
+        eqn = JaxprEqn([Var(a) for a in avals], [Var(a) for a in out_avals], primitive, params, effects, None)
+        parts = split_known(eqn, [not self._is_staged(x) for x in args])
+        if parts is None:
+            return primitive.bind_with_trace(self.tangent_trace, args, params)
+        env = dict(zip(eqn.invars, args, strict=True))
+        for trace, part in zip((self.parent_trace, self.tangent_trace), parts, strict=True):
+            outs = part.primitive.bind_with_trace(trace, [env[x] for x in part.invars], part.params)
+            env.update(zip(part.outvars, outs, strict=True))
+        return [env[v] for v in eqn.outvars]
 
     def process_call(self, primitive, f, args, params):
         return self._trace_for(args).process_call(primitive, f, args, params)
@@ -112,7 +128,7 @@ class LinearizeTrace(Trace):
         if type(tangent) is Zero or (type(tangent) is DynamicJaxprTracer and tangent._trace is self.tangent_trace):
             return tangent
         with set_current_trace(self.tangent_trace):
-            return self.tangent_trace.to_tracer(tangent)
+            return self.tangent_trace.to_tracer(as_array(tangent))
 
     def _process_structured(self, rule, primals, tangents, params):
         with set_current_trace(self.parent_trace):

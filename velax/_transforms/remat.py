@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from velax._lang import dtypes
 from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from velax._lang.primitive import define
 from velax._lang.trace import get_aval
@@ -18,7 +19,7 @@ from velax._transforms.arguments import check_callable, debug_info_of, flatten_c
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.calls import dce_closed, inline_calls
 from velax._transforms.discharge import apply_discharged, has_refs
-from velax._transforms.evaluate import dce_jaxpr, eval_jaxpr
+from velax._transforms.evaluate import dce_jaxpr, dependent_outputs, eval_jaxpr
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.linearize import linearize_jaxpr
 from velax._transforms.staging import trace_to_jaxpr
@@ -26,7 +27,7 @@ from velax._transforms.transpose import transpose_jaxpr
 from velax._transforms.zero import UndefinedPrimal, Zero
 from velax.tree_util import tree_flatten, tree_unflatten
 
-__all__ = ["checkpoint", "checkpoint_name", "checkpoint_p", "checkpoint_policies", "name_p"]
+__all__ = ["checkpoint", "checkpoint_name", "checkpoint_p", "checkpoint_policies", "name_p", "print_saved_residuals", "saved_residuals"]
 
 
 def checkpoint(
@@ -61,7 +62,7 @@ def checkpoint(
     def checkpointed(*args, **kwargs):
         call, dynamic = fun, args
         if static_argnums != ():
-            nums = normalize_argnums(static_argnums, len(args), "checkpoint")
+            nums = normalize_argnums(static_argnums, len(args), "checkpoint", "static_argnums")
             free = [i for i in range(len(args)) if i not in nums]
             dynamic = tuple(args[i] for i in free)
 
@@ -217,6 +218,7 @@ checkpoint_p = define(
     batch=None,
     batch_axis=_batch,
     dce=_dce,
+    depends=lambda flags, *, jaxpr, **_: dependent_outputs(_closed(jaxpr), flags),
     multiple_results=True,
     irrelevant_params=("policy",),
 )
@@ -242,6 +244,47 @@ def checkpoint_name(x: Any, name: str):
     """Name the arrays of a pytree, for policies that save by name."""
     leaves, tree = tree_flatten(x)
     return tree_unflatten(tree, [name_p.bind(leaf, name=name) for leaf in leaves])
+
+
+def saved_residuals(f: Callable, *args, **kwargs) -> list[tuple[Any, str]]:
+    """What reverse mode keeps of ``f(*args, **kwargs)`` for the backward pass.
+
+    Returns:
+      For each residual its type and where it comes from.
+    """
+    leaves, in_tree = tree_flatten((args, kwargs))
+    flat, _ = flatten_call(f, in_tree)
+    closed = trace_to_jaxpr(flat, [get_aval(x) for x in leaves], debug_info_of("saved_residuals", f, args, kwargs))
+    split = linearize_jaxpr(closed, [dtypes.is_inexact(a.dtype) for a in closed.in_avals])
+    names = closed.jaxpr._debug_info.arg_names or ()
+    primal = inline_calls(split.primal.jaxpr)
+    made = {v: eqn for eqn in primal.eqns for v in eqn.outvars}
+    computed = iter(primal.outvars[split.n_outs :])
+    found = []
+    for i in split.forwarded:
+        x = None if i is not None else next(computed)
+        if i is not None:
+            found.append((closed.in_avals[i], f"from the argument {names[i] if i < len(names) else i}"))
+        elif x in made if isinstance(x, Var) else False:
+            eqn = made[x]
+            named = f"named '{eqn.params['name']}'" if eqn.primitive is name_p else f"output of {eqn.primitive}"
+            found.append((x.aval, f"{named} from {eqn.source_info}"))
+        else:
+            found.append((x.aval, "from a constant"))
+    return found
+
+
+def print_saved_residuals(f: Callable, *args, **kwargs) -> None:
+    """Print what reverse mode keeps of ``f(*args, **kwargs)`` for the backward pass, a line each; to choose what `checkpoint` is for.
+
+    Example:
+      >>> import velax, velax.numpy as jnp
+      >>> from velax.ad_checkpoint import print_saved_residuals
+      >>> print_saved_residuals(velax.checkpoint(jnp.sin), 1.0)
+      f32[] from the argument x
+    """
+    for aval, where in saved_residuals(f, *args, **kwargs):
+        print(f"{aval.str_short(short_dtypes=True)} {where}")
 
 
 _DOTS = ("dot_general", "conv_general_dilated")
@@ -294,6 +337,18 @@ class checkpoint_policies:
         """Save the values with these names."""
         shown = frozenset(names_which_can_be_saved)
         return lambda prim, *_, **params: prim is name_p and params["name"] in shown
+
+    @staticmethod
+    def offload_dot_with_no_batch_dims(offload_src: str, offload_dst: str) -> Callable[..., bool]:
+        """Save the results of contractions without batch dimensions in another memory. There is one memory on a CPU: they are saved."""
+        return checkpoint_policies.dots_with_no_batch_dims_saveable
+
+    @staticmethod
+    def save_and_offload_only_these_names(
+        *, names_which_can_be_saved: Sequence[str], names_which_can_be_offloaded: Sequence[str], offload_src: str, offload_dst: str
+    ) -> Callable[..., bool]:
+        """Save the values with these names, some in another memory. There is one memory on a CPU: they are saved."""
+        return checkpoint_policies.save_only_these_names(*names_which_can_be_saved, *names_which_can_be_offloaded)
 
     @staticmethod
     def save_from_both_policies(policy_1, policy_2) -> Callable[..., bool]:

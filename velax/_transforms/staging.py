@@ -15,12 +15,12 @@ import numpy as np
 from velax import _native
 from velax._lang import config, source
 from velax._lang.avals import AbstractValue, ShapedArray
-from velax._lang.effects import JaxprInputEffect, no_effects
+from velax._lang.effects import no_effects
 from velax._lang.errors import LeakedTracerError, UnexpectedTracerError
-from velax._lang.jaxpr import ClosedJaxpr, DebugInfo, DropVar, Jaxpr, JaxprEqn, Literal, Var
+from velax._lang.jaxpr import ClosedJaxpr, DebugInfo, DropVar, Jaxpr, JaxprEqn, Literal, Var, effects_of
 from velax._lang.trace import Trace, Tracer, escaped_tracer_error, get_aval, set_current_trace
 
-__all__ = ["DynamicJaxprTrace", "DynamicJaxprTracer", "trace_to_jaxpr"]
+__all__ = ["DynamicJaxprTrace", "DynamicJaxprTracer", "check_leaks", "trace_to_jaxpr"]
 
 
 class DynamicJaxprTracer(Tracer):
@@ -145,25 +145,10 @@ class DynamicJaxprTrace(Trace):
     def to_jaxpr(self, outs: Sequence[Any], debug_info: DebugInfo | None = None) -> tuple[Jaxpr, list[Any]]:
         """The finished jaxpr and its constants. Equations without users and effects stay (`dce_jaxpr` removes them)."""
         outvars = [t.val if isinstance(t, DynamicJaxprTracer) else t for t in map(self.to_tracer, outs)]
-        effects = self._joined_effects()
+        effects = effects_of((*self.const_vars, *self.invars), self._frame_eqns)
         jaxpr = Jaxpr(self.const_vars, self.invars, outvars, self._frame_eqns, effects, debug_info or self.debug_info)
         _mark_unused(jaxpr)
         return jaxpr, list(self.consts)
-
-    def _joined_effects(self):
-        effects = set()
-        position = None
-        for eqn in self._frame_eqns:
-            for effect in eqn.effects:
-                if isinstance(effect, JaxprInputEffect):
-                    if position is None:
-                        position = {v: i for i, v in enumerate((*self.const_vars, *self.invars))}
-                    var = eqn.invars[effect.input_index]
-                    if var in position:
-                        effects.add(effect.replace(input_index=position[var]))
-                else:
-                    effects.add(effect)
-        return frozenset(effects) if effects else no_effects
 
     def origin_of(self, tracer: DynamicJaxprTracer) -> str:
         """What a value depends on, in words: for the errors about values not known while tracing."""
@@ -191,7 +176,7 @@ def _literal_value(x, aval: ShapedArray):
     """The scalar as it is under the aval's dtype (Python scalars stay, NumPy ones are canonicalised)."""
     if isinstance(x, np.generic):
         return x if x.dtype == aval.dtype else aval.dtype.type(x)
-    if type(x) is int and aval.dtype.kind in "iu":
+    if isinstance(x, int) and aval.dtype.kind in "iu":
         info = np.iinfo(aval.dtype)
         if not info.min <= x <= info.max:
             raise OverflowError(f"Python int {x} too large to convert to {aval.dtype.name}")
@@ -235,17 +220,20 @@ def trace_to_jaxpr(
         trace.invalidate()
     if config.check_tracer_leaks.value:
         del args, outs
-        _check_leaks(trace)
+        trace._const_of.clear()
+        check_leaks(trace, debug_info)
     return ClosedJaxpr(jaxpr, consts)
 
 
-def _check_leaks(trace: DynamicJaxprTrace) -> None:
-    """LeakedTracerError if something still refers to a value of a finished trace."""
-    trace._const_of.clear()
+def check_leaks(trace: Trace, info: DebugInfo | None = None) -> None:
+    """LeakedTracerError if something still refers to a value of a finished trace, of the function that ``info`` describes."""
     gc.collect()
-    leaked = [x for x in gc.get_referrers(trace) if isinstance(x, DynamicJaxprTracer)]
+    leaked = [x for x in gc.get_referrers(trace) if isinstance(x, Tracer)]
     if leaked:
-        info = trace.debug_info
-        traced = f"the function {info.func_src_info} for {info.traced_for}" if info is not None else "a traced function"
-        made_at = lambda t: f", made at {t._line_info}" if t._line_info is not None else ""
+        traced = f"the function {info.func_src_info} for {info.traced_for}" if info is not None else f"a function under {type(trace).__name__}"
+
+        def made_at(t):
+            line = getattr(t, "_line_info", None)
+            return f", made at {line}" if line is not None else ""
+
         raise LeakedTracerError(traced, [f"{t!r}{made_at(t)}. {t._origin_msg()}" for t in leaked])

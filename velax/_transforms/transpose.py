@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, Literal, Var
+from velax._lang.source import swap_equation
 from velax._transforms.discharge import discharge_internal
+from velax._transforms.evaluate import split_known
 from velax._transforms.jvp import missing_rule
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents
@@ -35,8 +37,11 @@ def backward_pass(jaxpr: Jaxpr, consts: Sequence, args: Sequence, cotangents: Se
         closed = discharge_internal(ClosedJaxpr(jaxpr, consts))
         jaxpr, consts = closed.jaxpr, closed.consts
     known: dict[Var, object] = dict(zip(jaxpr.constvars, consts, strict=True))
+    linear_inputs = {}
     for v, x in zip(jaxpr.invars, args, strict=True):
-        if type(x) is not UndefinedPrimal:
+        if type(x) is UndefinedPrimal:
+            linear_inputs[v] = x
+        else:
             known[v] = x
     linear_eqns = []
     for eqn in jaxpr.eqns:
@@ -45,8 +50,13 @@ def backward_pass(jaxpr: Jaxpr, consts: Sequence, args: Sequence, cotangents: Se
             callables, params = eqn.primitive.get_bind_params(eqn.params)
             out = eqn.primitive.bind(*callables, *values, **params)
             known.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
-        else:
-            linear_eqns.append(eqn)
+            continue
+        parts = split_known(eqn, [type(x) is Literal or x in known for x in eqn.invars])
+        if parts is not None:
+            now, eqn = parts
+            values = [x.val if type(x) is Literal else known[x] for x in now.invars]
+            known.update(zip(now.outvars, now.primitive.bind(*values, **now.params), strict=True))
+        linear_eqns.append(eqn)
 
     ct_of: dict[Var, object] = {}
 
@@ -57,20 +67,25 @@ def backward_pass(jaxpr: Jaxpr, consts: Sequence, args: Sequence, cotangents: Se
 
     for x, ct in zip(jaxpr.outvars, cotangents, strict=True):
         accumulate(x, ct)
-    for eqn in reversed(linear_eqns):
-        cts = [ct_of.pop(v, None) for v in eqn.outvars]
-        if all(ct is None for ct in cts):
-            continue
-        cts = [Zero(v.aval.to_tangent_aval()) if ct is None else ct for v, ct in zip(eqn.outvars, cts, strict=True)]
-        operands = [
-            x.val if type(x) is Literal else known[x] if x in known else UndefinedPrimal(x.aval) for x in eqn.invars
-        ]
-        rule = eqn.primitive.rules.get("transpose")
-        if rule is None:
-            raise missing_rule("Transpose rule (for reverse-mode differentiation)", eqn.primitive)
-        results = rule(cts if eqn.primitive.multiple_results else cts[0], *operands, **eqn.params)
-        for x, ct in zip(eqn.invars, results, strict=True):
-            accumulate(x, ct)
+    outer = swap_equation(None)
+    try:
+        for eqn in reversed(linear_eqns):
+            cts = [ct_of.pop(v, None) for v in eqn.outvars]
+            if all(ct is None for ct in cts):
+                continue
+            cts = [Zero(v.aval.to_tangent_aval()) if ct is None else ct for v, ct in zip(eqn.outvars, cts, strict=True)]
+            operands = [
+                x.val if type(x) is Literal else known[x] if x in known else linear_inputs.get(x) or UndefinedPrimal(x.aval) for x in eqn.invars
+            ]
+            rule = eqn.primitive.rules.get("transpose")
+            if rule is None:
+                raise missing_rule("Transpose rule (for reverse-mode differentiation)", eqn.primitive)
+            swap_equation(eqn.source_info)
+            results = rule(cts if eqn.primitive.multiple_results else cts[0], *operands, **eqn.params)
+            for x, ct in zip(eqn.invars, results, strict=True):
+                accumulate(x, ct)
+    finally:
+        swap_equation(outer)
     return [
         ct_of.get(v, Zero(v.aval.to_tangent_aval())) if type(x) is UndefinedPrimal else None
         for v, x in zip(jaxpr.invars, args, strict=True)

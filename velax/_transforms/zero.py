@@ -120,7 +120,8 @@ def _add_any_batch(args, dims):
 
 add_any_p = define(
     "add_any",
-    abstract_eval=lambda x, y: x.strip_weak_type() if x.weak_type and not y.weak_type else x,
+    abstract_eval=lambda x, y: x,
+    impl=lambda x, y: ops.add(x, y),  # evaluated, a sum is weak only if both are, as any other
     lower=lambda ctx, x, y: ctx.builder.map("or" if x.dtype == "bool" else "add", x, y),
     jvp=lambda primals, tangents: (add_any_p.bind(*primals), add_tangents(*tangents)),
     transpose=lambda ct, x, y: [ct, ct],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from velax._transforms.arguments import debug_info_of
 
-__all__ = ["WrappedFun", "merge_linear_aux", "transformation2", "transformation_with_aux2", "wrap_init"]
+__all__ = [
+    "WrappedFun", "merge_linear_aux", "transformation", "transformation2", "transformation_with_aux",
+    "transformation_with_aux2", "wrap_init",
+]  # fmt: skip
 
 
 class WrappedFun:
@@ -68,6 +72,60 @@ class StoreException(Exception):
 def wrap_init(f: Callable, params=None, *, debug_info=None) -> WrappedFun:
     """A `WrappedFun` without transformations."""
     return WrappedFun(f, (), params, debug_info or debug_info_of("wrap_init", f))
+
+
+def _run_generator(gen, f, gen_static_args, args, kwargs):
+    """What a generator of `transformation` yields in the end: it yields ``(args, kwargs)``, is sent the result of ``f``
+    and yields its own."""
+    steps = gen(*gen_static_args, *args, **kwargs)
+    inner_args, inner_kwargs = next(steps)
+    out = steps.send(f(*inner_args, **inner_kwargs))
+    steps.close()
+    return out
+
+
+def transformation(gen: Callable) -> Callable[..., WrappedFun]:
+    """A transformation written as a generator, for use as a decorator.
+
+    ``gen(*gen_static_args, *args)`` yields the arguments (a tuple and a dict) for the function inside, gets its result,
+    and yields what takes its place. The decorated ``gen`` is called with a `WrappedFun` and the static arguments.
+
+    Example:
+      >>> from velax.extend import linear_util as lu
+      >>> @lu.transformation
+      ... def scaled(factor, x):
+      ...   y = yield (factor * x,), {}
+      ...   yield y + 1
+      >>> scaled(lu.wrap_init(lambda x: x * x), 3).call_wrapped(2)
+      37
+    """
+
+    def step(f, *args, static_args, **kwargs):
+        return _run_generator(gen, f, static_args, args, kwargs)
+
+    @functools.wraps(gen)
+    def transform(fun: WrappedFun, *gen_static_args) -> WrappedFun:
+        return transformation2(functools.partial(step, static_args=gen_static_args), fun)
+
+    return transform
+
+
+def transformation_with_aux(gen: Callable) -> Callable[..., tuple[WrappedFun, Callable[[], object]]]:
+    """As `transformation`, for a generator whose last value is a pair: the result, and what is told aside.
+
+    The decorated ``gen`` returns the `WrappedFun` and a function that gives the second of the pair, after a call.
+    """
+
+    def step(f, store, *args, static_args, **kwargs):
+        out, aux = _run_generator(gen, f, static_args, args, kwargs)
+        store.store(aux)
+        return out
+
+    @functools.wraps(gen)
+    def transform(fun: WrappedFun, *gen_static_args):
+        return transformation_with_aux2(functools.partial(step, static_args=gen_static_args), fun)
+
+    return transform
 
 
 def transformation2(gen: Callable, fun: WrappedFun, *gen_static_args) -> WrappedFun:

@@ -16,6 +16,7 @@ from velax.lax._reductions import *
 from velax.lax._scan import *
 from velax.lax._slicing import *
 from velax.lax._sorting import *
+from velax.lax._special import *
 from velax.lax._structural import *
 from velax.lax._take import *
 from velax.lax._transcendental import *

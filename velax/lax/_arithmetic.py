@@ -184,7 +184,7 @@ def rem(x, y):
 # -- order ----------------------------------------------------------------------------------------------------------------
 
 
-def _share(x, other, out):
+def share(x, other, out):
     """1 where ``x`` is the extremum alone, 1/2 where both are equal, 0 elsewhere."""
     one, two, zero = (full_like(out, v) for v in (1, 2, 0))
     return div(ops.select(ops.eq(x, out), one, zero), ops.select(ops.eq(other, out), two, one))
@@ -194,7 +194,7 @@ def _extremum(name):
     return elementwise(
         name,
         (*ARITH, *ORDERED[2:]),
-        jvp=jvp_from(lambda t, out, x, y: mul(t, _share(x, y, out)), lambda t, out, x, y: mul(t, _share(y, x, out))),
+        jvp=jvp_from(lambda t, out, x, y: mul(t, share(x, y, out)), lambda t, out, x, y: mul(t, share(y, x, out))),
         lower=_extremum_lower(name),
         arity=2,
     )

@@ -194,8 +194,11 @@ def _clamp_jvp(primals, tangents):
     shape = get_aval(x).shape
     wide = lambda t: ops.broadcast_in_dim(t, shape, ()) if get_aval(t).shape != shape else t
     dx, dlo, dhi = (wide(instantiate_zeros(t)) for t in (dx, dlo, dhi))
-    inner = ops.select(gt(x, lo), ops.select(lt(x, hi), dx, dhi), dlo)
-    return out, inner
+    # at a bound the derivative is that of neither side: 0, as in JAX; where the bounds cross, the upper one is the result
+    zero = instantiate_zeros(Zero(get_aval(out).to_tangent_aval()))
+    below, above = bitwise_and(lt(x, lo), lt(lo, hi)), gt(x, hi)
+    inside = bitwise_and(gt(x, lo), lt(x, hi))
+    return out, ops.select(above, dhi, ops.select(below, dlo, ops.select(inside, dx, zero)))
 
 
 def _clamp_batch(args, dims):
@@ -215,14 +218,27 @@ def _clamp_batch(args, dims):
 
 def _clamp_lower(ctx, lo, x, hi):
     b = ctx.builder
-    return b.map("clamp", broadcast_node(b, lo, x.shape), x, broadcast_node(b, hi, x.shape))
+    lo, hi = (broadcast_node(b, v, x.shape) for v in (lo, hi))
+    if x.dtype in ("c64", "c128"):
+        # by the real parts alone, as XLA compares here
+        raised = b.map("select", b.map("gt", b.map("real", x), b.map("real", lo)), x, lo)
+        return b.map("select", b.map("le", b.map("real", raised), b.map("real", hi)), raised, hi)
+    return b.map("clamp", lo, x, hi)
 
 
 clamp_p = define("clamp", abstract_eval=_clamp_type, lower=_clamp_lower, jvp=_clamp_jvp, transpose=None, batch=_clamp_batch, elementwise=True)
 
 
 def clamp(min, x, max):
-    """Elementwise ``x`` limited to ``[min, max]``; the bounds are of rank 0 or of the shape of ``x``."""
-    return clamp_p.bind(*core_args("clamp", min, x, max))
+    """Elementwise ``x`` limited to ``[min, max]``, complex numbers by their real parts.
+
+    Args:
+      min, max: the bounds, of the dtype of ``x``, of rank 0 or of its shape. Where they cross, the result is ``max``.
+      x: an array.
+
+    Raises:
+      TypeError: if dtypes or shapes differ.
+    """
+    return clamp_p.bind(*core_args("clamp", min, x, max, same_dtype=False))
 
 

@@ -17,7 +17,7 @@ from velax._lang.trace import get_aval, to_concrete_value
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.calls import dce_closed
 from velax._transforms.discharge import check_no_aliases, discharge, has_refs
-from velax._transforms.evaluate import eval_jaxpr
+from velax._transforms.evaluate import dependent_outputs, eval_jaxpr
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.linearize import linearize_jaxpr
 from velax._transforms.transpose import transpose_jaxpr
@@ -28,6 +28,7 @@ from velax.lax._loop_tools import (
     describe,
     fill_outputs,
     flatten_values,
+    forwarded,
     give_result,
     message_lines,
     path_of,
@@ -224,6 +225,17 @@ def _dce(used_outputs, eqn):
     return keep, eqn.replace(invars=invars, outvars=outvars, params=dict(eqn.params, branches=tuple(derived)), effects=effects)
 
 
+def _depends(flags, *, branches):
+    if flags[0]:
+        return [True] * len(branches[0].out_avals)
+    return _any([dependent_outputs(b, flags[1:]) for b in branches])
+
+
+def _replay(index, *ops, branches):
+    branch = branches[min(max(int(index), 0), len(branches) - 1)]
+    eval_jaxpr(branch.jaxpr, branch.consts, *ops)
+
+
 def _lower(ctx, index, *ops, branches):
     dummy = not branches[0].out_avals
     if dummy:
@@ -245,6 +257,8 @@ cond_p = define(
     batch=None,
     batch_axis=_batch,
     dce=_dce,
+    depends=_depends,
+    replay=_replay,
     multiple_results=True,
 )
 cond_p.rules["physical"] = True
@@ -340,7 +354,7 @@ def _bind_cond(index, branches, consts, operands) -> list:
     for k, outs in enumerate(zip(*(b.jaxpr.outvars for b in branches), strict=True)):
         sources = {p.get(v) if isinstance(v, Var) else None for p, v in zip(positions, outs, strict=True)}
         if len(sources) == 1 and None not in sources:
-            taken[k] = inputs[sources.pop()]
+            taken[k] = forwarded(inputs[sources.pop()])
     n = len(branches[0].jaxpr.outvars)
     if taken:
         kept = [k for k in range(n) if k not in taken]
@@ -371,7 +385,10 @@ def _bind_cond_with_refs(index, branches, inputs) -> list:
     return outs[:n]
 
 
-def cond(pred, true_fun, false_fun, *operands, operand=None, **named):
+_NO_OPERAND = object()  # None is an operand
+
+
+def cond(pred, true_fun, false_fun, *operands, operand=_NO_OPERAND, **named):
     """Apply ``true_fun`` or ``false_fun``.
 
     Only the chosen one runs, except under a `vmap` that maps ``pred``: then both run and each example selects its result.
@@ -404,12 +421,10 @@ def cond(pred, true_fun, false_fun, *operands, operand=None, **named):
         return cond(pred, lambda x, _: true_branch(x), lambda _, y: false_branch(y), true_operand, false_operand)
     if not (callable(true_fun) and callable(false_fun)):
         raise TypeError("lax.cond: true_fun and false_fun arguments should be callable.")
-    if operand is not None:
+    if operand is not _NO_OPERAND:
         if operands:
             raise TypeError("if 'operand' keyword is passed then no positional operands can be passed, got operand and positional operands")
         operands = (operand,)
-    elif not operands and _takes_one(true_fun) and _takes_one(false_fun):
-        operands = (None,)
     pred, aval = _predicate(pred)
     if config.jax_disable_jit and (known := to_concrete_value(pred)) is not None:
         return true_fun(*operands) if known else false_fun(*operands)
@@ -425,24 +440,6 @@ def cond(pred, true_fun, false_fun, *operands, operand=None, **named):
     return tree_unflatten(out_tree, _bind_cond(index, (false_jaxpr, true_jaxpr), consts, leaves))
 
 
-def _takes_one(fun) -> bool:
-    """Whether a branch called without operands expects one: the older ``operand=None`` form."""
-    from velax._transforms.arguments import signature_of
-
-    signature = signature_of(fun)
-    if signature is None:
-        return False
-    try:
-        signature.bind()
-    except TypeError:
-        try:
-            signature.bind(None)
-        except TypeError:
-            return False
-        return True
-    return False
-
-
 def _predicate(pred):
     """The predicate as a value, and its type."""
     try:
@@ -456,7 +453,7 @@ def _predicate(pred):
     return pred, aval
 
 
-def switch(index, branches: Sequence[Callable], *operands, operand=None):
+def switch(index, branches: Sequence[Callable], *operands, operand=_NO_OPERAND):
     """Apply the branch that an index names.
 
     Only the chosen one runs, except under a `vmap` that maps ``index``: then all run and each example selects its result.
@@ -481,7 +478,7 @@ def switch(index, branches: Sequence[Callable], *operands, operand=None):
     """
     if not all(callable(b) for b in branches):
         raise TypeError("lax.switch: branches argument should be a sequence of callables.")
-    if operand is not None:
+    if operand is not _NO_OPERAND:
         if operands:
             raise TypeError("if 'operand' keyword is passed then no positional operands can be passed, got operand and positional operands")
         operands = (operand,)

@@ -223,6 +223,14 @@ def _common_dtype(x, y):
         if same_kind(x) and same_kind(y):
             preferred = dtypes.is_signed_integer if same_kind is dtypes.is_integer else lambda d: dtypes.finfo(d).nexp
             return max(x, y, key=lambda d: (dtypes.itemsize_bits(d), preferred(d)))
+    return _join(x, y)
+
+
+def _join(x, y):
+    """The dtype to which both promote; a float of 8 bits, which promotes to nothing by itself, gives way to any other inexact dtype."""
+    for narrow, other in ((x, y), (y, x)):
+        if dtypes.is_floating(narrow) and dtypes.itemsize_bits(narrow) <= 8 and dtypes.is_inexact(other):
+            return other
     return promote_types(x, y)
 
 
@@ -253,7 +261,7 @@ def _dot_general_lower(ctx, lhs, rhs, *, dimension_numbers, precision, preferred
         compute, operands = out, natural
     elif dtypes.is_inexact(natural):
         # wider results are summed in the wider type; narrower ones rounded at the end, or after a sum in float32 by the dot itself
-        compute = promote_types(natural, out) if dtypes.is_inexact(out) else natural
+        compute = _join(natural, out) if dtypes.is_inexact(out) else natural
         operands = compute if dtypes.is_complex(compute) else natural
         if dtypes.ir_name(out) in _HALVES and dtypes.ir_name(compute) == "f32":
             compute = out

@@ -27,9 +27,11 @@ from velax._transforms.evaluate import eval_jaxpr, move_consts_to_inputs
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents, instantiate_zeros, zeros_like_aval
 from velax.lax._arithmetic import add, add_p, div, max_p, min_p, mul, mul_p, neg, sub, sub_p
-from velax.lax._comparison import eq, gt
+from velax.lax._comparison import eq, gt, ne
 from velax.lax._reductions import reduce_max
 from velax.lax._structural import broadcast_in_dim, canonical_shape, full, iota, reshape, select
+from velax.lax._transcendental import complex as complex_
+from velax.lax._transcendental import imag, real
 from velax.lax._values import core_args
 
 __all__ = [
@@ -581,8 +583,32 @@ def _extremal_jvp(primitive, primals, tangents, *, dimension_numbers, indices_ar
     return out, tangent
 
 
-scatter_min_p = _define_scatter("scatter-min", "min", _extremal_jvp, None)
-scatter_max_p = _define_scatter("scatter-max", "max", _extremal_jvp, None)
+def _extremal_lower(fn: str):
+    def lower(ctx, x, indices, updates, **params):
+        if not dtypes.is_complex(ctx.avals_in[0].dtype):
+            return _scatter_lower(fn)(ctx, x, indices, updates, **params)
+        lexicographic = trace_to_jaxpr(lambda *args: [_lexicographic(fn, *args, **params)], ctx.avals_in)
+        return ctx.inline(lexicographic, [x, indices, updates])[0]
+
+    return lower
+
+
+def _lexicographic(fn: str, x, indices, updates, *, dimension_numbers, mode, update_jaxpr, **params):
+    """The extremum of complex numbers: of the real parts, then of the imaginary parts that go with it."""
+    primitive, worst = (scatter_min_p, np.inf) if fn == "min" else (scatter_max_p, -np.inf)
+    jaxpr = _combiner(primitive.name, dtypes.real_dtype(get_aval(x).dtype))
+    bind = lambda a, b: primitive.bind(
+        a, indices, b, dimension_numbers=dimension_numbers, mode=mode, update_jaxpr=jaxpr, **params
+    )
+    first = bind(real(x), real(updates))
+    there = _gather_at(first, indices, dimension_numbers, get_aval(updates).shape, mode)
+    # what is NaN stays as it is
+    among = lambda part, of, at: select(eq(real(of), at), part, select(ne(at, at), part, full(at.shape, worst, at.dtype)))
+    return complex_(first, bind(among(imag(x), x, first), among(imag(updates), updates, there)))
+
+
+scatter_min_p = _define_scatter("scatter-min", "min", _extremal_jvp, None, lower=_extremal_lower("min"))
+scatter_max_p = _define_scatter("scatter-max", "max", _extremal_jvp, None, lower=_extremal_lower("max"))
 
 
 # -- scatter --------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from velax._lang.avals import AbstractRef, shaped_array, typematch
 from velax._lang.effects import JaxprInputEffect
 from velax._lang.jaxpr import ClosedJaxpr, Literal, Var
 from velax._lang.source import line_of
-from velax._lang.trace import Tracer, get_aval
+from velax._lang.trace import Tracer, as_array, get_aval
 from velax._transforms.arguments import argnames_of, debug_info_of, flatten_fun, function_name
 from velax._transforms.batching import axis_names
 from velax._transforms.discharge import returned_ref_message
@@ -31,7 +31,7 @@ from velax.tree_util import (
 )
 
 __all__ = [
-    "argument_tree", "check_carry", "check_no_refs", "clear_traces", "describe", "fill_outputs", "flatten_values", "give_result", "group", "is_ref", "message_lines",
+    "argument_tree", "check_carry", "check_no_refs", "clear_traces", "describe", "fill_outputs", "flatten_values", "forwarded", "give_result", "group", "is_ref", "message_lines",
     "path_of", "permuted", "promote_carry", "shift_input_effects", "structure_errors", "trace_body", "type_errors", "values_of",
 ]  # fmt: skip
 
@@ -88,7 +88,7 @@ def trace_body(what: str, fun: Callable, in_tree, in_avals) -> tuple[ClosedJaxpr
             _check_outputs(what, fun, outs, out_tree[0])
             return outs
 
-        closed = trace_to_jaxpr(checked, in_avals, debug_info_of(what, fun))
+        closed = trace_to_jaxpr(checked, in_avals, debug_info_of(what, fun, tree_unflatten(in_tree, [0] * len(in_avals))))
         hoisted, consts = move_consts_to_inputs(closed)
         found = (hoisted, consts, out_tree[0])
         if known is not None and not any(isinstance(c, Tracer) for c in consts):
@@ -132,6 +132,11 @@ def is_ref(x) -> bool:
 def values_of(args) -> list:
     """Arguments with references read."""
     return [ops.ref_get(x) if is_ref(x) else x for x in args]
+
+
+def forwarded(x):
+    """An operand that is a result as well. Results of evaluation are arrays; while tracing a number stays the literal it is."""
+    return as_array(x) if _native.get_trace() is None else x
 
 
 # -- jaxprs -----------------------------------------------------------------------------------------------------------------

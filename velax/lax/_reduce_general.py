@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -146,24 +147,12 @@ reduce_p = define(
 _REDUCERS: dict[Callable, tuple[Callable, Callable]] = {
     arithmetic.add: (reductions.reduce_sum, lambda dtype: 0),
     arithmetic.mul: (reductions.reduce_prod, lambda dtype: 1),
-    arithmetic.max: (reductions.reduce_max, lambda dtype: _least(dtype)),
-    arithmetic.min: (reductions.reduce_min, lambda dtype: _greatest(dtype)),
+    arithmetic.max: (reductions.reduce_max, dtypes.least),
+    arithmetic.min: (reductions.reduce_min, dtypes.greatest),
     comparison.bitwise_and: (reductions.reduce_and, lambda dtype: True if dtype == np.bool_ else dtype.type(0) ^ ~dtype.type(0)),
     comparison.bitwise_or: (reductions.reduce_or, lambda dtype: 0),
     comparison.bitwise_xor: (reductions.reduce_xor, lambda dtype: 0),
 }
-
-
-def _least(dtype):
-    if dtype == np.bool_:
-        return False
-    return -np.inf if dtypes.is_inexact(dtype) else dtypes.iinfo(dtype).min
-
-
-def _greatest(dtype):
-    if dtype == np.bool_:
-        return True
-    return np.inf if dtypes.is_inexact(dtype) else dtypes.iinfo(dtype).max
 
 
 def _own_reduction(computation, operands, inits):
@@ -352,4 +341,4 @@ def reduce_precision(operand, exponent_bits: int, mantissa_bits: int):
       1.25
     """
     (operand,) = core_args("reduce_precision", operand)
-    return reduce_precision_p.bind(operand, exponent_bits=int(exponent_bits), mantissa_bits=int(mantissa_bits))
+    return reduce_precision_p.bind(operand, exponent_bits=operator.index(exponent_bits), mantissa_bits=operator.index(mantissa_bits))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,6 @@ from velax._lang.trace import get_aval
 from velax._transforms.batching import reducer_batcher
 from velax._transforms.zero import Zero, ops
 from velax.lax._rules import ARITH, BITS, ORDERED, check_dtype
-from velax.lax._structural import canonical_axis
 from velax.lax._values import core_args, full_like
 
 __all__ = [
@@ -132,7 +132,9 @@ reduce_xor_p = _define_reduction("reduce_xor", "xor", BITS, _no_tangent(lambda: 
 def _bind_reduction(name, primitive, operand, axes):
     (operand,) = core_args(name, operand)
     ndim = get_aval(operand).ndim
-    axes = tuple(canonical_axis(a, ndim, name) for a in axes)
+    axes = tuple(operator.index(a) for a in axes)
+    if not all(0 <= a < ndim for a in axes):
+        raise ValueError(f"{name}: reduction axes {axes} contains out-of-bounds indices for {get_aval(operand).str_short()}.")
     if primitive is reduce_sum_p or primitive is reduce_prod_p:
         return primitive.bind(operand, axes=axes, out_sharding=None) if primitive is reduce_sum_p else primitive.bind(operand, axes=axes)
     return primitive.bind(operand, axes=axes)
@@ -157,12 +159,12 @@ def reduce_prod(operand, axes: Sequence[int], *, out_sharding=None):
 
 
 def reduce_max(operand, axes: Sequence[int], *, out_sharding=None):
-    """Maximum over axes; NaN wins; of nothing, the smallest value of the dtype (-inf for floats)."""
+    """Maximum over axes; NaN wins; of nothing, the least value of the dtype (-inf for floats that have it)."""
     return _bind_reduction("reduce_max", reduce_max_p, operand, axes)
 
 
 def reduce_min(operand, axes: Sequence[int], *, out_sharding=None):
-    """Minimum over axes; NaN wins; of nothing, the largest value of the dtype (inf for floats)."""
+    """Minimum over axes; NaN wins; of nothing, the greatest value of the dtype (inf for floats that have it)."""
     return _bind_reduction("reduce_min", reduce_min_p, operand, axes)
 
 
@@ -218,8 +220,7 @@ argmin_p, argmax_p = _define_arg("argmin"), _define_arg("argmax")
 
 def _bind_arg(name, primitive, operand, axis, index_dtype):
     (operand,) = core_args(name, operand)
-    axis = canonical_axis(axis, get_aval(operand).ndim, name)
-    return primitive.bind(operand, axes=(axis,), index_dtype=dtypes.canonicalize_dtype(index_dtype))
+    return primitive.bind(operand, axes=(operator.index(axis),), index_dtype=dtypes.canonicalize_dtype(index_dtype))
 
 
 def argmin(operand, axis: int, index_dtype):
@@ -286,8 +287,8 @@ def _cumulative_jvp(primitive, combine):
 
 
 cumprod_p = _define_cumulative("cumprod", "mul", ARITH, _cumulative_jvp(lambda: cumprod_p, "mul"))
-cummax_p = _define_cumulative("cummax", "max", ORDERED, _cumulative_jvp(lambda: cummax_p, "max"))
-cummin_p = _define_cumulative("cummin", "min", ORDERED, _cumulative_jvp(lambda: cummin_p, "min"))
+cummax_p = _define_cumulative("cummax", "max", ORDERED[:2], _cumulative_jvp(lambda: cummax_p, "max"))
+cummin_p = _define_cumulative("cummin", "min", ORDERED[:2], _cumulative_jvp(lambda: cummin_p, "min"))
 
 
 def _cumlogsumexp_jvp(primals, tangents, *, axis, reverse):
@@ -307,7 +308,10 @@ cumlogsumexp_p = _define_cumulative("cumlogsumexp", "logaddexp", (np.floating,),
 
 def _bind_cumulative(name, primitive, operand, axis, reverse):
     (operand,) = core_args(name, operand)
-    return primitive.bind(operand, axis=canonical_axis(axis, get_aval(operand).ndim, name), reverse=bool(reverse))
+    axis = operator.index(axis)
+    if axis < 0:
+        raise ValueError(f"{name}: XLA operations do not allow negative axes, got {axis}; add the number of axes")
+    return primitive.bind(operand, axis=axis, reverse=bool(reverse))
 
 
 def cumsum(operand, axis: int = 0, reverse: bool = False):

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
-
 from velax import _native
 from velax._lang import dtypes
-from velax._lang.array import ArrayImpl
 from velax._lang.avals import AbstractRef, ShapedArray, aval_factories
 from velax._lang.effects import JaxprInputEffect, control_flow_allowed_effects
 from velax._lang.pretty import concat, text
 from velax._lang.primitive import define
 from velax._lang.printer import register_eqn_printer
-from velax._lang.trace import Tracer, get_aval
+from velax._lang.trace import Tracer, as_array, get_aval
 from velax._transforms.batching import batch_flat, matchaxis
 from velax._transforms.discharge import MakesRef, makes_ref
 from velax._transforms.jit import jit
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import Zero, instantiate_zeros, ops, zeros_like_aval
+from velax.lax._index_parts import make_window, read_part, read_part_call, write_part
+from velax.lax._index_plan import ADVANCED, make_plan
 from velax.lax._slicing import dynamic_update_slice
 from velax.lax._structural import convert_type, squeeze
 
@@ -34,6 +33,7 @@ class ReadEffect(JaxprInputEffect):
     """Reading the reference at an input."""
 
     __slots__ = ()
+    keeps_equation = False
 
 
 class WriteEffect(JaxprInputEffect):
@@ -125,63 +125,27 @@ def _is_full(plan) -> bool:
     return all(item == "full" for item in plan)
 
 
-def _window(shape, plan, operands):
-    """``(starts, sizes, wraps, dropped axes, new axes)`` of an index made of scalars and slices without steps, else None.
-
-    Such a part is read and written as a window, whose start is clamped: there are no elements to drop.
-    """
-    given = iter(operands)
-    starts, sizes, wraps, dropped, new = [], [], [], [], []
-    for item in plan:
-        if item == "flag" or (isinstance(item, tuple) and item[2] != 1):
-            return None
-        if item == "gap":
-            continue
-        if item == "new":
-            new.append(len(starts) + len(new) - len(dropped))
-            continue
-        start, size = (np.int32(0), shape[len(starts)]) if item == "full" else (next(given), 1)
-        if np.shape(start) if isinstance(start, (int, np.generic)) else get_aval(start).shape:
-            return None
-        if isinstance(item, tuple):
-            size = item[1]
-        elif item != "full":
-            dropped.append(len(starts))
-        starts.append(start)
-        sizes.append(size)
-        wraps.append(item == "wrap" or (isinstance(item, tuple) and item[0] == "window"))
-    kinds = {get_aval(s).dtype for s in starts if not isinstance(s, int)}
-    if len(kinds) > 1:
-        starts = [s if isinstance(s, int) else convert_type(s, np.dtype(np.int32), False) for s in starts]
-    return starts, sizes, wraps, dropped, new
-
-
 def _select(x, operands, plan):
     """``x[index]`` of a value."""
     if _is_full(plan):
         return x
-    from velax.numpy._indexing import _indexed  # the meaning of indices is that of arrays, defined above this layer
-
-    return _indexed(x, tuple(operands), (plan, False, False, None, None))
+    return read_part(x, tuple(operands), (plan, False, False, None, None))
 
 
 def _store(x, operands, plan, value, op="set"):
     """``x.at[index].set(value)`` of a value, or ``add``."""
     if _is_full(plan):
         return value if op == "set" else ops.add(x, value)
-    window = _window(get_aval(x).shape, plan, operands)
+    window = make_window(get_aval(x).shape, plan, operands)
     if window is None:
-        from velax.numpy._at import _scattered
-
-        return _scattered(x, tuple(operands), value, (op, plan, False, False, None))
-    starts, sizes, wraps, dropped, new = window
+        return write_part(x, tuple(operands), value, (op, plan, False, False, None))
     if op == "add":
         value = ops.add(_select(x, operands, plan), value)
-    if new:
-        value = squeeze(value, new)
-    if dropped:
-        value = ops.reshape(value, tuple(sizes))
-    return dynamic_update_slice(x, value, starts, allow_negative_indices=wraps)
+    if window.new:
+        value = squeeze(value, window.new)
+    if window.dropped:
+        value = ops.reshape(value, tuple(window.sizes))
+    return dynamic_update_slice(x, value, window.starts, allow_negative_indices=window.wraps)
 
 
 def _selected_aval(ref: AbstractRef, operand_avals, plan) -> ShapedArray:
@@ -203,15 +167,6 @@ def _check_ref(name, ref) -> None:
 
 def _new_ref_type(x, *, memory_space, kind):
     return [AbstractRef(x, memory_space, kind)], frozenset({makes_ref})
-
-
-def _as_array(x) -> ArrayImpl:
-    if isinstance(x, ArrayImpl):
-        return x
-    aval = get_aval(x)
-    if dtypes.is_extended(aval.dtype):
-        return x
-    return _native.array_from_numpy(np.asarray(x, aval.dtype, order="C"), aval.weak_type)
 
 
 def _has_tangent(aval) -> bool:
@@ -246,7 +201,7 @@ new_ref_p = define(
     "new_ref",
     abstract_eval=_new_ref_type,
     effectful=True,
-    impl=lambda x, *, memory_space, kind: [Ref(AbstractRef(get_aval(x), memory_space, kind), _as_array(x))],
+    impl=lambda x, *, memory_space, kind: [Ref(AbstractRef(get_aval(x), memory_space, kind), as_array(x))],
     lower=None,
     jvp=_new_ref_jvp,
     linearize=_new_ref_linearize,
@@ -342,9 +297,7 @@ def _get_batch(axis_data, args, dims, *, plan):
 def _get_now(ref, *operands, plan):
     if _is_full(plan):
         return ref._value
-    from velax.numpy._indexing import _indexed_call
-
-    return _indexed_call(ref._value, tuple(operands), (plan, False, False, None, None))
+    return read_part_call(ref._value, tuple(operands), (plan, False, False, None, None))
 
 
 get_p = define(
@@ -426,7 +379,7 @@ def _swap_now(ref, value, *operands, plan):
 
 def _write_now(ref, value, operands, plan, op="set"):
     if _is_full(plan):
-        ref._value = _as_array(value) if op == "set" else _as_array(ops.add(ref._value, value))
+        ref._value = as_array(value) if op == "set" else as_array(ops.add(ref._value, value))
         return
     ref._value = _store_call(ref._value, tuple(operands), value, plan, op)
 
@@ -505,15 +458,13 @@ def _planned(ref, index):
     Raises:
       ValueError: for integers out of bounds.
     """
-    from velax.numpy._index_plan import make_plan
-
     shape = ref.shape
     if index is None or index is Ellipsis:
         return ("full",) * len(shape), []
     plan, operands = make_plan(shape, index)
     axis, given = 0, iter(operands)
     for item in plan:
-        operand = next(given) if item in ("at", "wrap", "flag") or isinstance(item, tuple) else None
+        operand = next(given) if item in ADVANCED or isinstance(item, tuple) else None
         if isinstance(operand, int) and item in ("at", "wrap") and not -shape[axis] <= operand < shape[axis]:
             raise ValueError(f"Out of bound indexer: idx={operand}, dim={shape[axis]}.")
         axis += item not in ("new", "gap", "flag")
@@ -599,7 +550,7 @@ def _index_text(eqn, context, first: int) -> str:
             parts.append(":")
         elif item == "new":
             parts.append("None")
-        elif item in ("at", "wrap", "flag"):
+        elif item in ADVANCED:
             parts.append(show(next(given)))
         elif isinstance(item, tuple):
             start, (_, n, step) = next(given), item

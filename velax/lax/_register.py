@@ -85,8 +85,10 @@ def _associative_scan_tangent(combine, x, t, axis, reverse):
 
     def extremum(a, b):
         (x, dx), (y, dy) = a, b
-        first = comparison.ge(x, y) if combine == "max" else comparison.le(x, y)
-        return structural.select(first, x, y), structural.select(first, dx, dy)
+        out = (arithmetic.max if combine == "max" else arithmetic.min)(x, y)
+        # equal elements share, as in the derivative of `max`
+        shares = arithmetic.mul(dx, arithmetic.share(x, y, out)), arithmetic.mul(dy, arithmetic.share(y, x, out))
+        return out, arithmetic.add(*shares)
 
     return associative_scan(product if combine == "mul" else extremum, (x, t), reverse=reverse, axis=axis)[1]
 

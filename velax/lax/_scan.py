@@ -12,11 +12,11 @@ from velax._lang.config import config
 from velax._lang.effects import JaxprInputEffect
 from velax._lang.jaxpr import ClosedJaxpr, DropVar, Jaxpr, Literal, Var
 from velax._lang.primitive import define
-from velax._lang.trace import get_aval
+from velax._lang.trace import concrete_or_error, get_aval
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.calls import dce_closed
 from velax._transforms.discharge import check_no_aliases, discharge, has_refs
-from velax._transforms.evaluate import eval_jaxpr
+from velax._transforms.evaluate import dependent_outputs, eval_jaxpr
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.linearize import linearize_jaxpr
 from velax._transforms.staging import trace_to_jaxpr
@@ -28,6 +28,7 @@ from velax.lax._loop_tools import (
     check_carry,
     check_no_refs,
     flatten_values,
+    forwarded,
     give_result,
     group,
     permuted,
@@ -225,12 +226,15 @@ def _transpose(cts, *args, jaxpr, length, num_consts, num_carry, reverse, unroll
     c_res = [x for x, lin in zip(consts, c_lin, strict=True) if not lin]
     x_res = [x for x, lin in zip(xs, x_lin, strict=True) if not lin]
     ct_consts = [zeros_like_aval(x.aval.to_tangent_aval()) for x, lin in zip(consts, c_lin, strict=True) if lin]
-    key = ("scan transpose", tuple(c_lin), tuple(x_lin), has_ct, num_carry)
-    body = jaxpr.memo(key, lambda: _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry))
+    values = [*c_res, *ct_consts, *ct_carry, *ct_ys, *x_res]
+    n_whole = len(c_res) + len(ct_consts) + num_carry
+    # a cotangent need not be as weak as its primal: the types are those of the values
+    avals = tuple(get_aval(x) if i < n_whole else _slice_aval(get_aval(x)) for i, x in enumerate(values))
+    key = ("scan transpose", tuple(c_lin), tuple(x_lin), has_ct, num_carry, avals)
+    body = jaxpr.memo(key, lambda: _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry, avals))
     outs = scan_p.bind(
-        *c_res, *ct_consts, *ct_carry, *ct_ys, *x_res, jaxpr=body, length=length, num_consts=len(c_res),
-        num_carry=len(ct_consts) + num_carry, reverse=not reverse, unroll=unroll,
-    )  # fmt: skip
+        *values, jaxpr=body, length=length, num_consts=len(c_res), num_carry=len(ct_consts) + num_carry, reverse=not reverse, unroll=unroll
+    )
     given_consts, given_carry, given_xs = group(outs, len(ct_consts), num_carry)
     given_consts, given_xs = iter(given_consts), iter(given_xs)
     return [
@@ -256,10 +260,10 @@ def _transpose_used(smaller, used, cts, args, linear, length, num_consts, num_ca
     return [next(results) if k else Zero(x.aval.to_tangent_aval()) if lin else None for x, lin, k in zip(args, linear, keep, strict=True)]
 
 
-def _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry):
-    """``(c_res, ct_consts, ct_carry, nonzero ct_ys, x_res) -> (ct_consts, ct_carry, ct_xs)`` of one step."""
-    c_avals, carry_avals, x_avals = group(jaxpr.in_avals, num_consts, num_carry)
-    out_carry, out_ys = group(jaxpr.out_avals, num_carry)
+def _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry, avals):
+    """``(c_res, ct_consts, ct_carry, nonzero ct_ys, x_res) -> (ct_consts, ct_carry, ct_xs)`` of one step, on arguments of the types ``avals``."""
+    c_avals, _, x_avals = group(jaxpr.in_avals, num_consts, num_carry)
+    out_ys = jaxpr.out_avals[num_carry:]
     n_c_res, n_c_lin = c_lin.count(False), c_lin.count(True)
 
     def run(*args):
@@ -267,7 +271,7 @@ def _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry):
         c_given, x_given, y_given = iter(c_res), iter(x_res), iter(ct_ys)
         operands = [
             *(UndefinedPrimal(a) if lin else next(c_given) for lin, a in zip(c_lin, c_avals, strict=True)),
-            *(UndefinedPrimal(a) for a in carry_avals),
+            *(UndefinedPrimal(get_aval(ct)) for ct in ct_carry),
             *(UndefinedPrimal(a) if lin else next(x_given) for lin, a in zip(x_lin, x_avals, strict=True)),
         ]
         ct_ys = [next(y_given) if has else Zero(a.to_tangent_aval()) for has, a in zip(has_ct, out_ys, strict=True)]
@@ -278,13 +282,7 @@ def _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry):
         d_xs = [ct for ct, lin in zip(d_xs, x_lin, strict=True) if lin]
         return [*summed, *(instantiate_zeros(ct) for ct in (*d_carry, *d_xs))]
 
-    pick = lambda avals, flags, want: [a for a, f in zip(avals, flags, strict=True) if f == want]
-    tangent = lambda avals: [a.to_tangent_aval() for a in avals]
-    avals = [
-        *pick(c_avals, c_lin, False), *tangent(pick(c_avals, c_lin, True)), *tangent(out_carry), *tangent(pick(out_ys, has_ct, True)),
-        *pick(x_avals, x_lin, False),
-    ]  # fmt: skip
-    return trace_to_jaxpr(run, [a.strip_weak_type() for a in avals])
+    return trace_to_jaxpr(run, avals)
 
 
 def _known_carries(jaxpr, linear, num_consts, num_carry) -> list[int]:
@@ -389,6 +387,23 @@ def _dce(used_outputs, eqn):
     return keep, eqn.replace(invars=invars, outvars=outvars, params=params, effects=smaller.effects)
 
 
+def _depends(flags, *, jaxpr, num_consts, num_carry, **_):
+    def step(flags, carry):
+        return None, dependent_outputs(jaxpr, flags)
+
+    _, carry, out = _carry_fixpoint(num_consts, num_carry, flags, step)
+    return [*carry, *out[num_carry:]]
+
+
+def _replay(*args, jaxpr, length, num_consts, num_carry, reverse, unroll):
+    from velax.lax._slicing import index_in_dim
+
+    consts, carry, xs = group(list(args), num_consts, num_carry)
+    for i in reversed(range(length)) if reverse else range(length):
+        slices = [index_in_dim(x, i, keepdims=False) for x in xs]
+        carry = eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *consts, *carry, *slices)[:num_carry]
+
+
 def _lower(ctx, *args, jaxpr, length, num_consts, num_carry, reverse, unroll):
     consts, init, xs = group(list(args), num_consts, num_carry)
     dummy = not jaxpr.out_avals
@@ -411,6 +426,8 @@ scan_p = define(
     batch=None,
     batch_axis=_batch,
     dce=_dce,
+    depends=_depends,
+    replay=_replay,
     multiple_results=True,
     irrelevant_params=("unroll",),
 )
@@ -426,7 +443,7 @@ def scan(f: Callable, init, xs=None, length: int | None = None, reverse: bool = 
       xs: a pytree of arrays with one leading axis size; ``x`` is one slice; None for no slices.
       length: the number of steps; needed if there are no ``xs``.
       reverse: whether to go from the last slice to the first.
-      unroll: how many steps to put together (a hint).
+      unroll: how many steps to put together, True for all. A hint: the result is the same, and the compiler decides by the size of the body.
 
     Returns:
       ``(carry, ys)``: the last carry, and the ``y`` of all steps stacked along a new leading axis.
@@ -455,7 +472,7 @@ def scan(f: Callable, init, xs=None, length: int | None = None, reverse: bool = 
     for _ in range(2):
         init_avals = [get_aval(x) for x in init_leaves]
         jaxpr, consts, out_tree = trace_body("scan", f, arg_tree, [*init_avals, *x_avals])
-        carry_tree, y_tree = _pair(out_tree, jaxpr.out_avals)
+        carry_tree, _ = _pair(out_tree, jaxpr.out_avals)
         carry_avals = jaxpr.out_avals[: carry_tree.num_leaves]
         if carry_tree != init_tree:
             break
@@ -467,8 +484,7 @@ def scan(f: Callable, init, xs=None, length: int | None = None, reverse: bool = 
     if steps < 0:
         raise ValueError("`unroll` must be a `bool` or a positive `int`.")
     outs = _bind_scan(jaxpr, consts, init_leaves, x_leaves, length, bool(reverse), max(1, steps))
-    n_carry = len(init_leaves)
-    return tree_unflatten(carry_tree, outs[:n_carry]), tree_unflatten(y_tree, outs[n_carry:])
+    return tree_unflatten(out_tree, outs)
 
 
 def _pair(out_tree, out_avals):
@@ -496,10 +512,10 @@ def _bind_scan(jaxpr, consts, init, xs, length, reverse, unroll) -> list:
     invars, outvars = jaxpr.jaxpr.invars, jaxpr.jaxpr.outvars
     fixed = [i for i in range(n_carry) if outvars[i] is invars[n_consts + i]]
     x_position = {v: i for i, v in enumerate(invars[n_consts + n_carry :])}
-    taken = {i: init[i] for i in fixed}
+    taken = {i: forwarded(init[i]) for i in fixed}
     for i, v in enumerate(outvars[n_carry:], n_carry):
         if isinstance(v, Var) and v in x_position:
-            taken[i] = xs[x_position[v]]
+            taken[i] = forwarded(xs[x_position[v]])
     kept = [i for i in range(len(outvars)) if i not in taken]
     changing = [i for i in range(n_carry) if i not in taken]
     order = [
@@ -548,10 +564,14 @@ def _scan_length(leaves, length) -> int:
             )
         sizes.append(aval.shape[0])
     if length is not None:
+        length = concrete_or_error(
+            None, length, "The `length` argument to `scan` expects a concrete `int` value. For a number of steps that is not known while tracing use "
+            "`while_loop` or `fori_loop`."
+        )  # fmt: skip
         try:
-            length = operator.index(length)
+            length = int(length) if isinstance(length, float) and length.is_integer() else operator.index(length)
         except TypeError:
-            raise TypeError(f"scan: the `length` argument must be a concrete integer, got {length}") from None
+            raise TypeError(f"scan: the `length` argument must be an integer, got {length!r}") from None
         if any(n != length for n in sizes):
             raise ValueError(f"scan got `length` argument of {length} which disagrees with leading axis sizes {sizes}.")
         return length
@@ -595,6 +615,9 @@ def map(f: Callable, xs, *, batch_size: int | None = None):
       The results, stacked along a new leading axis.
     """
     if batch_size is not None:
+        if operator.index(batch_size) < 0:
+            raise ValueError(f"map: batch_size must be positive, got {batch_size}")
+    if batch_size:
         return _map_batches(f, xs, batch_size)
     return scan(lambda _, x: (None, f(x)), None, xs)[1]
 

@@ -16,7 +16,7 @@ from velax._lang.trace import Tracer, get_aval
 from velax._transforms.batching import matchaxis
 from velax._transforms.zero import UndefinedPrimal, Zero, instantiate_zeros, ops
 from velax.lax._rules import broadcast_node, shape_error
-from velax.lax._values import core_args
+from velax.lax._values import constant, core_args, is_number
 
 __all__ = [
     "bitcast_convert_type", "bitcast_convert_type_p", "broadcast", "broadcast_in_dim", "broadcast_in_dim_p", "broadcast_shapes", "broadcasted_iota", "collapse",
@@ -48,7 +48,7 @@ def canonical_shape(shape, name: str) -> tuple[int, ...]:
         )  # fmt: skip
         raise TypeError(f"Shapes must be 1D sequences of concrete values of integer type, got {shape} in {name}.{hint}") from None
     if any(n < 0 for n in sizes):
-        raise ValueError(f"{name}: shape must have non-negative sizes, got {sizes}")
+        raise TypeError(f"{name} shape must have every element be nonnegative, got {sizes}.")
     return sizes
 
 
@@ -78,7 +78,7 @@ def _convert_transpose(ct, x, *, new_dtype, weak_type, **_):
         return [Zero(aval)]
     if dtypes.is_complex(get_aval(ct).dtype) and not dtypes.is_complex(aval.dtype):
         ct = ops.real(ct)
-    return [convert_element_type_p.bind(ct, new_dtype=aval.dtype, weak_type=aval.weak_type)]
+    return [convert_type(ct, aval.dtype, aval.weak_type)]
 
 
 convert_element_type_p = define(
@@ -129,9 +129,14 @@ def convert_type(operand, new_dtype=None, weak_type: bool | None = None):
 
 
 def _bitcast_type(x, *, new_dtype):
+    if x.dtype == new_dtype:
+        return shaped_array(x.shape, new_dtype)
     old, new = dtypes.itemsize_bits(x.dtype), dtypes.itemsize_bits(new_dtype)
-    if dtypes.is_complex(x.dtype) or dtypes.is_complex(new_dtype):
-        raise TypeError(f"lax.bitcast_convert_type does not support complex types, got operand dtype={x.dtype}, {new_dtype=!s}.")
+    if any(d == np.bool_ or dtypes.is_complex(d) for d in (x.dtype, new_dtype)):
+        raise TypeError(
+            "lax.bitcast_convert_type does not support bool or complex values unless the operand and destination types "
+            f"match, got operand dtype={x.dtype}, {new_dtype=!s}. Use astype, lax.real and lax.imag."
+        )
     if old == new:
         shape = x.shape
     elif old > new:
@@ -146,8 +151,8 @@ def _bitcast_type(x, *, new_dtype):
 def _bitcast_lower(ctx, x, *, new_dtype):
     b, new = ctx.builder, dtypes.ir_name(new_dtype)
     old_bits, new_bits = (dtypes.itemsize_bits(dtypes.dtype_of_ir_name(n)) for n in (x.dtype, new))
-    if x.dtype == "bool" or new == "bool":
-        raise NotImplementedError("bitcast_convert_type from or to bool; use astype")
+    if x.dtype == new:
+        return x
     if old_bits == new_bits:
         return b.bitcast(x, new)
     wide, narrow = (x, f"u{new_bits}") if old_bits > new_bits else (None, f"u{old_bits}")
@@ -372,7 +377,9 @@ def squeeze(array, dimensions: Sequence[int]):
     """
     (array,) = core_args("squeeze", array)
     ndim = get_aval(array).ndim
-    dims = tuple(sorted({canonical_axis(d, ndim, "squeeze") for d in dimensions}))
+    dims = tuple(sorted(canonical_axis(d, ndim, "squeeze") for d in dimensions))
+    if len(set(dims)) != len(dims):
+        raise ValueError(f"squeeze: dimensions are not unique: {tuple(dimensions)}")
     return array if not dims else squeeze_p.bind(array, dimensions=dims)
 
 
@@ -454,8 +461,7 @@ rev_p = define(
 def rev(operand, dimensions: Sequence[int]):
     """Reverse the order of elements along axes."""
     (operand,) = core_args("rev", operand)
-    ndim = get_aval(operand).ndim
-    return rev_p.bind(operand, dimensions=tuple(canonical_axis(d, ndim, "rev") for d in dimensions))
+    return rev_p.bind(operand, dimensions=tuple(operator.index(d) for d in dimensions))
 
 
 # -- select_n -------------------------------------------------------------------------------------------------------------
@@ -590,7 +596,9 @@ def broadcasted_iota(dtype, shape, dimension: int, *, out_sharding=None):
     """
     dtype = dtypes.check_user_dtype_supported(dtype, "iota")
     shape = canonical_shape(shape, "iota")
-    dimension = canonical_axis(dimension, len(shape), "iota")
+    dimension = operator.index(dimension)
+    if not 0 <= dimension < len(shape):
+        raise ValueError(f"iota dimension must be between 0 and len(shape), got {dimension=} for {shape=}")
     if dtype == np.bool_:
         raise TypeError("iota does not accept dtype bool. Accepted dtypes are subtypes of integer, floating, complexfloating.")
     return iota_p.bind(dtype=dtype, shape=shape, dimension=dimension, sharding=None)
@@ -606,18 +614,22 @@ def full(shape, fill_value, dtype=None, *, sharding=None):
     """
     shape = canonical_shape(shape, "full")
     (fill_value,) = core_args("full", fill_value)
-    aval = get_aval(fill_value)
-    if aval.shape:
-        raise TypeError(f"full must be called with scalar fill_value, got fill_value.shape {aval.shape}.")
-    weak = dtype is None and aval.weak_type
-    dtype = aval.dtype if dtype is None else dtypes.check_user_dtype_supported(dtype, "full")
+    if np.ndim(fill_value):
+        raise TypeError(f"full must be called with scalar fill_value, got fill_value.shape {np.shape(fill_value)}.")
+    weak = False
+    if dtype is None:
+        aval = get_aval(fill_value)
+        dtype, weak = aval.dtype, aval.weak_type
+    else:
+        dtype = dtypes.check_user_dtype_supported(dtype, "full")
     if dtypes.is_extended(dtype):
         return dtype.full(shape, fill_value)
-    value = convert_type(fill_value, dtype, weak) if isinstance(fill_value, Tracer) or aval.dtype != dtype or hasattr(fill_value, "aval") else fill_value
+    if not is_number(fill_value):
+        value = convert_type(fill_value, dtype, weak)
+    else:  # converted here, so that no operation is staged for it
+        value = fill_value if weak else constant(fill_value, dtype)
     if not shape:
         return convert_type(value, dtype, weak)
-    if type(value) in (builtins.bool, builtins.int, builtins.float, builtins.complex) and not weak:
-        value = dtype.type(value)
     return broadcast_in_dim_p.bind(value, shape=shape, broadcast_dimensions=(), sharding=None)
 
 

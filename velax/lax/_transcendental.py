@@ -52,11 +52,14 @@ erf_inv_p = _unary("erf_inv", lambda out, x: mul(full_like(x, math.sqrt(math.pi)
 lgamma_p = _unary("lgamma", lambda out, x: digamma(x), FLOAT)
 
 
-def _no_polygamma(t, out, x, **_):
-    raise NotImplementedError("digamma: its derivative, polygamma(1, x), is not available yet")
+
+def _trigamma(x):
+    from velax.lax._special import polygamma  # made of the functions defined here
+
+    return polygamma(_one(x), x)
 
 
-digamma_p = elementwise("digamma", FLOAT, jvp=jvp_from(_no_polygamma), lower="digamma")
+digamma_p = _unary("digamma", lambda out, x: _trigamma(x), FLOAT)
 
 
 def _make(name, primitive, text):
@@ -159,7 +162,7 @@ def _conj_transpose(ct, x, *, input_dtype):
 
 
 conj_p = elementwise(
-    "conj", INEXACT, jvp=jvp_from(lambda t, out, x, **p: conj_p.bind(t, **p)), lower=_conj_lower, result=_complex_of, linear_in=(0,), arity=1,
+    "conj", (np.float32, np.float64, np.complexfloating), jvp=jvp_from(lambda t, out, x, **p: conj_p.bind(t, **p)), lower=_conj_lower, result=_complex_of, linear_in=(0,), arity=1,
     transpose=_conj_transpose,
 )  # fmt: skip
 

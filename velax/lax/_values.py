@@ -9,7 +9,7 @@ from velax._lang.array import ArrayImpl
 from velax._lang.trace import Tracer, get_aval
 from velax._transforms.zero import ops
 
-__all__ = ["core_args", "full_like", "is_complex"]
+__all__ = ["constant", "core_args", "full_like", "is_complex", "is_number"]
 
 _SCALARS = (bool, int, float, complex)
 
@@ -86,6 +86,28 @@ def scalar_of(dtype, x, weak: bool):
             if dtypes.dtype_of_python_scalar(python) == dtype:
                 return python(x)
     return dtype.type(x)
+
+
+def is_number(x) -> bool:
+    """Whether ``x`` is a number of Python or NumPy, whose value is known."""
+    return type(x) in _SCALARS or isinstance(x, np.generic) or (isinstance(x, np.ndarray) and not x.shape)
+
+
+def constant(x, dtype):
+    """A number as a scalar of a dtype, converted as arrays are: floats to integers saturate, NaN is 0.
+
+    Raises:
+      OverflowError: for a Python int as an integer, if the default integer dtype does not hold it.
+    """
+    if type(x) is int and dtypes.is_integer(dtype):
+        get_aval(x)  # raises
+    value = np.asarray(float(x) if type(x) is int and dtypes.is_inexact(dtype) else x)
+    if dtypes.is_complex(value.dtype) and not dtypes.is_complex(dtype) and dtype != np.bool_:
+        value = value.real
+    if dtypes.is_integer(dtype) and dtypes.is_inexact(value.dtype):
+        info, number = dtypes.iinfo(dtype), float(value)
+        value = np.asarray(0 if number != number else int(min(max(number, info.min), info.max)))
+    return value.astype(dtype)[()]
 
 
 def full_like(x, value):

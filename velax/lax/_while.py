@@ -14,11 +14,11 @@ from velax._lang.config import config
 from velax._lang.effects import JaxprInputEffect
 from velax._lang.jaxpr import ClosedJaxpr, DropVar, Var, join_effects
 from velax._lang.primitive import define
-from velax._lang.trace import concrete_or_error, get_aval, to_concrete_value
+from velax._lang.trace import get_aval, to_concrete_value
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.calls import dce_closed
 from velax._transforms.discharge import check_no_aliases, discharge, has_refs
-from velax._transforms.evaluate import jaxpr_as_fun
+from velax._transforms.evaluate import dependent_outputs, eval_jaxpr, jaxpr_as_fun
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import UndefinedPrimal, Zero, instantiate_zeros, ops
@@ -29,6 +29,7 @@ from velax.lax._loop_tools import (
     check_carry,
     check_no_refs,
     flatten_values,
+    forwarded,
     give_result,
     group,
     permuted,
@@ -40,7 +41,7 @@ from velax.lax._loop_tools import (
 from velax.lax._reductions import reduce_or
 from velax.lax._scan import scan
 from velax.lax._structural import broadcast_in_dim, convert_type, select_n
-from velax.tree_util import tree_flatten, tree_unflatten
+from velax.tree_util import tree_flatten, tree_map, tree_unflatten
 
 __all__ = ["fori_loop", "while_loop", "while_p"]
 
@@ -223,6 +224,21 @@ def _for_each_example(cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
     return cond, body
 
 
+def _depends(flags, *, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
+    cond_consts, consts, carry = group(list(flags), cond_nconsts, body_nconsts)
+    _, carry = _grow(carry, lambda carry: (None, dependent_outputs(body_jaxpr, [*consts, *carry])))
+    return [True] * len(carry) if any(dependent_outputs(cond_jaxpr, [*cond_consts, *carry])) else carry
+
+
+def _replay(*args, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
+    if cond_jaxpr.out_avals[0].shape:
+        return  # of a batch, the body also runs for examples that have ended, where an invalid value does no harm
+    cond_consts, body_consts, carry = group(list(args), cond_nconsts, body_nconsts)
+    goes_on = lambda: eval_jaxpr(cond_jaxpr.jaxpr, cond_jaxpr.consts, *cond_consts, *carry)[0]
+    while goes_on():
+        carry = eval_jaxpr(body_jaxpr.jaxpr, body_jaxpr.consts, *body_consts, *carry)
+
+
 def _lower(ctx, *args, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
     cond_consts, body_consts, init = group(list(args), cond_nconsts, body_nconsts)
     if cond_jaxpr.out_avals[0].shape:
@@ -253,6 +269,8 @@ while_p = define(
     batch=None,
     batch_axis=_batch,
     dce=_dce,
+    depends=_depends,
+    replay=_replay,
     multiple_results=True,
 )
 while_p.rules["physical"] = True
@@ -282,7 +300,7 @@ def while_loop(cond_fun: Callable, body_fun: Callable, init_val):
         raise TypeError("lax.while_loop: body_fun and cond_fun arguments should be callable.")
     if config.jax_disable_jit:
         try:
-            return _while_in_python(cond_fun, body_fun, init_val)
+            return tree_map(forwarded, _while_in_python(cond_fun, body_fun, init_val))
         except _NotConcrete:
             pass  # a traced predicate (vmap, jit inside out): the loop is staged after all
     init, tree = flatten_values(init_val)
@@ -335,7 +353,7 @@ def _bind_while(cond_jaxpr, cond_consts, body_jaxpr, body_consts, init) -> list:
         body_nconsts=len(body_consts),
     )  # fmt: skip
     results = dict(zip(kept, outs, strict=True))
-    return [results[i] if i in results else init[i] for i in range(len(init))]
+    return [results[i] if i in results else forwarded(init[i]) for i in range(len(init))]
 
 
 def _bind_while_with_refs(cond_jaxpr, cond_consts, body_jaxpr, body_consts, init) -> list:
@@ -408,12 +426,11 @@ def fori_loop(lower, upper, body_fun: Callable, init_val, *, unroll: int | bool 
     dtype = _bound_dtype(get_aval(lower), get_aval(upper))
     static = to_concrete_value(lower) is not None and to_concrete_value(upper) is not None
     if static:
-        lower = concrete_or_error(operator.index, _item(lower), "the lower bound of fori_loop")
-        upper = concrete_or_error(operator.index, _item(upper), "the upper bound of fori_loop")
+        lower, upper = _static_bound(lower, "lower"), _static_bound(upper, "upper")
         if config.jax_disable_jit:
             for i in range(lower, upper):
                 init_val = body_fun(i, init_val)
-            return init_val
+            return tree_map(forwarded, init_val)
 
         step = _loop_functions(body_fun)[0]
         (_, result), _ = scan(step, (lower, init_val), None, length=max(upper - lower, 0), unroll=1 if unroll is None else unroll)
@@ -462,10 +479,16 @@ def _as_scalar(x, dtype):
     return dtype.type(x) if isinstance(x, (int, float)) and aval_of_scalar(x).dtype != dtype else x
 
 
-def _item(x):
-    """A concrete bound as a Python number."""
+def _static_bound(x, which: str) -> int:
+    """A concrete bound as a Python integer."""
     x = to_concrete_value(x)
-    return x if isinstance(x, int) else np.asarray(x).item()
+    x = x if isinstance(x, int) or np.ndim(x) else np.asarray(x).item()
+    if isinstance(x, float) and x.is_integer():
+        x = int(x)
+    try:
+        return operator.index(x)
+    except TypeError:
+        raise TypeError(f"fori_loop: the {which} bound must be an integer scalar, got {x!r}. Round it, e.g. by // instead of /.") from None
 
 
 def _bound_dtype(lower, upper):

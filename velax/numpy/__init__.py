@@ -2,8 +2,10 @@
 
 from velax._lang.traceback import public_module as _public_module
 from velax.numpy import _methods as _methods  # operators and methods of arrays
+from velax.numpy._arithmetic import *
 from velax.numpy._creation import *
 from velax.numpy._einsum import *
+from velax.numpy._float_functions import *
 from velax.numpy._functional import *
 from velax.numpy._histograms import *
 from velax.numpy._index_tricks import *
@@ -11,6 +13,7 @@ from velax.numpy._indexing import *
 from velax.numpy._joining import *
 from velax.numpy._linear import *
 from velax.numpy._logaddexp import *
+from velax.numpy._logic import *
 from velax.numpy._number_parts import *
 from velax.numpy._padding import *
 from velax.numpy._reductions import *
@@ -20,7 +23,6 @@ from velax.numpy._sets import *
 from velax.numpy._shaping import *
 from velax.numpy._sorting_searching import *
 from velax.numpy._statistics import *
-from velax.numpy._ufuncs import *
 
 
 def __getattr__(name):

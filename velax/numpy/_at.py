@@ -13,8 +13,9 @@ from velax._lang.array import ArrayImpl
 from velax._lang.trace import get_aval
 from velax._lang.traceback import public_class
 from velax._transforms.jit import jit
+from velax.lax._index_parts import broadcast_to, write_part
+from velax.lax._index_plan import make_plan
 from velax.lax._structural import convert_type
-from velax.numpy._index_plan import broadcast_to, make_gather, make_plan
 from velax.numpy._indexing import index_array
 from velax.numpy._util import promote_dtypes, to_array
 
@@ -22,34 +23,17 @@ __all__ = ["IndexUpdateHelper", "IndexUpdateRef"]
 
 _get_trace = _native.get_trace
 _SCALARS = (bool, int, float, complex)
-_SCATTER = {
-    "set": lax.scatter, "add": lax.scatter_add, "sub": lax.scatter_sub, "mul": lax.scatter_mul, "min": lax.scatter_min, "max": lax.scatter_max,
-}  # fmt: skip
 
-
-# -- scatters -------------------------------------------------------------------------------------------------------------
+# -- scatters ------------------------------------------------------------------------------------
 
 
 def _scattered(x, operands, y, spec):
-    """A copy of ``x`` with ``y`` put, added, ... where the plan says."""
-    op, plan, indices_are_sorted, unique_indices, mode = spec
+    """A copy of ``x`` with ``y`` put, added, ... where the plan says, in the dtype of ``x``."""
     aval = get_aval(x)
-    dtype, weak = aval.dtype, aval.weak_type
-    g = make_gather(aval.shape, plan, operands)
-    if 0 in g.shape:
-        return x
-    if not dtypes.is_extended(dtype):
-        x, y = promote_dtypes(x, y)
-    y = broadcast_to(y, g.result_shape)
-    if g.new_axes:
-        y = lax.squeeze(y, g.new_axes)
-    if g.reversed_axes:
-        y = lax.rev(y, g.reversed_axes)
-    out = _SCATTER[op](
-        _with_flags(x, g), g.indices, y, _numbers(g), indices_are_sorted=indices_are_sorted or g.scalar, unique_indices=unique_indices or g.scalar, mode=mode
-    )
-    out = lax.squeeze(out, g.flags) if g.flags else out
-    return out if dtypes.is_extended(dtype) else _restored(out, dtype, weak)
+    if dtypes.is_extended(aval.dtype):
+        return write_part(x, operands, y, spec)
+    wide, y = promote_dtypes(x, y)
+    return _restored(write_part(wide, operands, y, spec), aval.dtype, aval.weak_type)
 
 
 def _restored(out, dtype, weak):
@@ -59,27 +43,11 @@ def _restored(out, dtype, weak):
     return convert_type(out, dtype, weak)
 
 
-def _numbers(g):
-    return lax.ScatterDimensionNumbers(g.offset_dims, g.collapsed, g.start_index_map)
-
-
-def _with_flags(x, g):
-    return lax.expand_dims(x, g.flags) if g.flags else x
-
-
 _scatter_call = jit(_scattered, static_argnums=(3,))
 
 
 def _applied(x, operands, spec):
-    func, plan, indices_are_sorted, unique_indices, mode = spec
-    g = make_gather(get_aval(x).shape, plan, operands)
-    if 0 in g.shape:
-        return x
-    out = lax.scatter_apply(
-        _with_flags(x, g), g.indices, func, _numbers(g), update_shape=g.shape, indices_are_sorted=indices_are_sorted or g.scalar,
-        unique_indices=unique_indices or g.scalar, mode=mode,
-    )  # fmt: skip
-    return lax.squeeze(out, g.flags) if g.flags else out
+    return write_part(x, operands, None, spec)
 
 
 _apply_call = jit(_applied, static_argnums=(2,))
@@ -103,7 +71,12 @@ _masked_call = jit(_masked, static_argnums=(3,))
 
 def _is_mask_of(index, x) -> bool:
     kind = type(index)
-    return (kind is ArrayImpl or kind is np.ndarray) and index.dtype == np.bool_ and index.ndim > 0 and index.shape == x.shape[: index.ndim]
+    return (
+        (kind is ArrayImpl or kind is np.ndarray)
+        and index.dtype == np.bool_
+        and index.ndim > 0
+        and index.shape == x.shape[: index.ndim]
+    )
 
 
 _safe: dict[tuple, bool] = {}
@@ -123,13 +96,16 @@ def _check_cast(x, y) -> None:
     if not safe:
         dtype = promotion.dtype_and_weak_type(y)[0]
         warnings.warn(
-            f"scatter inputs have incompatible types: cannot safely cast value from dtype={dtype} to dtype={x.dtype} with jax_numpy_dtype_promotion="
+            f"scatter inputs have incompatible types: cannot safely cast value from dtype={dtype} to dtype={x.dtype} "
+            "with jax_numpy_dtype_promotion="
             f"{_promotion_name()}. In future JAX releases this will result in an error.",
             FutureWarning,
             stacklevel=4,
         )
         if dtypes.is_complex(dtype) and not dtypes.is_complex(x.dtype):
-            warnings.warn("Casting complex values to real discards the imaginary part", np.exceptions.ComplexWarning, stacklevel=4)
+            warnings.warn(
+                "Casting complex values to real discards the imaginary part", np.exceptions.ComplexWarning, stacklevel=4
+            )
 
 
 def _promotion_name() -> str:
@@ -154,15 +130,17 @@ def update(x, index, y, op: str, indices_are_sorted: bool, unique_indices: bool,
     return (_scatter_call if eager else _scattered)(x, tuple(operands), y, spec)
 
 
-# -- the interface --------------------------------------------------------------------------------------------------------
+# -- the interface -------------------------------------------------------------------------------
 
 
 class IndexUpdateHelper:
     """What ``x.at`` is: index it to say where, then call `set`, `add`, `multiply`, ... or `get` of the result.
 
-    The methods return new arrays, as arrays are immutable; inside `jit` an array that is used nowhere else is written in place. All of them take
+    The methods return new arrays, as arrays are immutable; inside `jit` an array that is used
+    nowhere else is written in place. All of them take
 
-    * ``mode``: what happens to indices outside the array: "drop" them (writing; "fill": reading gives ``fill_value``), "clip" them to the last
+    * ``mode``: what happens to indices outside the array: "drop" them (writing; "fill": reading
+    gives ``fill_value``), "clip" them to the last
       element, or "promise_in_bounds"; by default writes are dropped and reads clipped;
     * ``indices_are_sorted``, ``unique_indices``: promises that save work;
     * ``wrap_negative_indices``: whether negative indices count from the end.
@@ -201,80 +179,117 @@ class IndexUpdateRef:
         return f"_IndexUpdateRef({self.array!r}, {self.index!r})"
 
     def get(
-        self, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, fill_value=None, out_sharding=None,
+        self, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, fill_value=None,
+        out_sharding=None,
         wrap_negative_indices: bool = True,
     ):  # fmt: skip
         """``x[index]`` with a choice of mode.
 
         Args:
           indices_are_sorted, unique_indices, mode, wrap_negative_indices: see `IndexUpdateHelper`.
-          fill_value: what the mode "fill" gives outside; by default NaN, the least signed or greatest unsigned integer, True.
+          fill_value: what the mode "fill" gives outside; by default NaN, the least signed or
+            greatest unsigned integer, True.
         """
         return index_array(
-            self.array, self.index, indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, fill_value=fill_value,
+            self.array, self.index, indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode,
+            fill_value=fill_value,
             wrap=wrap_negative_indices,
         )  # fmt: skip
 
     def set(
-        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None, wrap_negative_indices: bool = True
+        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None,
+        wrap_negative_indices: bool = True
     ):  # fmt: skip
         """The array after ``x[index] = values``."""
-        return update(self.array, self.index, values, "set", indices_are_sorted, unique_indices, mode, wrap_negative_indices)
+        return update(
+            self.array, self.index, values, "set", indices_are_sorted, unique_indices, mode, wrap_negative_indices
+        )
 
     def add(
-        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None, wrap_negative_indices: bool = True
+        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None,
+        wrap_negative_indices: bool = True
     ):  # fmt: skip
         """The array after ``x[index] += values``; repeated indices add repeatedly."""
-        return update(self.array, self.index, values, "add", indices_are_sorted, unique_indices, mode, wrap_negative_indices)
+        return update(
+            self.array, self.index, values, "add", indices_are_sorted, unique_indices, mode, wrap_negative_indices
+        )
 
     def subtract(
-        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None, wrap_negative_indices: bool = True
+        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None,
+        wrap_negative_indices: bool = True
     ):  # fmt: skip
         """The array after ``x[index] -= values``; repeated indices subtract repeatedly."""
-        return update(self.array, self.index, values, "sub", indices_are_sorted, unique_indices, mode, wrap_negative_indices)
+        return update(
+            self.array, self.index, values, "sub", indices_are_sorted, unique_indices, mode, wrap_negative_indices
+        )
 
     def multiply(
-        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None, wrap_negative_indices: bool = True
+        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None,
+        wrap_negative_indices: bool = True
     ):  # fmt: skip
         """The array after ``x[index] *= values``; repeated indices multiply repeatedly."""
-        return update(self.array, self.index, values, "mul", indices_are_sorted, unique_indices, mode, wrap_negative_indices)
+        return update(
+            self.array, self.index, values, "mul", indices_are_sorted, unique_indices, mode, wrap_negative_indices
+        )
 
     mul = multiply
 
     def min(
-        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None, wrap_negative_indices: bool = True
+        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None,
+        wrap_negative_indices: bool = True
     ):  # fmt: skip
         """The array after ``x[index] = minimum(x[index], values)``."""
-        return update(self.array, self.index, values, "min", indices_are_sorted, unique_indices, mode, wrap_negative_indices)
+        return update(
+            self.array, self.index, values, "min", indices_are_sorted, unique_indices, mode, wrap_negative_indices
+        )
 
     def max(
-        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None, wrap_negative_indices: bool = True
+        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None,
+        wrap_negative_indices: bool = True
     ):  # fmt: skip
         """The array after ``x[index] = maximum(x[index], values)``."""
-        return update(self.array, self.index, values, "max", indices_are_sorted, unique_indices, mode, wrap_negative_indices)
+        return update(
+            self.array, self.index, values, "max", indices_are_sorted, unique_indices, mode, wrap_negative_indices
+        )
 
     def divide(
-        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None, wrap_negative_indices: bool = True
+        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None,
+        wrap_negative_indices: bool = True
     ):  # fmt: skip
         """The array after ``x[index] /= values``."""
-        from velax.numpy._ufuncs import divide
+        from velax.numpy._arithmetic import divide
 
         ones = lax.full_like(self.array, 1)
-        return divide(self.array, update(ones, self.index, values, "mul", indices_are_sorted, unique_indices, mode, wrap_negative_indices))
+        return divide(
+            self.array,
+            update(ones, self.index, values, "mul", indices_are_sorted, unique_indices, mode, wrap_negative_indices),
+        )
 
     def power(
-        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None, wrap_negative_indices: bool = True
+        self, values, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, out_sharding=None,
+        wrap_negative_indices: bool = True
     ):  # fmt: skip
         """The array after ``x[index] **= values``."""
-        from velax.numpy._ufuncs import power
+        from velax.numpy._arithmetic import power
 
         ones = lax.full_like(self.array, 1)
-        return power(self.array, update(ones, self.index, values, "mul", indices_are_sorted, unique_indices, mode, wrap_negative_indices))
+        return power(
+            self.array,
+            update(ones, self.index, values, "mul", indices_are_sorted, unique_indices, mode, wrap_negative_indices),
+        )
 
     def apply(
-        self, func: Callable, *, indices_are_sorted: bool = False, unique_indices: bool = False, mode=None, wrap_negative_indices: bool = True
+        self,
+        func: Callable,
+        *,
+        indices_are_sorted: bool = False,
+        unique_indices: bool = False,
+        mode=None,
+        wrap_negative_indices: bool = True,
     ):
-        """The array after ``x[index] = func(x[index])``, ``func`` being a function of a scalar; repeated indices apply it repeatedly."""
+        """The array after ``x[index] = func(x[index])``, ``func`` being a function of a scalar;
+        repeated indices apply it repeatedly.
+        """
         x = self.array
         if mode is not None:
             mode = lax.GatherScatterMode.from_any(mode)
@@ -284,7 +299,9 @@ class IndexUpdateRef:
         return (_apply_call if eager else _applied)(x, tuple(operands), spec)
 
     def _cannot(self, name: str, method: str):
-        raise TypeError(f"x.at[idx] {name} y has no effect on x, as arrays are immutable: use x = x.at[idx].{method}(y)")
+        raise TypeError(
+            f"x.at[idx] {name} y has no effect on x, as arrays are immutable: use x = x.at[idx].{method}(y)"
+        )
 
     def __iadd__(self, other):
         self._cannot("+=", "add")
@@ -297,5 +314,3 @@ class IndexUpdateRef:
 
     def __itruediv__(self, other):
         self._cannot("/=", "divide")
-
-

@@ -13,6 +13,7 @@ from velax import _native, lax
 from velax._lang import dtypes, promotion
 from velax._lang.array import Array, ArrayImpl
 from velax._lang.trace import Tracer, concrete_or_error, get_aval
+from velax.lax._index_parts import broadcast_to as spread
 from velax.lax._structural import canonical_axis, canonical_shape, convert_type, copy_p
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes_inexact
 from velax.tree_util import tree_leaves, tree_map
@@ -64,15 +65,26 @@ def place(x, device):
     return device_put(x, device)
 
 
-# -- array ----------------------------------------------------------------------------------------------------------------
+# -- array ---------------------------------------------------------------------------------------
 
 
-def array(object, dtype=None, *args, copy: bool = True, order: str | None = "K", ndmin: int = 0, device=None, out_sharding=None):
+def array(
+    object,
+    dtype=None,
+    *args,
+    copy: bool = True,
+    order: str | None = "K",
+    ndmin: int = 0,
+    device=None,
+    out_sharding=None,
+):
     """Make an array.
 
     Args:
-      object: a number, an array of Velax, NumPy or anything with ``__jax_array__``, ``__array__``, the buffer protocol or DLPack, or nested sequences of these.
-      dtype: the dtype; by default that of the data, with 64-bit types narrowed unless ``enable_x64``, and weak for Python numbers.
+      object: a number, an array of Velax, NumPy or anything with ``__jax_array__``, ``__array__``,
+        the buffer protocol or DLPack, or nested sequences of these.
+      dtype: the dtype; by default that of the data, with 64-bit types narrowed unless
+        ``enable_x64``, and weak for Python numbers.
       copy: whether to copy; arrays are immutable, so False saves memory only.
       order: "K" or "C".
       ndmin: the least number of dimensions; leading axes of size 1 are added.
@@ -91,13 +103,17 @@ def array(object, dtype=None, *args, copy: bool = True, order: str | None = "K",
       Array([1, 2, 3], dtype=int32)
     """
     if args:
-        raise TypeError(f"array() takes from 1 to 2 positional arguments but {2 + len(args)} were given; name the others")
+        raise TypeError(
+            f"array() takes from 1 to 2 positional arguments but {2 + len(args)} were given; name the others"
+        )
     if order is not None and order not in ("K", "C", "A"):
         raise NotImplementedError("Only implemented for order='K' or 'C': arrays are stored in row-major order")
     target = None if dtype is None else dtypes.check_user_dtype_supported(dtype, "array")
     out = _to_array(object, target, copy)
     if ndmin > get_aval(out).ndim:
-        out = lax.broadcast_in_dim(out, (1,) * (ndmin - get_aval(out).ndim) + get_aval(out).shape, range(ndmin - get_aval(out).ndim, ndmin))
+        out = lax.broadcast_in_dim(
+            out, (1,) * (ndmin - get_aval(out).ndim) + get_aval(out).shape, range(ndmin - get_aval(out).ndim, ndmin)
+        )
     return place(out, device if device is not None else out_sharding)
 
 
@@ -111,6 +127,9 @@ def _to_array(x, dtype, copy):
         return _from_numpy(x, dtype, copy)
     if isinstance(x, np.generic):
         return _from_numpy(np.asarray(x), dtype, copy)
+    for base in (int, float, complex):  # enumerations, for one
+        if isinstance(x, base):
+            return _from_scalar(base(x), dtype)
     if isinstance(x, Array):  # typed keys and other arrays of Python classes
         if dtype is not None and dtype != x.dtype:
             raise ValueError(f"cannot make an array of dtype {dtype} from one of dtype {x.dtype}")
@@ -122,7 +141,10 @@ def _to_array(x, dtype, copy):
     if isinstance(x, (list, tuple)):
         return _from_sequence(x, dtype)
     if isinstance(x, (str, bytes)):
-        raise TypeError(f"Value {x!r} with dtype {np.asarray(x).dtype.str} is not a valid JAX array type. Only arrays of numeric types are supported by JAX.")
+        raise TypeError(
+            f"Value {x!r} with dtype {np.asarray(x).dtype.str} is not a valid JAX array type. Only arrays of numeric "
+            "types are supported by JAX."
+        )
     if hasattr(x, "__array__"):
         return _from_numpy(np.asarray(x), dtype, True)
     if hasattr(x, "__dlpack__"):
@@ -175,10 +197,21 @@ def _from_numpy(x, dtype, copy):
     if x.dtype.kind in "OUSMm" or (x.dtype.kind == "V" and x.dtype not in dtypes.all_dtypes):
         if x.dtype.kind == "O" and any(e is None for e in x.flat):
             raise ValueError("None is not a valid value for jnp.array")
-        raise TypeError(f"Value {x!r} with dtype {x.dtype} is not a valid JAX array type. Only arrays of numeric types are supported by JAX.")
+        raise TypeError(
+            f"Value {x!r} with dtype {x.dtype} is not a valid JAX array type. Only arrays of numeric types are "
+            "supported by JAX."
+        )
+    if type(x) is not np.ndarray:
+        get_aval(x)  # refuses masked arrays
     target = dtypes.canonicalize_dtype(x.dtype) if dtype is None else dtype
     if target != x.dtype:
-        if x.dtype.kind == "i" and target.kind == "i" and x.size and target.itemsize < x.dtype.itemsize and dtype is None:
+        if (
+            x.dtype.kind == "i"
+            and target.kind == "i"
+            and x.size
+            and target.itemsize < x.dtype.itemsize
+            and dtype is None
+        ):
             return _native.array_from_numpy(x.astype(target), False)
         x = _numpy_convert(x, target)
     return _native.array_from_numpy(np.asarray(x, order="C"), False, True if copy else None)
@@ -187,7 +220,12 @@ def _from_numpy(x, dtype, copy):
 def _numpy_convert(x, target):
     """NumPy's conversion, with floats to integers saturating as arrays convert everywhere."""
     if dtypes.is_integer(target) and dtypes.is_inexact(x.dtype):
-        return np.asarray(convert_type(_native.array_from_numpy(np.asarray(x, order="C", dtype=dtypes.canonicalize_dtype(x.dtype)), False), target))
+        return np.asarray(
+            convert_type(
+                _native.array_from_numpy(np.asarray(x, order="C", dtype=dtypes.canonicalize_dtype(x.dtype)), False),
+                target,
+            )
+        )
     return x.astype(target)
 
 
@@ -195,7 +233,10 @@ def _from_sequence(xs, dtype):
     leaves = tree_leaves(xs, is_leaf=lambda v: v is None or not isinstance(v, (list, tuple)))
     if any(v is None for v in leaves):
         raise ValueError("None is not a valid value for jnp.array")
-    leaves = [v.__jax_array__() if hasattr(v, "__jax_array__") and not isinstance(v, (ArrayImpl, Tracer)) else v for v in leaves]
+    leaves = [
+        v.__jax_array__() if hasattr(v, "__jax_array__") and not isinstance(v, (ArrayImpl, Tracer)) else v
+        for v in leaves
+    ]
     if not leaves:
         shape_ = np.shape(np.asarray(xs, dtype=np.float32))
         return zeros(shape_, dtype or dtypes.default_float_dtype())
@@ -203,11 +244,17 @@ def _from_sequence(xs, dtype):
         return _stack_sequence(xs, dtype)
     if dtype is None:
         if any(isinstance(v, (str, bytes)) for v in leaves):
-            raise TypeError(f"Value {xs!r} is not a valid JAX array type. Only arrays of numeric types are supported by JAX.")
+            raise TypeError(
+                f"Value {xs!r} is not a valid JAX array type. Only arrays of numeric types are supported by JAX."
+            )
         dtype, _ = promotion.lattice_result_type(*leaves)
         dtype = dtypes.canonicalize_dtype(dtype)
     if any(isinstance(v, ArrayImpl) for v in leaves):
-        xs = tree_map(lambda v: np.asarray(v) if isinstance(v, ArrayImpl) else v, xs, is_leaf=lambda v: not isinstance(v, (list, tuple)))
+        xs = tree_map(
+            lambda v: np.asarray(v) if isinstance(v, ArrayImpl) else v,
+            xs,
+            is_leaf=lambda v: not isinstance(v, (list, tuple)),
+        )
     if any(type(v) is int for v in leaves) and dtypes.is_integer(dtype):
         info = dtypes.iinfo(dtype)
         for v in leaves:
@@ -216,7 +263,9 @@ def _from_sequence(xs, dtype):
     plain = np.asarray(xs)
     if plain.dtype == object:
         raise TypeError(f"Unexpected input type for array: {type(leaves[0])}; expected numbers in nested sequences")
-    return _native.array_from_numpy(np.asarray(_numpy_convert(plain, dtype) if plain.dtype != dtype else plain, order="C"), False)
+    return _native.array_from_numpy(
+        np.asarray(_numpy_convert(plain, dtype) if plain.dtype != dtype else plain, order="C"), False
+    )
 
 
 def _stack_sequence(xs, dtype):
@@ -232,7 +281,9 @@ def _stack_sequence(xs, dtype):
     target = promotion.lattice_result_type(*parts)[0] if dtype is None else dtype
     if not dtypes.is_extended(target):
         parts = [convert_type(p, target, False) for p in parts]
-    return lax.concatenate([lax.broadcast_in_dim(p, (1, *get_aval(p).shape), range(1, get_aval(p).ndim + 1)) for p in parts], 0)
+    return lax.concatenate(
+        [lax.broadcast_in_dim(p, (1, *get_aval(p).shape), range(1, get_aval(p).ndim + 1)) for p in parts], 0
+    )
 
 
 def asarray(a, dtype=None, order: str | None = None, *, copy: bool | None = None, device=None, out_sharding=None):
@@ -246,7 +297,10 @@ def asarray(a, dtype=None, order: str | None = None, *, copy: bool | None = None
     if isinstance(a, (ArrayImpl, Tracer)) and dtype is None and not copy and device is None:
         return a
     if copy is False and isinstance(a, np.ndarray) and a.flags.writeable:
-        raise ValueError("jnp.asarray with copy=False cannot share the memory of a writable NumPy array, as arrays are immutable; use copy=None")
+        raise ValueError(
+            "jnp.asarray with copy=False cannot share the memory of a writable NumPy array, as arrays are immutable; "
+            "use copy=None"
+        )
     return array(a, dtype, copy=bool(copy), order=order or "K", device=device, out_sharding=out_sharding)
 
 
@@ -281,7 +335,12 @@ def astype(x, dtype, /, *, copy: bool = False, device=None):
     if dtypes.is_complex(aval.dtype) and not dtypes.is_complex(target) and target != np.bool_:
         import warnings
 
-        warnings.warn("Casting from complex to real dtypes will discard the imaginary part. Use jnp.real or jnp.imag.", UserWarning, stacklevel=3)
+        warnings.warn(
+            "Casting from complex to real dtypes will soon raise a ValueError. Take the part that is meant first, by "
+            "jnp.real or jnp.imag.",
+            DeprecationWarning,
+            stacklevel=3,
+        )
         x = lax.real(x)
     if aval.dtype == target and not aval.weak_type and isinstance(x, (ArrayImpl, Tracer)):
         return place(copy_p.bind(x) if copy else x, device)
@@ -313,7 +372,10 @@ def fromstring(string: str, dtype=float, count: int = -1, *, sep: str):
 
 def fromiter(*args, **kwargs):
     """Not available: arrays are not made element by element."""
-    raise NotImplementedError("jnp.fromiter() is not implemented because it may be non-pure and thus unsafe for use with JIT and other transformations. Use jnp.asarray(np.fromiter(...)) instead.")
+    raise NotImplementedError(
+        "jnp.fromiter() is not implemented because it may be non-pure and thus unsafe for use with JIT and other "
+        "transformations. Use jnp.asarray(np.fromiter(...)) instead."
+    )
 
 
 def fromfunction(function: Callable, shape, *, dtype=float, **kwargs):
@@ -327,7 +389,7 @@ def fromfunction(function: Callable, shape, *, dtype=float, **kwargs):
     return function(*(arange(n, dtype=dtype) for n in shape), **kwargs)
 
 
-# -- filled arrays --------------------------------------------------------------------------------------------------------
+# -- filled arrays -------------------------------------------------------------------------------
 
 
 def _dtype(dtype, name):
@@ -376,14 +438,7 @@ def full(shape, fill_value, dtype=None, *, device=None, out_sharding=None):
     if not aval.shape:
         return place(lax.full(shape, fill_value, target), device)
     value = asarray(fill_value, target)
-    return place(_broadcast_to(value, shape), device)
-
-
-def _broadcast_to(x, shape):
-    have = get_aval(x).shape
-    if len(have) > len(shape) or any(a not in (1, b) for a, b in zip(reversed(have), reversed(shape))):
-        raise ValueError(f"Incompatible shapes for broadcasting: {have} and requested shape {shape}")
-    return lax.broadcast_in_dim(x, shape, range(len(shape) - len(have), len(shape)))
+    return place(spread(value, shape), device)
 
 
 def _like(a, dtype, shape, name):
@@ -421,10 +476,10 @@ def full_like(a, fill_value, dtype=None, shape=None, *, device=None, out_shardin
         return place(lax.full_like(a, fill_value, dtype, shape), device)
     target_shape = np.shape(a) if shape is None else shape
     target = dtypes.dtype(a) if dtype is None else dtype
-    return place(_broadcast_to(asarray(fill_value, target), target_shape), device)
+    return place(spread(asarray(fill_value, target), target_shape), device)
 
 
-# -- ranges ---------------------------------------------------------------------------------------------------------------
+# -- ranges --------------------------------------------------------------------------------------
 
 
 def arange(start, stop=None, step=None, dtype=None, *, device=None, out_sharding=None):
@@ -475,7 +530,9 @@ def _concrete_number(v, name):
     return v.item() if hasattr(v, "item") else v
 
 
-def linspace(start, stop, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype=None, axis: int = 0, *, device=None):
+def linspace(
+    start, stop, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype=None, axis: int = 0, *, device=None
+):
     """Evenly spaced values over an interval.
 
     Args:
@@ -489,7 +546,9 @@ def linspace(start, stop, num: int = 50, endpoint: bool = True, retstep: bool = 
     num = operator.index(concrete_or_error(None, num, "'num' argument of jnp.linspace"))
     check_arraylike("linspace", start, stop)
     target = None if dtype is None else dtypes.check_user_dtype_supported(dtype, "linspace")
-    result = _linspace(start, stop, num=num, endpoint=bool(endpoint), retstep=bool(retstep), dtype=target, axis=operator.index(axis))
+    result = _linspace(
+        start, stop, num=num, endpoint=bool(endpoint), retstep=bool(retstep), dtype=target, axis=operator.index(axis)
+    )
     return (place(result[0], device), result[1]) if retstep else place(result, device)
 
 
@@ -503,13 +562,16 @@ def _linspace_impl(start, stop, *, num, endpoint, retstep, dtype, axis):
         computation = np.dtype("float32")
     start, stop = (convert_type(v, computation, False) for v in (start, stop))
     shape = np.broadcast_shapes(get_aval(start).shape, get_aval(stop).shape)
-    start, stop = _broadcast_to(start, shape), _broadcast_to(stop, shape)
+    start, stop = spread(start, shape), spread(stop, shape)
     divisions = num - 1 if endpoint else num
     delta = lax.full(shape, math.nan, computation)
     steps = lambda v: lax.reshape(v, (1, *shape))
     if num > 1:
         delta = lax.div(lax.sub(stop, start), computation.type(divisions))
-        t = lax.reshape(lax.iota(dtypes.real_dtype(computation), num if not endpoint else divisions), (num if not endpoint else divisions,) + (1,) * len(shape))
+        t = lax.reshape(
+            lax.iota(dtypes.real_dtype(computation), num if not endpoint else divisions),
+            (num if not endpoint else divisions,) + (1,) * len(shape),
+        )
         t = lax.div(t, dtypes.real_dtype(computation).type(divisions))
         t = convert_type(t, computation)
         out = lax.add(lax.mul(steps(start), lax.sub(computation.type(1), t)), lax.mul(steps(stop), t))
@@ -537,7 +599,7 @@ _linspace = compiled(_linspace_impl, static=("num", "endpoint", "retstep", "dtyp
 
 def logspace(start, stop, num: int = 50, endpoint: bool = True, base=10.0, dtype=None, axis: int = 0):
     """Values evenly spaced on a logarithmic scale, from ``base**start`` to ``base**stop``."""
-    from velax.numpy._ufuncs import power
+    from velax.numpy._arithmetic import power
 
     target = None if dtype is None else dtypes.check_user_dtype_supported(dtype, "logspace")
     exponents = linspace(start, stop, num, endpoint, dtype=None, axis=axis)
@@ -547,7 +609,8 @@ def logspace(start, stop, num: int = 50, endpoint: bool = True, base=10.0, dtype
 
 def geomspace(start, stop, num: int = 50, endpoint: bool = True, dtype=None, axis: int = 0):
     """Values in geometric progression from ``start`` to ``stop``."""
-    from velax.numpy._ufuncs import log10, multiply, sign
+    from velax.numpy._arithmetic import multiply, sign
+    from velax.numpy._float_functions import log10
 
     target = None if dtype is None else dtypes.check_user_dtype_supported(dtype, "geomspace")
     start, stop = promote_dtypes_inexact(start, stop)
@@ -563,7 +626,7 @@ def geomspace(start, stop, num: int = 50, endpoint: bool = True, dtype=None, axi
     return out if target is None else convert_type(out, target, False)
 
 
-# -- grids and triangles --------------------------------------------------------------------------------------------------
+# -- grids and triangles -------------------------------------------------------------------------
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype=None, *, device=None):
@@ -580,7 +643,10 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype=None, *, device=None):
     if not isinstance(k, (Tracer, ArrayImpl)):
         k = np.int32(operator.index(k))
     rows, columns = lax.broadcasted_iota("int32", (n, m), 0), lax.broadcasted_iota("int32", (n, m), 1)
-    return place(convert_type(lax.eq(lax.add(rows, convert_type(k, np.dtype("int32"))), columns), _dtype(dtype, "eye"), False), device)
+    return place(
+        convert_type(lax.eq(lax.add(rows, convert_type(k, np.dtype("int32"))), columns), _dtype(dtype, "eye"), False),
+        device,
+    )
 
 
 def identity(n: int, dtype=None):
@@ -592,7 +658,11 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype=None):
     """A matrix with ones at and below a diagonal."""
     n = canonical_shape((N,), "tri")[0]
     m = n if M is None else canonical_shape((M,), "tri")[0]
-    return convert_type(_lower_mask(n, m, k), np.dtype("float32") if dtype is None else dtypes.check_user_dtype_supported(dtype, "tri"), False)
+    return convert_type(
+        _lower_mask(n, m, k),
+        np.dtype("float32") if dtype is None else dtypes.check_user_dtype_supported(dtype, "tri"),
+        False,
+    )
 
 
 def _lower_mask(n, m, k):
@@ -695,10 +765,14 @@ def indices(dimensions: Sequence[int], dtype=None, sparse: bool = False):
         grids.append(lax.broadcast_in_dim(lax.iota(dtype, size_), target, (i,)))
     if sparse:
         return tuple(grids)
-    return lax.concatenate([lax.broadcast_in_dim(g, (1, *dimensions), range(1, n + 1)) for g in grids], 0) if grids else zeros((0,), dtype)
+    return (
+        lax.concatenate([lax.broadcast_in_dim(g, (1, *dimensions), range(1, n + 1)) for g in grids], 0)
+        if grids
+        else zeros((0,), dtype)
+    )
 
 
-# -- questions ------------------------------------------------------------------------------------------------------------
+# -- questions -----------------------------------------------------------------------------------
 
 
 def shape(a) -> tuple[int, ...]:
@@ -721,5 +795,3 @@ def size(a, axis: int | Sequence[int] | None = None) -> int:
         return math.prod(aval.shape)
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
     return math.prod(aval.shape[canonical_axis(i, aval.ndim, "size")] for i in axes)
-
-

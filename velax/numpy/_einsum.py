@@ -29,17 +29,20 @@ def _interleaved(subscripts, operands):
 
 
 def einsum(
-    subscripts, /, *operands, out=None, optimize: str | bool | list = "auto", precision=None, preferred_element_type=None,
+    subscripts, /, *operands, out=None, optimize: str | bool | list = "auto", precision=None,
+    preferred_element_type=None,
     _dot_general=lax.dot_general, out_sharding=None,
 ):  # fmt: skip
     """Sums of products of array elements, as an index formula says.
 
     Args:
-      subscripts: the formula, as ``"ij,jk->ik"``: one letter an axis, ``...`` for axes that broadcast. Without ``->`` the result has the letters that occur
+      subscripts: the formula, as ``"ij,jk->ik"``: one letter an axis, ``...`` for axes that
+        broadcast. Without ``->`` the result has the letters that occur
         once, in alphabetical order. Alternatively the arguments are operands alternating with lists of axis labels.
       *operands: arrays.
       out: not supported.
-      optimize: in which order to contract: "auto", "optimal", "greedy", True (optimal), False, or a list of index tuples.
+      optimize: in which order to contract: "auto", "optimal", "greedy", True (optimal), False, or a
+        list of index tuples.
       precision, preferred_element_type: as `dot`.
 
     Returns:
@@ -57,7 +60,9 @@ def einsum(
     subscripts, operands = _interleaved(subscripts, operands)
     check_arraylike("einsum", *operands)
     operands = [to_array(x) for x in operands]
-    optimize = "optimal" if optimize is True else tuple(map(_step, optimize)) if isinstance(optimize, list) else optimize
+    optimize = (
+        "optimal" if optimize is True else tuple(map(_step, optimize)) if isinstance(optimize, list) else optimize
+    )
     path = _contractions(subscripts, tuple(get_aval(x).shape for x in operands), optimize)
     return _einsum(operands, path, precision, preferred_element_type, _dot_general)
 
@@ -87,7 +92,9 @@ def _einsum(operands, path, precision, preferred_element_type, dot_general):
     for positions, formula in path:
         inputs, result = formula.split("->")
         parts = [(operands.pop(i), names.pop(i)) for i in positions]
-        pairs = [(x, have if have is not None else text) for (x, have), text in zip(parts, inputs.split(","), strict=True)]
+        pairs = [
+            (x, have if have is not None else text) for (x, have), text in zip(parts, inputs.split(","), strict=True)
+        ]
         for x, letters in pairs:
             for letter, n in zip(letters, get_aval(x).shape, strict=True):
                 sizes[letter] = max(sizes.get(letter, 1), n) if sizes.get(letter) != 0 and n != 0 else 0
@@ -175,5 +182,3 @@ def einsum_path(subscripts, /, *operands, optimize: bool | str | list[tuple[int,
     optimize = "optimal" if optimize is True else optimize
     arrays = [np.broadcast_to(np.float32(0), get_aval(to_array(x)).shape) for x in operands]
     return opt_einsum.contract_path(subscripts, *arrays, optimize=optimize)
-
-

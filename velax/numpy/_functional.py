@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -74,31 +73,59 @@ def apply_over_axes(func: Callable, a, axes: Sequence[int]):
     return out
 
 
-# -- vectorize ------------------------------------------------------------------------------------------------------------
-
-_DIMENSION = r"\w+"
-_ARGUMENT = rf"\((?:{_DIMENSION}(?:,{_DIMENSION})*)?\)"
-_SIGNATURE = re.compile(rf"^{_ARGUMENT}(?:,{_ARGUMENT})*->{_ARGUMENT}(?:,{_ARGUMENT})*$")
+# -- vectorize -----------------------------------------------------------------------------------
 
 Core = tuple[str, ...]
 
 
 def _parse(signature: str) -> tuple[list[Core], list[Core]]:
-    """``"(n,m),(m)->(n)"`` as the core dimensions of the inputs and of the outputs."""
-    if not _SIGNATURE.match(signature):
-        raise ValueError(f"not a valid gufunc signature: {signature}")
-    inputs, outputs = (
-        [tuple(re.findall(_DIMENSION, argument)) for argument in re.findall(_ARGUMENT, side)] for side in signature.split("->")
+    """``"(n,m),(m)->(n)"`` as the core dimensions of the inputs and of the outputs.
+
+    Raises:
+      ValueError: for anything else, saying where it goes wrong.
+    """
+    arrow = signature.find("->")
+    if arrow < 0:
+        raise _malformed(signature, len(signature), "'->' and the outputs")
+    return _parse_side(signature, 0, arrow), _parse_side(signature, arrow + 2, len(signature))
+
+
+def _parse_side(signature: str, at: int, end: int) -> list[Core]:
+    """The arguments written between two places: lists of names in parentheses, commas between them."""
+    cores: list[Core] = []
+    while True:
+        if signature[at:end].lstrip()[:1] != "(":
+            raise _malformed(signature, at, "'('")
+        at = signature.index("(", at) + 1
+        close = signature.find(")", at, end)
+        if close < 0:
+            raise _malformed(signature, end, "')'")
+        names = [name.strip() for name in signature[at:close].split(",")]
+        if not all(name.replace("_", "a").isalnum() for name in names) and names != [""]:
+            raise _malformed(signature, at, "names of dimensions, with commas between them")
+        cores.append(() if names == [""] else tuple(names))
+        rest = signature[close + 1 : end].strip()
+        if not rest:
+            return cores
+        if rest[0] != ",":
+            raise _malformed(signature, close + 1, "',' or the end of the list of arguments")
+        at = signature.index(",", close) + 1
+
+
+def _malformed(signature: str, at: int, expected: str) -> ValueError:
+    return ValueError(
+        f"not a valid gufunc signature: {signature} (expected {expected} at position {at}). Write the core "
+        "dimensions of "
+        'each argument in parentheses, such as "(m,n),(n)->(m)".'
     )
-    return inputs, outputs
 
 
 def _core_sizes(sizes: dict[str, int], shape: tuple[int, ...], core: Core, kind: str, where: str) -> None:
     """Enter the sizes of an array's core dimensions, checking them against those known."""
-    if not core:
-        return
     if len(shape) < len(core):
-        raise ValueError(f"{kind} with shape {shape} does not have enough dimensions for all core dimensions {core} {where}")
+        raise ValueError(
+            f"{kind} with shape {shape} does not have enough dimensions for all core dimensions {core} {where}"
+        )
     for name, n in zip(core, shape[len(shape) - len(core) :], strict=True):
         if sizes.setdefault(name, n) != n:
             raise ValueError(f"inconsistent size for core dimension {name!r}: {n} vs {sizes[name]} {where}")
@@ -148,6 +175,8 @@ def vectorize(pyfunc: Callable, *, excluded=frozenset(), signature: str | None =
         raise TypeError(f"jax.numpy.vectorize can only exclude integer or string arguments, but excluded={excluded!r}")
     if any(isinstance(e, int) and e < 0 for e in excluded):
         raise ValueError(f"excluded={excluded!r} contains negative numbers")
+    if signature is not None and not isinstance(signature, str):
+        raise TypeError(f"jax.numpy.vectorize: signature must be a string such as '(m,n),(n)->(m)', got {signature!r}")
 
     @functools.wraps(pyfunc)
     def wrapped(*args, **kwargs):
@@ -188,9 +217,7 @@ def _vectorized(fun: Callable, args, inputs: list[Core], outputs: list[Core] | N
 
 def _exclude(fun: Callable, args: tuple, kwargs: dict[str, Any], excluded):
     """``fun`` of the arguments that are mapped over, and these; keyword arguments not excluded count as such."""
-    if any(isinstance(e, int) and e >= len(args) for e in excluded):
-        raise ValueError(f"jax.numpy.vectorize: excluded={excluded!r} is invalid for {len(args)} argument(s)")
-    fixed = {i: args[i] for i in excluded if isinstance(i, int)}
+    fixed = {i: args[i] for i in excluded if isinstance(i, int) and i < len(args)}  # others are left to their defaults
     names = [k for k in kwargs if k not in excluded]
     constant = {k: v for k, v in kwargs.items() if k in excluded}
     dynamic = [x for i, x in enumerate(args) if i not in fixed] + [kwargs[k] for k in names]

@@ -29,8 +29,16 @@ def _add_at(size: int, index, values):
     zeros = lax.full((size,), 0, get_aval(values).dtype)
     if get_aval(index).size == 0:
         return zeros
-    numbers = lax.ScatterDimensionNumbers(update_window_dims=(), inserted_window_dims=(0,), scatter_dims_to_operand_dims=(0,))
-    return lax.scatter_add(zeros, lax.reshape(index, (get_aval(index).size, 1)), lax.reshape(values, (get_aval(values).size,)), numbers, mode="drop")
+    numbers = lax.ScatterDimensionNumbers(
+        update_window_dims=(), inserted_window_dims=(0,), scatter_dims_to_operand_dims=(0,)
+    )
+    return lax.scatter_add(
+        zeros,
+        lax.reshape(index, (get_aval(index).size, 1)),
+        lax.reshape(values, (get_aval(values).size,)),
+        numbers,
+        mode="drop",
+    )
 
 
 def bincount(x, weights=None, minlength: int = 0, *, length: int | None = None, out_sharding=None):
@@ -63,18 +71,28 @@ def bincount(x, weights=None, minlength: int = 0, *, length: int | None = None, 
         raise TypeError(f"x argument to bincount must have an integer type; got {aval.dtype}")
     if aval.ndim != 1:
         raise ValueError(f"only 1-dimensional input supported; jnp.bincount got shape {aval.shape}")
-    minlength = concrete_or_error(operator.index, minlength, "The error occurred because of argument 'minlength' of jnp.bincount.")
+    minlength = concrete_or_error(
+        operator.index, minlength, "The error occurred because of argument 'minlength' of jnp.bincount."
+    )
     if length is None:
         values = concrete_or_error(
-            np.asarray, x, "The error occurred because of argument 'x' of jnp.bincount. To avoid this error, pass a static `length` argument."
+            np.asarray,
+            x,
+            "The error occurred because of argument 'x' of jnp.bincount. To avoid this error, pass a static `length` "
+            "argument.",
         )
         length = max(minlength, int(values.max()) + 1) if values.size else minlength
     else:
-        length = concrete_or_error(operator.index, length, "The error occurred because of argument 'length' of jnp.bincount.")
+        length = concrete_or_error(
+            operator.index, length, "The error occurred because of argument 'length' of jnp.bincount."
+        )
     if weights is not None:
         check_arraylike("bincount", weights)
         if get_aval(weights).shape != aval.shape:
-            raise ValueError(f"type of weights must match type of x: jnp.bincount got shapes {get_aval(weights).shape} and {aval.shape}")
+            raise ValueError(
+                f"type of weights must match type of x: jnp.bincount got shapes {get_aval(weights).shape} and "
+                f"{aval.shape}"
+            )
     return _bincount(x, weights, length)
 
 
@@ -84,7 +102,7 @@ def _bincount(x, weights, length):
     return _add_at(length, lax.max(x, get_aval(x).dtype.type(0)), values)
 
 
-# -- histograms -----------------------------------------------------------------------------------------------------------
+# -- histograms ----------------------------------------------------------------------------------
 
 
 def histogram_bin_edges(a, bins=10, range=None, weights=None):
@@ -222,7 +240,10 @@ def histogramdd(sample, bins=10, range: Sequence | None = None, weights=None, de
     listed = list(bins) if isinstance(bins, (list, tuple)) or getattr(bins, "ndim", 0) >= 1 else [bins] * d
     if len(listed) != d:
         raise ValueError("should be a bin for each dimension.")
-    edges = [histogram_bin_edges(lax.index_in_dim(sample, i, 1, keepdims=False), b, None if range is None else range[i]) for i, b in enumerate(listed)]
+    edges = [
+        histogram_bin_edges(lax.index_in_dim(sample, i, 1, keepdims=False), b, None if range is None else range[i])
+        for i, b in enumerate(listed)
+    ]
     return _histogramdd(sample, weights, edges, bool(density)), edges
 
 
@@ -244,7 +265,12 @@ def _histogramdd(sample, weights, edges, density):
         (counts,) = promote_dtypes_inexact(counts)
         counts = lax.div(counts, _sum(counts))
         for i, e in enumerate(edges):
-            counts = lax.div(counts, spread(lax.broadcast_in_dim(diff(e), tuple(sizes[i] if j == i else 1 for j in np.arange(d)), (i,)), sizes))
+            counts = lax.div(
+                counts,
+                spread(
+                    lax.broadcast_in_dim(diff(e), tuple(sizes[i] if j == i else 1 for j in np.arange(d)), (i,)), sizes
+                ),
+            )
     return counts
 
 

@@ -1,4 +1,6 @@
-"""Arithmetic on indices, index arrays of diagonals and triangles, and the objects that are indexed to make arrays (``r_``, ``mgrid``, ``s_``, ...)."""
+"""Arithmetic on indices, index arrays of diagonals and triangles, and the objects that are
+indexed to make arrays (``r_``, ``mgrid``, ``s_``, ...).
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,20 @@ import numpy as np
 from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import concrete_or_error, get_aval
+from velax.lax._index_parts import broadcast_to
 from velax.lax._structural import convert_type
 from velax.numpy._creation import arange, asarray, linspace, meshgrid
-from velax.numpy._index_plan import broadcast_to
 from velax.numpy._indexing import common_shape, count_from_end, modulo, nonzero
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
 
 __all__ = [
-    "c_", "diag_indices", "diag_indices_from", "index_exp", "ix_", "mask_indices", "mgrid", "ogrid", "r_", "ravel_multi_index", "s_", "tril_indices",
+    "c_", "diag_indices", "diag_indices_from", "index_exp", "ix_", "mask_indices", "mgrid", "ogrid", "r_",
+    "ravel_multi_index", "s_", "tril_indices",
     "tril_indices_from", "triu_indices", "triu_indices_from", "unravel_index",
 ]  # fmt: skip
 
 
-# -- index arithmetic -----------------------------------------------------------------------------------------------------
+# -- index arithmetic ----------------------------------------------------------------------------
 
 
 def unravel_index(indices, shape) -> tuple:
@@ -90,17 +93,23 @@ def ravel_multi_index(multi_index: Sequence, dims: Sequence[int], mode: str = "r
         for i, d in zip(indices, dims, strict=True):
             concrete = concrete_or_error(
                 np.asarray, i,
-                "The error occurred because ravel_multi_index was jit-compiled with mode='raise'. Use mode='wrap' or mode='clip' instead.",
+                "The error occurred because ravel_multi_index was jit-compiled with mode='raise'. Use mode='wrap' or "
+                "mode='clip' instead.",
             )  # fmt: skip
             if ((concrete < 0) | (concrete >= d)).any():
                 raise ValueError("invalid entry in coordinates array")
     elif mode == "clip":
-        indices = [lax.clamp(get_aval(i).dtype.type(0), i, get_aval(i).dtype.type(d - 1)) for i, d in zip(indices, dims, strict=True)]
+        indices = [
+            lax.clamp(get_aval(i).dtype.type(0), i, get_aval(i).dtype.type(d - 1))
+            for i, d in zip(indices, dims, strict=True)
+        ]
     elif mode == "wrap":
         indices = [modulo(i, d) for i, d in zip(indices, dims, strict=True)]
     else:
         raise ValueError(f"invalid mode={mode!r}. Expected 'raise', 'wrap', or 'clip'")
-    target = dtypes.default_int_dtype() if dtype is None else dtypes.check_user_dtype_supported(dtype, "ravel_multi_index")
+    target = (
+        dtypes.default_int_dtype() if dtype is None else dtypes.check_user_dtype_supported(dtype, "ravel_multi_index")
+    )
     shape = common_shape("ravel_multi_index", [get_aval(i).shape for i in indices])
     strides = [math.prod(dims[k + 1 :]) if order == "C" else math.prod(dims[:k]) for k in range(len(dims))]
     result = lax.full(shape, 0, target)
@@ -110,7 +119,9 @@ def ravel_multi_index(multi_index: Sequence, dims: Sequence[int], mode: str = "r
 
 
 def ix_(*args) -> tuple:
-    """Vectors of indices as arrays whose combination indexes a grid: ``x[ix_([0, 2], [1, 3])]`` takes rows 0, 2 of columns 1, 3."""
+    """Vectors of indices as arrays whose combination indexes a grid: ``x[ix_([0, 2], [1, 3])]``
+    takes rows 0, 2 of columns 1, 3.
+    """
     check_arraylike("ix_", *(np.asarray(a) if isinstance(a, (list, tuple)) else a for a in args))
     out = []
     for i, a in enumerate(args):
@@ -185,7 +196,7 @@ def mask_indices(n: int, mask_func: Callable, k: int = 0, *, size: int | None = 
     return nonzero(mask_func(lax.full((n, n), 1, dtypes.default_float_dtype()), k), size=size)
 
 
-# -- objects to index -----------------------------------------------------------------------------------------------------
+# -- objects to index ----------------------------------------------------------------------------
 
 
 class _IndexExpression:
@@ -203,7 +214,9 @@ index_exp = _IndexExpression(maketuple=True)
 
 
 def _range_of(entry: slice, name: str):
-    """The values that a slice with static bounds means: an imaginary step is a number of points, with the stop included."""
+    """The values that a slice with static bounds means: an imaginary step is a number of points,
+    with the stop included.
+    """
     for which, bound in (("start", entry.start), ("stop", entry.stop), ("step", entry.step)):
         concrete_or_error(None, bound, f"slice {which} of jnp.{name}")
     start = 0 if entry.start is None else entry.start
@@ -257,7 +270,8 @@ ogrid = _Ogrid()
 class _AxisConcatenator:
     """Joins what it is indexed with: arrays, numbers, and slices meaning ranges.
 
-    A leading string ``"axis,ndim,trans1d"`` says along which axis, the least number of axes, and where the axis of a vector goes among these; "r" and "c"
+    A leading string ``"axis,ndim,trans1d"`` says along which axis, the least number of axes, and
+    where the axis of a vector goes among these; "r" and "c"
     make a row or column matrix of vectors.
     """
 

@@ -14,44 +14,21 @@ from velax._lang.avals import AbstractRef
 from velax._lang.trace import Tracer, concrete_or_error, get_aval
 from velax._lang.traceback import boundary, leave_boundary
 from velax._transforms.jit import jit
+from velax.lax._index_parts import broadcast_to, read_part, read_part_call
+from velax.lax._index_plan import make_plan
 from velax.lax._structural import canonical_axis, convert_type
 from velax.numpy._creation import asarray
-from velax.numpy._index_plan import (
-    broadcast_to,
-    dynamic_part,
-    gather_at,
-    is_static,
-    make_gather,
-    make_plan,
-    static_part,
-)
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
 
 __all__ = [
-    "argwhere", "choose", "compress", "extract", "fill_diagonal", "flatnonzero", "nonzero", "place", "put", "put_along_axis", "take", "take_along_axis",
+    "argwhere", "choose", "compress", "extract", "fill_diagonal", "flatnonzero", "nonzero", "place", "put",
+    "put_along_axis", "take", "take_along_axis",
 ]  # fmt: skip
 
 _get_trace = _native.get_trace
 
 
-# -- x[index] -------------------------------------------------------------------------------------------------------------
-
-
-def _indexed(x, operands, spec):
-    """The part of ``x`` that a plan selects, by the cheapest operations that express it."""
-    plan, indices_are_sorted, unique_indices, mode, fill_value = spec
-    shape = get_aval(x).shape
-    if mode is not lax.GatherScatterMode.FILL_OR_DROP and "flag" not in plan:
-        out = static_part(x, shape, plan, operands) if is_static(operands) else None
-        if out is None:
-            out = dynamic_part(x, shape, plan, operands)
-        if out is not None:
-            return out
-    g = make_gather(shape, plan, operands)
-    return gather_at(x, g, indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, fill_value=fill_value)
-
-
-_indexed_call = jit(_indexed, static_argnums=(2,))
+# -- x[index] ------------------------------------------------------------------------------------
 
 
 def index_array(x, index, *, indices_are_sorted=False, unique_indices=False, mode=None, fill_value=None, wrap=True):
@@ -67,13 +44,14 @@ def index_array(x, index, *, indices_are_sorted=False, unique_indices=False, mod
         return _select_by_mask(x, index)
     plan, operands = make_plan(x.shape, index, wrap)
     spec = (plan, indices_are_sorted, unique_indices, mode, fill_value)
-    return (_indexed_call if eager else _indexed)(x, tuple(operands), spec)
+    return (read_part_call if eager else read_part)(x, tuple(operands), spec)
 
 
 def _static_scalar(value):
     value = concrete_or_error(None, value, "fill_value of an index must be static")
     if type(value) in (bool, int, float, complex):
         return value
+    check_arraylike("fill_value of an index", value)
     if np.shape(value):
         raise ValueError(f"fill_value must be a scalar, got shape {np.shape(value)}")
     return np.asarray(value).item()
@@ -85,7 +63,9 @@ def _is_mask(index) -> bool:
 
 
 def _select_by_mask(x, mask):
-    """Elements under a mask, outside of programs: the size of the result is data, so that a compiled program would serve once."""
+    """Elements under a mask, outside of programs: the size of the result is data, so that a
+    compiled program would serve once.
+    """
     if mask.shape != x.shape[: mask.ndim]:
         make_plan(x.shape, mask)  # raises
     found = np.asarray(x)[np.asarray(mask)]
@@ -115,14 +95,16 @@ def iterate(x):
     return (lax.index_in_dim(x, i, keepdims=False) for i in range(shape[0]))
 
 
-# -- choose -------------------------------------------------------------------------------------------------------------
+# -- choose --------------------------------------------------------------------------------------
 
 
 def common_shape(name: str, shapes) -> tuple[int, ...]:
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
-        raise ValueError(f"Incompatible shapes for broadcasting: shapes={list(map(tuple, shapes))} in jnp.{name}") from None
+        raise ValueError(
+            f"Incompatible shapes for broadcasting: shapes={list(map(tuple, shapes))} in jnp.{name}"
+        ) from None
 
 
 def choose(a, choices, out: None = None, mode: str = "raise"):
@@ -151,7 +133,8 @@ def choose(a, choices, out: None = None, mode: str = "raise"):
     if mode == "raise":
         concrete = concrete_or_error(
             np.asarray, a,
-            "The error occurred because jnp.choose was jit-compiled with mode='raise'. Use mode='wrap' or mode='clip' instead.",
+            "The error occurred because jnp.choose was jit-compiled with mode='raise'. Use mode='wrap' or "
+            "mode='clip' instead.",
         )  # fmt: skip
         if ((concrete < 0) | (concrete >= n)).any():
             raise ValueError("invalid entry in choice array")
@@ -184,14 +167,17 @@ def modulo(index, n: int):
 
 def _no_out(name: str, out) -> None:
     if out is not None:
-        raise NotImplementedError(f"The 'out' argument to jnp.{name} is not supported: arrays are immutable; assign the result instead.")
+        raise NotImplementedError(
+            f"The 'out' argument to jnp.{name} is not supported: arrays are immutable; assign the result instead."
+        )
 
 
-# -- take -----------------------------------------------------------------------------------------------------------------
+# -- take ----------------------------------------------------------------------------------------
 
 
 def take(
-    a, indices, axis: int | None = None, out: None = None, mode: str | None = None, unique_indices: bool = False, indices_are_sorted: bool = False,
+    a, indices, axis: int | None = None, out: None = None, mode: str | None = None, unique_indices: bool = False,
+    indices_are_sorted: bool = False,
     fill_value=None,
 ):  # fmt: skip
     """Elements along an axis at the given indices.
@@ -201,7 +187,8 @@ def take(
       indices: integers of any shape.
       axis: the axis; None: of the flattened array.
       out: must be None.
-      mode: for indices outside the array: "fill" (the default) gives ``fill_value``; "clip" takes the nearest, negative indices included; "wrap"
+      mode: for indices outside the array: "fill" (the default) gives ``fill_value``; "clip" takes
+        the nearest, negative indices included; "wrap"
         counts around.
       unique_indices, indices_are_sorted: promises that save work.
       fill_value: by default NaN, the least signed or greatest unsigned integer, True.
@@ -222,7 +209,15 @@ def take(
     if mode not in (None, "fill", "clip", "wrap", "promise_in_bounds"):
         raise ValueError(f"Invalid mode '{mode}' for np.take; expected 'fill', 'clip', 'wrap' or 'promise_in_bounds'")
     axis = None if axis is None else operator.index(axis)
-    return _take(a, indices, axis, mode, bool(unique_indices), bool(indices_are_sorted), None if fill_value is None else _static_scalar(fill_value))
+    return _take(
+        a,
+        indices,
+        axis,
+        mode,
+        bool(unique_indices),
+        bool(indices_are_sorted),
+        None if fill_value is None else _static_scalar(fill_value),
+    )
 
 
 @compiled(static=("axis", "mode", "unique_indices", "indices_are_sorted", "fill_value"))
@@ -247,13 +242,16 @@ def _take(a, indices, axis, mode, unique_indices, indices_are_sorted, fill_value
         raise IndexError("Cannot do a non-empty jnp.take() from an empty axis.")
     rank = len(index_shape)
     numbers = lax.GatherDimensionNumbers(
-        offset_dims=(*range(axis), *range(axis + rank, len(shape) + rank - 1)), collapsed_slice_dims=(axis,), start_index_map=(axis,)
+        offset_dims=(*range(axis), *range(axis + rank, len(shape) + rank - 1)),
+        collapsed_slice_dims=(axis,),
+        start_index_map=(axis,),
     )
     if n == 0:
         return lax.full((*shape[:axis], *index_shape, *shape[axis + 1 :]), 0, get_aval(a).dtype)
     sizes = tuple(1 if i == axis else m for i, m in enumerate(shape))
     return lax.gather(
-        a, lax.broadcast_in_dim(indices, (*index_shape, 1), range(rank)), numbers, sizes, mode=gather_mode, unique_indices=unique_indices,
+        a, lax.broadcast_in_dim(indices, (*index_shape, 1), range(rank)), numbers, sizes, mode=gather_mode,
+        unique_indices=unique_indices,
         indices_are_sorted=indices_are_sorted, fill_value=fill_value,
     )  # fmt: skip
 
@@ -270,7 +268,9 @@ def count_from_end(indices, n: int):
     return lax.select(lax.lt(indices, dtype.type(0)), lax.add(indices, dtype.type(n)), indices)
 
 
-def take_along_axis(arr, indices, axis: int | None = -1, mode=None, fill_value=None, *, wrap_negative_indices: bool | None = None):
+def take_along_axis(
+    arr, indices, axis: int | None = -1, mode=None, fill_value=None, *, wrap_negative_indices: bool | None = None
+):
     """Elements along an axis, for each position along the other axes its own.
 
     Args:
@@ -291,7 +291,9 @@ def take_along_axis(arr, indices, axis: int | None = -1, mode=None, fill_value=N
     mode = lax.GatherScatterMode.from_any(mode)
     fill_value = None if fill_value is None else _static_scalar(fill_value)
     axis = None if axis is None else operator.index(axis)
-    return _take_along_axis(arr, indices, axis, mode, fill_value, wrap_negative_indices is None or bool(wrap_negative_indices))
+    return _take_along_axis(
+        arr, indices, axis, mode, fill_value, wrap_negative_indices is None or bool(wrap_negative_indices)
+    )
 
 
 def _take_along(arr, indices, axis, mode, fill_value, wrap):
@@ -305,27 +307,34 @@ def _take_along(arr, indices, axis, mode, fill_value, wrap):
         arr, axis = lax.reshape(arr, (math.prod(shape),)), 0
         shape = get_aval(arr).shape
     if len(shape) != len(index_shape):
-        raise ValueError(f"indices and arr must have the same number of dimensions; {len(index_shape)} vs. {len(shape)}")
+        raise ValueError(
+            f"indices and arr must have the same number of dimensions; {len(index_shape)} vs. {len(shape)}"
+        )
     axis = canonical_axis(axis, len(shape), "take_along_axis")
     n = shape[axis]
     out_shape = []
     for i, (m, k) in enumerate(zip(shape, index_shape, strict=True)):
         if i != axis and m != k and 1 not in (m, k):
-            raise ValueError(f"Incompatible shapes for broadcasting: take_along_axis of shape {shape} and indices of shape {index_shape}, along axis {axis}")
+            raise ValueError(
+                f"Incompatible shapes for broadcasting: take_along_axis of shape {shape} and indices of shape "
+                f"{index_shape}, along axis {axis}"
+            )
         out_shape.append(k if i == axis else m if k == 1 else k)
     if 0 in out_shape:
         return lax.full(out_shape, 0, get_aval(arr).dtype)
     indices = _wide_index(indices, n)
     if wrap:
         indices = count_from_end(indices, n)
-    # axes where the array has one row for all indices, where the indices have one for all rows, and where both run together
+    # axes where the array has one row for all indices, where the indices have one for all rows, and
+    # where both run together
     windows = [i for i, (m, k) in enumerate(zip(shape, index_shape, strict=True)) if i != axis and k == 1]
     constant = [i for i, (m, k) in enumerate(zip(shape, index_shape, strict=True)) if i != axis and m == 1 and k != 1]
     together = [i for i in range(len(shape)) if i != axis and i not in windows and i not in constant]
     positions = [i for i in range(len(shape)) if i not in windows]
     vectors = lax.reshape(indices, (*(index_shape[i] for i in positions), 1))
     numbers = lax.GatherDimensionNumbers(
-        offset_dims=tuple(windows), collapsed_slice_dims=tuple(sorted((axis, *constant))), start_index_map=(axis,), operand_batching_dims=tuple(together),
+        offset_dims=tuple(windows), collapsed_slice_dims=tuple(sorted((axis, *constant))), start_index_map=(axis,),
+        operand_batching_dims=tuple(together),
         start_indices_batching_dims=tuple(positions.index(i) for i in together),
     )  # fmt: skip
     sizes = tuple(m if i in windows else 1 for i, m in enumerate(shape))
@@ -336,7 +345,7 @@ _take_along.__name__ = "take_along_axis"
 _take_along_axis = jit(_take_along, static_argnums=(2, 3, 4, 5))
 
 
-# -- put ------------------------------------------------------------------------------------------------------------------
+# -- put -----------------------------------------------------------------------------------------
 
 
 def put(a, ind, v, mode: str | None = None, *, inplace: bool = True):
@@ -351,7 +360,8 @@ def put(a, ind, v, mode: str | None = None, *, inplace: bool = True):
     """
     if inplace:
         raise ValueError(
-            "jax.numpy.put cannot modify arrays in-place, because JAX arrays are immutable. Pass inplace=False to instead return an updated array."
+            "jax.numpy.put cannot modify arrays in-place, because JAX arrays are immutable. Pass inplace=False to "
+            "instead return an updated array."
         )
     check_arraylike("put", a, ind, v)
     a, ind, v = to_array(a), _raveled(to_array(ind)), _raveled(to_array(v))
@@ -368,7 +378,11 @@ def put(a, ind, v, mode: str | None = None, *, inplace: bool = True):
     elif mode in (None, "drop"):
         scatter_mode = "drop"
     else:
-        raise ValueError(f"mode should be one of 'wrap' or 'clip'; got {mode=}" if mode != "raise" else "The 'raise' mode to jnp.put is not supported.")
+        raise ValueError(
+            f"mode should be one of 'wrap' or 'clip'; got {mode=}"
+            if mode != "raise"
+            else "The 'raise' mode to jnp.put is not supported."
+        )
     return lax.reshape(lax.reshape(a, (size,)).at[ind].set(v, mode=scatter_mode), shape)
 
 
@@ -398,7 +412,8 @@ def put_along_axis(arr, indices, values, axis: int | None, inplace: bool = True,
     """
     if inplace:
         raise ValueError(
-            "jax.numpy.put_along_axis cannot modify arrays in-place, because JAX arrays are immutable. Pass inplace=False to instead return an updated array."
+            "jax.numpy.put_along_axis cannot modify arrays in-place, because JAX arrays are immutable. Pass "
+            "inplace=False to instead return an updated array."
         )
     check_arraylike("put_along_axis", arr, indices, values)
     return _put_along_axis(arr, indices, values, None if axis is None else operator.index(axis), mode)
@@ -412,8 +427,14 @@ def _put_along(arr, indices, values, axis, mode):
     work = get_aval(arr).shape
     axis = canonical_axis(axis, len(work), "put_along_axis")
     if get_aval(indices).ndim != len(work):
-        raise ValueError(f"put_along_axis arguments 'arr' and 'indices' must have same ndim. Got {len(work)} and {get_aval(indices).ndim}.")
-    values = broadcast_to(convert_type(values, get_aval(arr).dtype, False), common_shape("put_along_axis", [get_aval(indices).shape, get_aval(values).shape]))
+        raise ValueError(
+            f"put_along_axis arguments 'arr' and 'indices' must have same ndim. Got {len(work)} and "
+            f"{get_aval(indices).ndim}."
+        )
+    values = broadcast_to(
+        convert_type(values, get_aval(arr).dtype, False),
+        common_shape("put_along_axis", [get_aval(indices).shape, get_aval(values).shape]),
+    )
     index = []
     for i, n in enumerate(work):
         if i == axis:
@@ -439,7 +460,8 @@ def place(arr, mask, vals, *, inplace: bool = True):
     """
     if inplace:
         raise ValueError(
-            "jax.numpy.place cannot modify arrays in-place, because JAX arrays are immutable. Pass inplace=False to instead return an updated array."
+            "jax.numpy.place cannot modify arrays in-place, because JAX arrays are immutable. Pass inplace=False to "
+            "instead return an updated array."
         )
     check_arraylike("place", arr, mask, vals)
     arr, mask, vals = to_array(arr), to_array(mask), _raveled(to_array(vals))
@@ -493,7 +515,7 @@ def fill_diagonal(a, val, wrap: bool = False, *, inplace: bool = True):
     return a.at[(i,) * len(shape)].set(val)
 
 
-# -- nonzero --------------------------------------------------------------------------------------------------------------
+# -- nonzero -------------------------------------------------------------------------------------
 
 
 def _truth(a):
@@ -506,7 +528,8 @@ def nonzero(a, *, size: int | None = None, fill_value=None) -> tuple:
 
     Args:
       a: an array with at least one axis.
-      size: the static number of positions to return; needed inside `jit`, as otherwise the shape would depend on values.
+      size: the static number of positions to return; needed inside `jit`, as otherwise the shape
+        would depend on values.
       fill_value: what pads the result if there are fewer; 0 by default; one for each axis if a tuple.
 
     Returns:
@@ -528,10 +551,15 @@ def nonzero(a, *, size: int | None = None, fill_value=None) -> tuple:
     if size is None:
         concrete = concrete_or_error(
             np.asarray, a,
-            "The size argument of jnp.nonzero must be statically specified to use jnp.nonzero within JAX transformations.",
+            "The size argument of jnp.nonzero must be statically specified to use jnp.nonzero within JAX "
+            "transformations.",
         )  # fmt: skip
         return tuple(asarray(i.astype(dtypes.default_int_dtype())) for i in concrete.nonzero())
-    size = concrete_or_error(operator.index, size, "The size argument of jnp.nonzero must be statically specified to use jnp.nonzero within JAX transformations.")
+    size = concrete_or_error(
+        operator.index,
+        size,
+        "The size argument of jnp.nonzero must be statically specified to use jnp.nonzero within JAX transformations.",
+    )
     fills = fill_value if isinstance(fill_value, tuple) else (fill_value,) * len(shape)
     if len(fills) != len(shape):
         raise ValueError(f"fill_value must be a scalar or a tuple of length {len(shape)}, got {fill_value}")

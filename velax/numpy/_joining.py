@@ -30,12 +30,13 @@ from velax.numpy._shaping import (
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
 
 __all__ = [
-    "append", "array_split", "block", "column_stack", "concat", "concatenate", "delete", "dsplit", "dstack", "hsplit", "hstack", "insert", "repeat",
+    "append", "array_split", "block", "column_stack", "concat", "concatenate", "delete", "dsplit", "dstack", "hsplit",
+    "hstack", "insert", "repeat",
     "split", "stack", "tile", "trim_zeros", "unstack", "vsplit", "vstack",
 ]  # fmt: skip
 
 
-# -- join -----------------------------------------------------------------------------------------------------------------
+# -- join ----------------------------------------------------------------------------------------
 
 
 def _operands(name: str, arrays) -> list:
@@ -58,7 +59,8 @@ def concatenate(arrays: Sequence, axis: int | None = 0, dtype=None):
     """Join arrays along an axis they have.
 
     Args:
-      arrays: a sequence of arrays whose shapes differ along ``axis`` only (or an array, whose parts along the first axis are joined).
+      arrays: a sequence of arrays whose shapes differ along ``axis`` only (or an array, whose parts
+        along the first axis are joined).
       axis: the axis; None: flatten the arrays first.
       dtype: the dtype of the result; None: the common one.
 
@@ -119,7 +121,9 @@ def _stack(arrays, axis, dtype):
     arrays = _of_one_dtype("stack", arrays, dtype)
     shapes = [get_aval(a).shape for a in arrays]
     if any(len(s) != len(shapes[0]) for s in shapes):
-        raise ValueError(f"Cannot stack arrays with different numbers of dimensions: got {', '.join(map(str, shapes))}.")
+        raise ValueError(
+            f"Cannot stack arrays with different numbers of dimensions: got {', '.join(map(str, shapes))}."
+        )
     if any(s != shapes[0] for s in shapes):
         raise ValueError(f"All input arrays must have the same shape: stack got {', '.join(map(str, shapes))}.")
     axis = axis_index(axis, len(shapes[0]) + 1)
@@ -161,7 +165,8 @@ def _checked(name: str, tup) -> list:
 
 
 def block(arrays):
-    """Assemble an array from nested lists of blocks: the innermost are joined along the last axis, the next along the one before, and so on.
+    """Assemble an array from nested lists of blocks: the innermost are joined along the last axis,
+    the next along the one before, and so on.
 
     Args:
       arrays: an array, or nested lists of arrays of equal depth.
@@ -218,7 +223,7 @@ def append(arr, values, axis: int | None = None):
     return concatenate([arr, values], axis)
 
 
-# -- split ----------------------------------------------------------------------------------------------------------------
+# -- split ---------------------------------------------------------------------------------------
 
 
 def unstack(x, /, *, axis: int = 0):
@@ -245,11 +250,20 @@ def _unstack(x, axis):
 def _split(name: str, ary, indices_or_sections, axis: int):
     check_arraylike(name, ary)
     ary = to_array(ary)
-    axis = axis_index(concrete_or_error(operator.index, axis, f"The axis of jnp.{name} must be static."), get_aval(ary).ndim)
+    axis = axis_index(
+        concrete_or_error(operator.index, axis, f"The axis of jnp.{name} must be static."), get_aval(ary).ndim
+    )
     size = get_aval(ary).shape[axis]
-    if isinstance(indices_or_sections, (tuple, list)) or (isinstance(indices_or_sections, (np.ndarray, Array)) and indices_or_sections.ndim):
+    if isinstance(indices_or_sections, (tuple, list)) or (
+        isinstance(indices_or_sections, (np.ndarray, Array)) and indices_or_sections.ndim
+    ):
         indices = indices_or_sections
-        cuts = [concrete_or_error(operator.index, i, f"The split points of jnp.{name} must be static.") for i in (indices if isinstance(indices, (tuple, list)) else concrete_or_error(np.asarray, indices, "").tolist())]
+        cuts = [
+            concrete_or_error(operator.index, i, f"The split points of jnp.{name} must be static.")
+            for i in (
+                indices if isinstance(indices, (tuple, list)) else concrete_or_error(np.asarray, indices, "").tolist()
+            )
+        ]
         # cuts may be negative or beyond the end, as the bounds of a slice may
         bounds = [0, *(slice(c, None).indices(size)[0] for c in cuts), size]
         return list(_slices(ary, tuple((a, max(a, b)) for a, b in itertools.pairwise(bounds)), axis))
@@ -314,7 +328,7 @@ def dsplit(ary, indices_or_sections):
     return _split("dsplit", ary, indices_or_sections, 2)
 
 
-# -- repeat ---------------------------------------------------------------------------------------------------------------
+# -- repeat --------------------------------------------------------------------------------------
 
 
 def tile(A, reps):
@@ -358,7 +372,8 @@ def repeat(a, repeats, axis: int | None = None, *, total_repeat_length: int | No
       a: an array.
       repeats: how often: an integer, or an array of them, one for each index of the axis.
       axis: the axis; None: flatten first.
-      total_repeat_length: the static size of the result along the axis, needed where ``repeats`` is traced. If it is less than the sum of ``repeats`` the
+      total_repeat_length: the static size of the result along the axis, needed where ``repeats`` is
+        traced. If it is less than the sum of ``repeats`` the
         rest is dropped, if more the last element is repeated.
 
     Raises:
@@ -375,11 +390,14 @@ def repeat(a, repeats, axis: int | None = None, *, total_repeat_length: int | No
         a, axis = ravel(a), 0
     if get_aval(a).ndim == 0:
         a = reshape(a, (1,))
-    axis = axis_index(concrete_or_error(operator.index, axis, "The axis of jnp.repeat must be static."), get_aval(a).ndim)
+    axis = axis_index(
+        concrete_or_error(operator.index, axis, "The axis of jnp.repeat must be static."), get_aval(a).ndim
+    )
     size = get_aval(a).shape[axis]
     if total_repeat_length is None:
         hint = (
-            "When jit-compiling jnp.repeat, the total number of repeats must be static. To fix this, either specify a static value for `repeats`, or pass "
+            "When jit-compiling jnp.repeat, the total number of repeats must be static. To fix this, either specify "
+            "a static value for `repeats`, or pass "
             "a static value to `total_repeat_length`."
         )
         counts = concrete_or_error(np.asarray, repeats, hint)
@@ -387,13 +405,18 @@ def repeat(a, repeats, axis: int | None = None, *, total_repeat_length: int | No
         if counts.size == 1:
             n = int(counts.reshape(()))
             if n < 0:
-                raise TypeError(f"broadcast_in_dim shape must have every element be nonnegative, got {(size, n)}: jnp.repeat got repeats={n}.")
+                raise TypeError(
+                    f"broadcast_in_dim shape must have every element be nonnegative, got {(size, n)}: jnp.repeat got "
+                    f"repeats={n}."
+                )
             return _repeat_each(a, n, axis)
         if (counts < 0).any():
             raise ValueError(f"jnp.repeat: repeats must not be negative, got {counts}")
 
         return gather_axis(a, np.repeat(np.arange(size, dtype=np.int32), counts), axis)
-    total = concrete_or_error(operator.index, total_repeat_length, "The total_repeat_length of jnp.repeat must be static.")
+    total = concrete_or_error(
+        operator.index, total_repeat_length, "The total_repeat_length of jnp.repeat must be static."
+    )
     repeats = to_array(repeats)
     _check_counts(get_aval(repeats).dtype, get_aval(repeats).shape, size)
     return _repeat_counts(a, repeats, axis, total)
@@ -405,7 +428,9 @@ def _check_counts(dtype, shape, size: int) -> None:
     if len(shape) > 1:
         raise ValueError(f"jnp.repeat: repeats must be a scalar or one-dimensional, got shape {shape}")
     if shape and shape[0] not in (1, size):
-        raise ValueError(f"jnp.repeat: operands could not be broadcast together: repeats has shape {shape}, the axis has size {size}")
+        raise ValueError(
+            f"jnp.repeat: operands could not be broadcast together: repeats has shape {shape}, the axis has size {size}"
+        )
 
 
 @compiled(static=("n", "axis"), inline=True)
@@ -432,7 +457,7 @@ def _repeat_counts(a, repeats, axis, total):
     return gather_axis(a, lax.min(index, np.int32(size - 1)), axis)
 
 
-# -- insert, delete, trim -------------------------------------------------------------------------------------------------
+# -- insert, delete, trim ------------------------------------------------------------------------
 
 
 def delete(arr, obj, axis: int | None = None, *, assume_unique_indices: bool = False):
@@ -440,7 +465,8 @@ def delete(arr, obj, axis: int | None = None, *, assume_unique_indices: bool = F
 
     Args:
       arr: an array.
-      obj: static: an index, a slice, an array of indices or of booleans; a traced integer scalar, or an array of unique traced ones with
+      obj: static: an index, a slice, an array of indices or of booleans; a traced integer scalar,
+        or an array of unique traced ones with
         ``assume_unique_indices``.
       axis: the axis; None: flatten first.
       assume_unique_indices: that an array of indices holds none twice.
@@ -469,10 +495,17 @@ def delete(arr, obj, axis: int | None = None, *, assume_unique_indices: bool = F
     if not isinstance(obj, Tracer):
         indices = np.asarray(obj)
         if indices.ndim == 0 and not -size <= int(indices) < size:
-            raise ValueError(f"axis {int(indices)} is out of bounds for array of dimension {size}: jnp.delete got an index outside the axis")
+            raise ValueError(
+                f"axis {int(indices)} is out of bounds for array of dimension {size}: jnp.delete got an index "
+                "outside the axis"
+            )
         return _take_static(arr, np.delete(np.arange(size), indices), axis)
     if aval.ndim and not assume_unique_indices:
-        concrete_or_error(None, obj, "jnp.delete needs concrete indices, unless assume_unique_indices=True says that none occurs twice")
+        concrete_or_error(
+            None,
+            obj,
+            "jnp.delete needs concrete indices, unless assume_unique_indices=True says that none occurs twice",
+        )
     return _delete_traced(arr, obj, axis)
 
 
@@ -536,7 +569,9 @@ def _insert(arr, obj, values, axis, scalar):
     if get_aval(values).ndim < ndim:
         values = lax.reshape(values, (1,) * (ndim - get_aval(values).ndim) + get_aval(values).shape)
     if scalar:
-        values = moveaxis(values, 0, axis)  # as NumPy: a scalar position takes the first axis of the values as the inserted one
+        values = moveaxis(
+            values, 0, axis
+        )  # as NumPy: a scalar position takes the first axis of the values as the inserted one
     flat = lax.reshape(convert_type(obj, np.dtype(np.int32)), (get_aval(obj).size,))
     flat = lax.select(lax.lt(flat, 0), lax.add(flat, size), flat)
     count = get_aval(values).shape[axis] if get_aval(flat).size == 1 else get_aval(flat).size
@@ -560,7 +595,11 @@ def trim_zeros(filt, trim: str = "fb", axis: int | Sequence[int] | None = None):
     check_arraylike("trim_zeros", filt)
     values = concrete_or_error(np.asarray, filt, "Error arose in the `filt` argument of trim_zeros()")
     x = to_array(filt)
-    axes = range(values.ndim) if axis is None else [axis_index(a, values.ndim) for a in (axis if isinstance(axis, (tuple, list)) else (axis,))]
+    axes = (
+        range(values.ndim)
+        if axis is None
+        else [axis_index(a, values.ndim) for a in (axis if isinstance(axis, (tuple, list)) else (axis,))]
+    )
     nonzero = np.nonzero(values)
     for a in axes:
         n = values.shape[a]

@@ -11,6 +11,7 @@ from velax import lax
 from velax._lang import dtypes, promotion
 from velax._lang.trace import get_aval
 from velax.lax._structural import convert_type
+from velax.numpy._arithmetic import add, multiply
 from velax.numpy._shaping import axis_index, broadcast_shapes, moveaxis, no_out, ravel, spread
 from velax.numpy._util import (
     check_arraylike,
@@ -22,7 +23,21 @@ from velax.numpy._util import (
     to_array,
 )
 
-__all__ = ["cross", "dot", "inner", "kron", "matmul", "matvec", "outer", "polyval", "tensordot", "trapezoid", "vdot", "vecdot", "vecmat"]
+__all__ = [
+    "cross",
+    "dot",
+    "inner",
+    "kron",
+    "matmul",
+    "matvec",
+    "outer",
+    "polyval",
+    "tensordot",
+    "trapezoid",
+    "vdot",
+    "vecdot",
+    "vecmat",
+]
 
 
 def product_operands(name: str, preferred, *args):
@@ -110,7 +125,8 @@ def _matmul(a, b, *, precision=None, preferred_element_type=None, out_sharding=N
     if any(m != n and 1 not in (m, n) for m, n in zip(full_a, full_b, strict=True)):
         name = lambda x: f"{get_aval(x).dtype}[{','.join(map(str, get_aval(x).shape))}]"
         raise ValueError(f"Incompatible types for matmul arguments: {name(a)} and {name(b)}")
-    # axes on which both have a size are batch axes; those of one operand only are free axes of it, moved in place afterwards
+    # axes on which both have a size are batch axes; those of one operand only are free axes of it,
+    # moved in place afterwards
     batch, free_a, free_b, drop_a, drop_b = [], [], [], [], []
     kept_a, kept_b = [], []
     for i, (m, n) in enumerate(zip(full_a, full_b, strict=True)):
@@ -181,7 +197,12 @@ def vecdot(x1, x2, /, *, axis: int = -1, precision=None, preferred_element_type=
     s1, s2 = get_aval(x1).shape, get_aval(x2).shape
     if not s1 or not s2 or s1[axis_index(axis, len(s1))] != s2[axis_index(axis, len(s2))]:
         raise ValueError(f"axes must match; got shapes {s1} and {s2} with {axis=}")
-    return _vecdot(moveaxis(x1, axis, -1), moveaxis(x2, axis, -1), precision=precision, preferred_element_type=preferred_element_type)
+    return _vecdot(
+        moveaxis(x1, axis, -1),
+        moveaxis(x2, axis, -1),
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
 
 
 @compiled(static=_static[:2], inline=True)
@@ -195,7 +216,10 @@ def _vecdot(x1, x2, *, precision, preferred_element_type):
 
 def _check_core(name: str, x1, x2, n: int, m: int, signature: str) -> None:
     if n != m:
-        raise ValueError(f"inconsistent size for core dimension 'n': {m} vs {n} on vectorized function with excluded=frozenset() and signature={signature!r} ({name})")
+        raise ValueError(
+            f"inconsistent size for core dimension 'n': {m} vs {n} on vectorized function with excluded=frozenset() "
+            f"and signature={signature!r} ({name})"
+        )
 
 
 def matvec(x1, x2, /):
@@ -203,7 +227,9 @@ def matvec(x1, x2, /):
     check_arraylike("matvec", x1, x2)
     x1, x2 = to_array(x1), to_array(x2)
     if get_aval(x1).ndim < 2 or get_aval(x2).ndim < 1:
-        raise ValueError(f"matvec requires shapes (..., m, n) and (..., n), got {get_aval(x1).shape} and {get_aval(x2).shape}")
+        raise ValueError(
+            f"matvec requires shapes (..., m, n) and (..., n), got {get_aval(x1).shape} and {get_aval(x2).shape}"
+        )
     _check_core("matvec", x1, x2, get_aval(x1).shape[-1], get_aval(x2).shape[-1], "(m,n),(n)->(m)")
     return _matvec(x1, x2)
 
@@ -219,7 +245,9 @@ def vecmat(x1, x2, /):
     check_arraylike("vecmat", x1, x2)
     x1, x2 = to_array(x1), to_array(x2)
     if get_aval(x1).ndim < 1 or get_aval(x2).ndim < 2:
-        raise ValueError(f"vecmat requires shapes (..., n) and (..., n, m), got {get_aval(x1).shape} and {get_aval(x2).shape}")
+        raise ValueError(
+            f"vecmat requires shapes (..., n) and (..., n, m), got {get_aval(x1).shape} and {get_aval(x2).shape}"
+        )
     _check_core("vecmat", x1, x2, get_aval(x1).shape[-1], get_aval(x2).shape[-2], "(n),(n,m)->(m)")
     return _vecmat(x1, x2)
 
@@ -240,16 +268,17 @@ def inner(a, b, *, precision=None, preferred_element_type=None):
 def _inner(a, b, *, precision, preferred_element_type):
     check_arraylike("inner", a, b)
     if get_aval(a).ndim == 0 or get_aval(b).ndim == 0:
-        out = lax.mul(*promote_args("inner", a, b))
-        return out if preferred_element_type is None else convert_type(out, dtypes.as_dtype(preferred_element_type), False)
+        out = multiply(a, b)
+        return (
+            out if preferred_element_type is None else convert_type(out, dtypes.as_dtype(preferred_element_type), False)
+        )
     return tensordot(a, b, (-1, -1), precision=precision, preferred_element_type=preferred_element_type)
 
 
 @compiled(inline=True)
 def _outer(a, b):
     check_arraylike("outer", a, b)
-    a, b = promote_dtypes(a, b)
-    return lax.mul(lax.expand_dims(ravel(a), (1,)), lax.expand_dims(ravel(b), (0,)))
+    return multiply(lax.expand_dims(ravel(a), (1,)), lax.expand_dims(ravel(b), (0,)))
 
 
 def outer(a, b, out=None):
@@ -273,7 +302,9 @@ def tensordot(a, b, axes: int | Sequence = 2, *, precision=None, preferred_eleme
       TypeError: if the axes do not fit.
     """
     if isinstance(axes, (tuple, list, np.ndarray)):
-        axes = tuple(tuple(operator.index(i) for i in x) if isinstance(x, (tuple, list, np.ndarray)) else x for x in axes)
+        axes = tuple(
+            tuple(operator.index(i) for i in x) if isinstance(x, (tuple, list, np.ndarray)) else x for x in axes
+        )
     return _tensordot(a, b, axes, precision=precision, preferred_element_type=preferred_element_type)
 
 
@@ -283,7 +314,10 @@ def _tensordot(a, b, axes, *, precision, preferred_element_type):
     m, n = get_aval(a).ndim, get_aval(b).ndim
     if isinstance(axes, (int, np.integer)):
         if axes > min(m, n):
-            raise TypeError(f"Number of tensordot axes (axes {axes}) exceeds input ranks ({get_aval(a).shape} and {get_aval(b).shape})")
+            raise TypeError(
+                f"Number of tensordot axes (axes {axes}) exceeds input ranks ({get_aval(a).shape} and "
+                f"{get_aval(b).shape})"
+            )
         contract = tuple(range(m - axes, m)), tuple(range(axes))
     elif isinstance(axes, tuple) and len(axes) == 2 and all(isinstance(x, (tuple, int, np.integer)) for x in axes):
         one, two = (x if isinstance(x, tuple) else (x,) for x in axes)
@@ -364,14 +398,25 @@ def polyval(p, x, *, unroll: int = 16):
 
     Args:
       p: coefficients along the first axis, from the highest power.
-      x: where to evaluate.
+      x: where to evaluate; broadcasts with the other axes of ``p``.
       unroll: how many steps of the loop to unroll.
+
+    Returns:
+      An array of the common shape and dtype.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.polyval(jnp.array([1, 0, -1]), jnp.arange(4))
+      Array([-1,  0,  3,  8], dtype=int32)
     """
     check_arraylike("polyval", p, x)
-    p, x = promote_dtypes_inexact(to_array(p), to_array(x))
+    p, x = promote_dtypes(to_array(p), to_array(x))
+    if not get_aval(p).ndim:
+        raise ValueError("polyval: the coefficients must have an axis, got a number")
+    p, x = (convert_type(v, get_aval(x).dtype, False) for v in (p, x))
     shape = broadcast_shapes(get_aval(p).shape[1:], get_aval(x).shape)
     x, zero = spread(x, shape), lax.full(shape, get_aval(x).dtype.type(0))
-    step = lambda y, c: (lax.add(lax.mul(y, x), spread(c, shape) if get_aval(c).ndim else c), None)
+    step = lambda y, c: (add(multiply(y, x), c), None)
     return lax.scan(step, zero, p, unroll=unroll)[0]
 
 

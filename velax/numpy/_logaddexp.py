@@ -32,12 +32,26 @@ def logaddexp(x1, x2, /):
 
 @compiled
 def logaddexp2(x1, x2, /):
-    """Elementwise ``log2(2**x1 + 2**x2)`` without overflow."""
+    """Elementwise ``log2(2**x1 + 2**x2)`` without overflow.
+
+    Args:
+      x1, x2: arrays of numbers that broadcast.
+
+    Returns:
+      An array of floats, of the common shape.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.logaddexp2(jnp.array([3.]), jnp.array([3.]))
+      Array([4.], dtype=float32)
+    """
     return _logaddexp2(*promote_args_inexact("logaddexp2", x1, x2))
 
 
 def _sum(x1, x2, exp, scale: float):
-    """``high + log1p(exp(low - high)) / scale``; where the difference is no number, ``x1 + x2`` is infinite or NaN as it should be."""
+    """``high + log1p(exp(low - high)) / scale``; where the difference is no number, ``x1 + x2``
+    is infinite or NaN as it should be.
+    """
     high = lax.max(x1, x2)
     dtype = get_aval(high).dtype
     if dtypes.is_complex(dtype):
@@ -82,5 +96,9 @@ def _share(exp):
     return lambda t, out, x: lax.mul(t, exp(lax.sub(_finite(x), _finite(out))))
 
 
-_logaddexp.defjvps(lambda t, out, x1, x2: _share(lax.exp)(t, out, x1), lambda t, out, x1, x2: _share(lax.exp)(t, out, x2))
-_logaddexp2.defjvps(lambda t, out, x1, x2: _share(lax.exp2)(t, out, x1), lambda t, out, x1, x2: _share(lax.exp2)(t, out, x2))
+_logaddexp.defjvps(
+    lambda t, out, x1, x2: _share(lax.exp)(t, out, x1), lambda t, out, x1, x2: _share(lax.exp)(t, out, x2)
+)
+_logaddexp2.defjvps(
+    lambda t, out, x1, x2: _share(lax.exp2)(t, out, x1), lambda t, out, x1, x2: _share(lax.exp2)(t, out, x2)
+)

@@ -1,7 +1,9 @@
 """Operators, methods and properties of arrays.
 
-Operators of concrete arrays are native slots that call the functions registered here; tracers get the same functions as Python methods. Everything else is
-installed once for both. Functions of modules that are imported later are looked up in `velax.numpy` when a method is called.
+Operators of concrete arrays are native slots that call the functions registered here; tracers get
+the same functions as Python methods. Everything else is
+installed once for both. Functions of modules that are imported later are looked up in `velax.numpy`
+when a method is called.
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ from velax._lang.array import Array, ArrayImpl, install
 from velax._lang.trace import Tracer, get_aval
 from velax._lang.traceback import api_boundary
 from velax._transforms.jit import jit
-from velax.numpy import _ufuncs as ufuncs
+from velax.numpy import _arithmetic as arithmetic
+from velax.numpy import _float_functions as floats
+from velax.numpy import _logic as logic
 from velax.numpy._at import IndexUpdateHelper
 from velax.numpy._creation import astype, place
 from velax.numpy._indexing import getitem, iterate
 
 __all__: list[str] = []
 
-# -- operators ------------------------------------------------------------------------------------------------------------
+# -- operators -----------------------------------------------------------------------------------
 
 
 def _reflected(f):
@@ -48,24 +52,40 @@ def _rmatmul(x, y):
 
 
 def _rpow(x, y):
-    return ufuncs.power(y, x)
+    return arithmetic.power(y, x)
 
 
 _BINARY = {
-    "add": (ufuncs.add, "+"), "sub": (ufuncs.subtract, "-"), "mul": (ufuncs.multiply, "*"), "truediv": (ufuncs.true_divide, "/"),
-    "floordiv": (ufuncs.floor_divide, "//"), "mod": (ufuncs.remainder, "%"), "divmod": (ufuncs.divmod, "divmod"), "lshift": (ufuncs.left_shift, "<<"),
-    "rshift": (ufuncs.right_shift, ">>"), "and": (ufuncs.bitwise_and, "&"), "or": (ufuncs.bitwise_or, "|"), "xor": (ufuncs.bitwise_xor, "^"),
+    "add": (arithmetic.add, "+"), "sub": (arithmetic.subtract, "-"), "mul": (arithmetic.multiply, "*"),
+    "truediv": (arithmetic.true_divide, "/"),
+    "floordiv": (arithmetic.floor_divide, "//"), "mod": (arithmetic.remainder, "%"),
+    "divmod": (arithmetic.divmod, "divmod"), "lshift": (logic.left_shift, "<<"),
+    "rshift": (logic.right_shift, ">>"), "and": (logic.bitwise_and, "&"), "or": (logic.bitwise_or, "|"),
+    "xor": (logic.bitwise_xor, "^"),
 }  # fmt: skip
 _COMPARISONS = {
-    "lt": (ufuncs.less, "<"), "le": (ufuncs.less_equal, "<="), "eq": (ufuncs.equal, "=="), "ne": (ufuncs.not_equal, "!="), "gt": (ufuncs.greater, ">"),
-    "ge": (ufuncs.greater_equal, ">="),
+    "lt": (logic.less, "<"), "le": (logic.less_equal, "<="), "eq": (logic.equal, "=="), "ne": (logic.not_equal, "!="),
+    "gt": (logic.greater, ">"),
+    "ge": (logic.greater_equal, ">="),
 }  # fmt: skip
-_UNARY = {"neg": ufuncs.negative, "pos": ufuncs.positive, "abs": ufuncs.absolute, "invert": ufuncs.bitwise_not}
+_UNARY = {
+    "neg": arithmetic.negative,
+    "pos": arithmetic.positive,
+    "abs": arithmetic.absolute,
+    "invert": logic.bitwise_not,
+}
 
 _operators: dict[str, Any] = {name: f for name, (f, _) in (_BINARY | _COMPARISONS).items()}
 _operators |= {"r" + name: _reflected(f) for name, (f, _) in _BINARY.items()}
 _operators |= _UNARY
-_operators |= {"pow": ufuncs.power, "rpow": _rpow, "matmul": _matmul, "rmatmul": _rmatmul, "getitem": getitem, "iter": iterate}
+_operators |= {
+    "pow": arithmetic.power,
+    "rpow": _rpow,
+    "matmul": _matmul,
+    "rmatmul": _rmatmul,
+    "getitem": getitem,
+    "iter": iterate,
+}
 _native.set_array_operators(_operators)
 
 _KNOWN = (int, float, complex, np.generic, np.ndarray)
@@ -79,8 +99,13 @@ def _deferring(f, symbol: str, swapped: bool = False):
         if isinstance(other, (Array, *_KNOWN)) or hasattr(other, "__jax_array__"):
             return f(self, other)
         if type(other) in _REJECTED:
-            names = (type(other).__name__, type(self).__name__) if swapped else (type(self).__name__, type(other).__name__)
-            raise TypeError(f"unsupported operand type(s) for {symbol}: {names[0]!r} and {names[1]!r}; convert it with jnp.asarray first")
+            names = (
+                (type(other).__name__, type(self).__name__) if swapped else (type(self).__name__, type(other).__name__)
+            )
+            raise TypeError(
+                f"unsupported operand type(s) for {symbol}: {names[0]!r} and {names[1]!r}; convert it with "
+                "jnp.asarray first"
+            )
         return NotImplemented
 
     return op
@@ -106,7 +131,7 @@ def _install_tracer_operators() -> None:
 _install_tracer_operators()
 
 
-# -- methods --------------------------------------------------------------------------------------------------------------
+# -- methods -------------------------------------------------------------------------------------
 
 
 class _Methods:
@@ -152,7 +177,16 @@ class _Methods:
 
     def prod(self, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None, promote_integers=True):
         """The product: `velax.numpy.prod`."""
-        return jnp.prod(self, axis=axis, dtype=dtype, out=out, keepdims=keepdims, initial=initial, where=where, promote_integers=promote_integers)
+        return jnp.prod(
+            self,
+            axis=axis,
+            dtype=dtype,
+            out=out,
+            keepdims=keepdims,
+            initial=initial,
+            where=where,
+            promote_integers=promote_integers,
+        )
 
     def ptp(self, axis=None, out=None, keepdims=False):
         """The greatest element less the least: `velax.numpy.ptp`."""
@@ -160,15 +194,28 @@ class _Methods:
 
     def std(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=None, correction=None):
         """The standard deviation: `velax.numpy.std`."""
-        return jnp.std(self, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, where=where, correction=correction)
+        return jnp.std(
+            self, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, where=where, correction=correction
+        )
 
     def sum(self, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None, promote_integers=True):
         """The sum: `velax.numpy.sum`."""
-        return jnp.sum(self, axis=axis, dtype=dtype, out=out, keepdims=keepdims, initial=initial, where=where, promote_integers=promote_integers)
+        return jnp.sum(
+            self,
+            axis=axis,
+            dtype=dtype,
+            out=out,
+            keepdims=keepdims,
+            initial=initial,
+            where=where,
+            promote_integers=promote_integers,
+        )
 
     def var(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=None, correction=None):
         """The variance: `velax.numpy.var`."""
-        return jnp.var(self, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, where=where, correction=correction)
+        return jnp.var(
+            self, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, where=where, correction=correction
+        )
 
     # shape
 
@@ -244,11 +291,11 @@ class _Methods:
 
     def conj(self):
         """The complex conjugate: `velax.numpy.conj`."""
-        return ufuncs.conjugate(self)
+        return floats.conjugate(self)
 
     def conjugate(self):
         """The complex conjugate: `velax.numpy.conjugate`."""
-        return ufuncs.conjugate(self)
+        return floats.conjugate(self)
 
     def copy(self):
         """A copy: `velax.numpy.copy`."""
@@ -278,10 +325,19 @@ class _Methods:
         """Sorted: `velax.numpy.sort`."""
         return jnp.sort(self, axis=axis, kind=kind, order=order, stable=stable, descending=descending)
 
-    def take(self, indices, axis=None, out=None, mode=None, unique_indices=False, indices_are_sorted=False, fill_value=None):
+    def take(
+        self, indices, axis=None, out=None, mode=None, unique_indices=False, indices_are_sorted=False, fill_value=None
+    ):
         """Elements at indices: `velax.numpy.take`."""
         return jnp.take(
-            self, indices, axis=axis, out=out, mode=mode, unique_indices=unique_indices, indices_are_sorted=indices_are_sorted, fill_value=fill_value
+            self,
+            indices,
+            axis=axis,
+            out=out,
+            mode=mode,
+            unique_indices=unique_indices,
+            indices_are_sorted=indices_are_sorted,
+            fill_value=fill_value,
         )
 
     @property
@@ -296,12 +352,12 @@ class _Methods:
     @property
     def real(self):
         """The real part."""
-        return ufuncs.real(self)
+        return floats.real(self)
 
     @property
     def imag(self):
         """The imaginary part."""
-        return ufuncs.imag(self)
+        return floats.imag(self)
 
     # dtype and device
 
@@ -361,7 +417,7 @@ class _Methods:
         shape = get_aval(self).shape
         if len(shape) != 1:
             raise ValueError(f"Array.__contains__: search array must be one-dimensional, got arr.shape={shape}.")
-        return bool(jnp.any(ufuncs.equal(self, item)))
+        return bool(jnp.any(logic.equal(self, item)))
 
 
 def _one_or_many(args: tuple, name: str):
@@ -378,7 +434,8 @@ def _one_or_many(args: tuple, name: str):
 
 def _uneven_view(aval, dtype) -> ValueError:
     return ValueError(
-        f"When changing to a larger dtype, its size must be a divisor of the total size in bytes of the last axis of the array; got {aval.str_short()} "
+        "When changing to a larger dtype, its size must be a divisor of the total size in bytes of the last axis of "
+        f"the array; got {aval.str_short()} "
         f"and {dtype}."
     )
 
@@ -391,24 +448,28 @@ def _view(x, dtype):
         if aval.dtype == np.bool_:
             return _view(lax.convert_element_type(x, np.dtype(np.uint8)), dtype)
         return lax.ne(_view(x, np.dtype(np.uint8)), np.uint8(0))
+    old, new = dtypes.itemsize_bits(aval.dtype), dtypes.itemsize_bits(dtype)
+    if not aval.shape:
+        if old != new:
+            raise ValueError(
+                f"view() of a 0d array is only supported if the itemsize is unchanged; got {aval.dtype} and {dtype}."
+            )
+        return lax.reshape(_view(lax.reshape(x, (1,)), dtype), ())
     if dtypes.is_complex(aval.dtype):
         if dtype == aval.dtype:
             return x
         part = lax.concatenate([lax.reshape(p, (*aval.shape, 1)) for p in (lax.real(x), lax.imag(x))], len(aval.shape))
-        return _view(lax.reshape(part, (*aval.shape[:-1], 2 * aval.shape[-1])) if aval.shape else lax.reshape(part, (2,)), dtype)
+        return _view(lax.reshape(part, (*aval.shape[:-1], 2 * aval.shape[-1])), dtype)
     if dtypes.is_complex(dtype):
         halves = _view(x, dtypes.real_dtype(dtype))
         shape = get_aval(halves).shape
-        if not shape or shape[-1] % 2:
+        if shape[-1] % 2:
             raise _uneven_view(aval, dtype)
         pairs = lax.reshape(halves, (*shape[:-1], shape[-1] // 2, 2))
         pick = lambda k: lax.index_in_dim(pairs, k, len(shape), keepdims=False)
         return lax.complex(pick(0), pick(1))
-    old, new = dtypes.itemsize_bits(aval.dtype), dtypes.itemsize_bits(dtype)
     if old == new:
         return lax.bitcast_convert_type(x, dtype)
-    if not aval.shape:
-        raise ValueError(f"view() of a 0d array is only supported if the itemsize is unchanged; got {aval.dtype} and {dtype}.")
     *leading, last = aval.shape
     if old > new:
         return lax.reshape(lax.bitcast_convert_type(x, dtype), (*leading, last * (old // new)))
@@ -417,7 +478,7 @@ def _view(x, dtype):
     return lax.bitcast_convert_type(lax.reshape(x, (*leading, last * old // new, new // old)), dtype)
 
 
-# -- placement, of concrete arrays ----------------------------------------------------------------------------------------
+# -- placement, of concrete arrays ---------------------------------------------------------------
 
 
 class Shard:

@@ -23,7 +23,8 @@ __all__ = ["pad"]
 
 #: mode -> the keyword arguments it takes
 _MODES: dict[str, tuple[str, ...]] = {
-    "constant": ("constant_values",), "empty": (), "edge": (), "wrap": (), "linear_ramp": ("end_values",), "maximum": ("stat_length",),
+    "constant": ("constant_values",), "empty": (), "edge": (), "wrap": (), "linear_ramp": ("end_values",),
+    "maximum": ("stat_length",),
     "mean": ("stat_length",), "median": ("stat_length",), "minimum": ("stat_length",), "reflect": ("reflect_type",),
     "symmetric": ("reflect_type",),
 }  # fmt: skip
@@ -34,10 +35,14 @@ def pad(array, pad_width, mode: str | Callable[..., Any] = "constant", **kwargs)
 
     Args:
       array: an array.
-      pad_width: how many elements to add: one integer, a pair ``(before, after)``, a pair for each axis, or a dict from axes to these.
-      mode: what they are: "constant" (``constant_values``, default 0), "empty" (unspecified), "edge" (the edge's value), "linear_ramp" (towards
-        ``end_values``), "maximum", "mean", "median", "minimum" (of the ``stat_length`` elements at the edge, default all), "reflect" (mirrored at the
-        edge element) and "symmetric" (mirrored at the edge), both with ``reflect_type`` "even" or "odd", "wrap" (periodic); or a function
+      pad_width: how many elements to add: one integer, a pair ``(before, after)``, a pair for each
+        axis, or a dict from axes to these.
+      mode: what they are: "constant" (``constant_values``, default 0), "empty" (unspecified),
+        "edge" (the edge's value), "linear_ramp" (towards
+        ``end_values``), "maximum", "mean", "median", "minimum" (of the ``stat_length`` elements at
+        the edge, default all), "reflect" (mirrored at the
+        edge element) and "symmetric" (mirrored at the edge), both with ``reflect_type`` "even" or
+        "odd", "wrap" (periodic); or a function
         ``f(vector, (before, after), axis, kwargs)`` that returns the padded vector.
       **kwargs: as the mode takes.
 
@@ -96,7 +101,12 @@ def _pad_widths(given, ndim: int, name: str = "pad_width") -> tuple[tuple[int, i
         given = pairs
     context = f"the {name} argument of jnp.pad() must be static"
     if isinstance(given, (tuple, list)):
-        given = [[concrete_or_error(None, n, context) for n in g] if isinstance(g, (tuple, list)) else concrete_or_error(None, g, context) for g in given]
+        given = [
+            [concrete_or_error(None, n, context) for n in g]
+            if isinstance(g, (tuple, list))
+            else concrete_or_error(None, g, context)
+            for g in given
+        ]
     try:
         widths = np.asarray(concrete_or_error(None, given, context))
     except ValueError:
@@ -107,7 +117,8 @@ def _pad_widths(given, ndim: int, name: str = "pad_width") -> tuple[tuple[int, i
         raise ValueError("index can't contain negative values")
     if widths.shape not in ((), (1,), (2,), (1, 2), (ndim, 2)):
         raise ValueError(
-            f"jnp.pad: {name} with nd={ndim} has unsupported shape {widths.shape}. Valid shapes are ({ndim}, 2), (1, 2), (2,), (1,), or ()."
+            f"jnp.pad: {name} with nd={ndim} has unsupported shape {widths.shape}. Valid shapes are ({ndim}, 2), (1, "
+            "2), (2,), (1,), or ()."
         )
     return tuple((int(a), int(b)) for a, b in np.broadcast_to(widths, (ndim, 2)))
 
@@ -196,7 +207,11 @@ def _reflect(array, axis, before, after, mode, kind):
             start = skip if side == 0 else n - skip - size
             part = lax.rev(lax.slice_in_dim(array, start, start + size, axis=axis), (axis,))
             if kind == "odd":
-                edge = lax.slice_in_dim(array, 0, 1, axis=axis) if side == 0 else lax.slice_in_dim(array, n - 1, n, axis=axis)
+                edge = (
+                    lax.slice_in_dim(array, 0, 1, axis=axis)
+                    if side == 0
+                    else lax.slice_in_dim(array, n - 1, n, axis=axis)
+                )
                 part = lax.sub(spread(lax.mul(edge, get_aval(edge).dtype.type(2)), get_aval(part).shape), part)
             array = lax.concatenate([part, array] if side == 0 else [array, part], axis)
             wanted -= size

@@ -23,12 +23,13 @@ from velax.numpy._util import (
 )
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "cumprod", "cumsum", "cumulative_prod", "cumulative_sum", "max",
+    "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "cumprod", "cumsum",
+    "cumulative_prod", "cumulative_sum", "max",
     "mean", "min", "prod", "ptp", "std", "sum", "var",
 ]  # fmt: skip
 
 
-# -- the reduction --------------------------------------------------------------------------------------------------------
+# -- the reduction -------------------------------------------------------------------------------
 
 
 def static_axes(axis):
@@ -42,7 +43,9 @@ def static_axes(axis):
     try:
         return axis.__index__()
     except AttributeError:
-        raise TypeError(f"the axis of a reduction must be None, an integer or a tuple of integers, got {axis!r}") from None
+        raise TypeError(
+            f"the axis of a reduction must be None, an integer or a tuple of integers, got {axis!r}"
+        ) from None
 
 
 def reduced_axes(axis, ndim: int) -> tuple[int, ...]:
@@ -53,6 +56,22 @@ def reduced_axes(axis, ndim: int) -> tuple[int, ...]:
     if len(set(axes)) != len(axes):
         raise ValueError(f"duplicate value in 'axis': {axis}")
     return axes
+
+
+def mask_of(name: str, where):
+    """A ``where`` argument as an array.
+
+    Raises:
+      ValueError: if it is not of booleans.
+    """
+    check_arraylike(name, where)
+    where = to_array(where)
+    dtype = get_aval(where).dtype
+    if dtype != np.bool_:
+        raise ValueError(
+            f"jnp.{name}: where must be None or a boolean array; got where.dtype={dtype!r}. Compare it: where != 0"
+        )
+    return where
 
 
 def wide_dtype(dtype):
@@ -72,10 +91,13 @@ def integer_sum_dtype(dtype):
 
 
 def _reduce(
-    name: str, a, axis, dtype, keepdims, initial, where, operation: Callable, combine: Callable, identity, *, promote: bool = False,
+    name: str, a, axis, dtype, keepdims, initial, where, operation: Callable, combine: Callable, identity, *,
+    promote: bool = False,
     upcast: bool = False,
 ):  # fmt: skip
-    """One reduction; ``identity`` (of a dtype) is what masked elements count as; ``combine`` joins the result and ``initial``."""
+    """One reduction; ``identity`` (of a dtype) is what masked elements count as; ``combine``
+    joins the result and ``initial``.
+    """
     check_arraylike(name, a)
     check_arraylike_or_none(name, initial, where)
     aval = get_aval(a)
@@ -83,9 +105,14 @@ def _reduce(
     has_identity = name not in ("max", "min")
     if initial is None and not has_identity:
         if where is not None:
-            raise ValueError(f"reduction operation {name} does not have an identity, so to use a where mask one has to specify 'initial'")
+            raise ValueError(
+                f"reduction operation {name} does not have an identity, so to use a where mask one has to specify "
+                "'initial'"
+            )
         if builtins.any(aval.shape[d] == 0 for d in axes):
-            raise ValueError(f"zero-size array to reduction operation {name} which has no identity: shape {aval.shape}, axis {axis}")
+            raise ValueError(
+                f"zero-size array to reduction operation {name} which has no identity: shape {aval.shape}, axis {axis}"
+            )
     if dtypes.is_extended(aval.dtype):
         raise TypeError(f"jnp.{name} does not accept dtype {aval.dtype}")
     result = aval.dtype if dtype is None else dtypes.check_user_dtype_supported(dtype, name)
@@ -94,11 +121,15 @@ def _reduce(
     computation = wide_dtype(result) if upcast else result
     a = convert_type(a, computation, False)
     if where is not None:
-        where = to_array(where)
+        where = mask_of(name, where)
         a = _where(where, a, computation.type(identity(computation)))
     out = operation(a, axes)
     if initial is not None:
-        start = computation.type(initial) if isinstance(initial, (bool, int, float)) else convert_type(initial, computation, False)
+        start = (
+            computation.type(initial)
+            if isinstance(initial, (bool, int, float))
+            else convert_type(initial, computation, False)
+        )
         if get_aval(start).shape:
             raise ValueError(f"initial value must be a scalar. Got array of shape {get_aval(start).shape}")
         out = combine(start, out)
@@ -129,7 +160,18 @@ _sum_names = ("axis", "dtype", "keepdims", "promote_integers")
 @compiled(static=_sum_names, inline=True)
 def _reduce_sum(a, axis=None, dtype=None, keepdims=False, initial=None, where=None, promote_integers=True):
     return _reduce(
-        "sum", a, axis, dtype, keepdims, initial, where, _numeric_sum, _or_add, lambda d: d.type(0), promote=promote_integers, upcast=True
+        "sum",
+        a,
+        axis,
+        dtype,
+        keepdims,
+        initial,
+        where,
+        _numeric_sum,
+        _or_add,
+        lambda d: d.type(0),
+        promote=promote_integers,
+        upcast=True,
     )
 
 
@@ -164,7 +206,18 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
 @compiled(static=_sum_names, inline=True)
 def _reduce_prod(a, axis=None, dtype=None, keepdims=False, initial=None, where=None, promote_integers=True):
     return _reduce(
-        "prod", a, axis, dtype, keepdims, initial, where, _numeric_prod, _and_mul, lambda d: d.type(1), promote=promote_integers, upcast=True
+        "prod",
+        a,
+        axis,
+        dtype,
+        keepdims,
+        initial,
+        where,
+        _numeric_prod,
+        _and_mul,
+        lambda d: d.type(1),
+        promote=promote_integers,
+        upcast=True,
     )
 
 
@@ -174,21 +227,7 @@ def prod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where
     return _reduce_prod(a, static_axes(axis), dtype, bool(keepdims), initial, where, bool(promote_integers))
 
 
-# -- extrema --------------------------------------------------------------------------------------------------------------
-
-
-def least(dtype):
-    """The least value of a dtype: what maxima start from."""
-    if dtype == np.bool_:
-        return np.False_
-    return dtypes.iinfo(dtype).min if dtypes.is_integer(dtype) else dtype.type(-np.inf)
-
-
-def greatest(dtype):
-    """The greatest value of a dtype: what minima start from."""
-    if dtype == np.bool_:
-        return np.True_
-    return dtypes.iinfo(dtype).max if dtypes.is_integer(dtype) else dtype.type(np.inf)
+# -- extrema -------------------------------------------------------------------------------------
 
 
 def _extremum(reduce: Callable, worst: float) -> Callable:
@@ -213,7 +252,13 @@ def _complex_pair(pick: Callable) -> Callable:
         if not dtypes.is_complex(get_aval(x).dtype):
             return pick(x, y)
         shape = get_aval(y).shape
-        both = lax.concatenate([lax.broadcast_in_dim(v, (1, *shape), range(1, len(shape) + 1) if get_aval(v).shape else ()) for v in (x, y)], 0)
+        both = lax.concatenate(
+            [
+                lax.broadcast_in_dim(v, (1, *shape), range(1, len(shape) + 1) if get_aval(v).shape else ())
+                for v in (x, y)
+            ],
+            0,
+        )
         return (_greatest_of if pick is lax.max else _least_of)(both, (0,))
 
     return combine
@@ -226,12 +271,12 @@ _extremum_names = ("axis", "keepdims")
 
 @compiled(static=_extremum_names, inline=True)
 def _reduce_max(a, axis=None, keepdims=False, initial=None, where=None):
-    return _reduce("max", a, axis, None, keepdims, initial, where, _greatest_of, _max_pair, least)
+    return _reduce("max", a, axis, None, keepdims, initial, where, _greatest_of, _max_pair, dtypes.least)
 
 
 @compiled(static=_extremum_names, inline=True)
 def _reduce_min(a, axis=None, keepdims=False, initial=None, where=None):
-    return _reduce("min", a, axis, None, keepdims, initial, where, _least_of, _min_pair, greatest)
+    return _reduce("min", a, axis, None, keepdims, initial, where, _least_of, _min_pair, dtypes.greatest)
 
 
 def max(a, axis=None, out=None, keepdims=False, initial=None, where=None):
@@ -273,7 +318,7 @@ def _ptp(a, axis, keepdims):
     return lax.sub(max(a, axis, keepdims=keepdims), min(a, axis, keepdims=keepdims))
 
 
-# -- logic ----------------------------------------------------------------------------------------------------------------
+# -- logic ---------------------------------------------------------------------------------------
 
 
 @compiled(static=_extremum_names, inline=True)
@@ -309,7 +354,7 @@ def _count_nonzero(a, axis, keepdims):
     return sum(lax.ne(a, get_aval(a).dtype.type(0)), axis=axis, dtype=dtypes.default_int_dtype(), keepdims=keepdims)
 
 
-# -- mean, variance -------------------------------------------------------------------------------------------------------
+# -- mean, variance ------------------------------------------------------------------------------
 
 
 def _count(a, axis) -> int:
@@ -340,14 +385,14 @@ def _mean(a, axis, dtype, keepdims, where):
     if where is None:
         size = computation.type(_count(a, axis))
     else:
-        size = sum(spread(to_array(where), get_aval(a).shape), axis, dtype=computation, keepdims=keepdims)
+        size = sum(spread(mask_of("mean", where), get_aval(a).shape), axis, dtype=computation, keepdims=keepdims)
     total = sum(a, axis, dtype=computation, keepdims=keepdims, where=where)
     return convert_type(_true_divide(total, size), result, False)
 
 
 def _true_divide(x, y):
     """Division of a sum by a count, in the result's dtype even if that is one of integers."""
-    from velax.numpy._ufuncs import true_divide
+    from velax.numpy._arithmetic import true_divide
 
     return lax.div(x, y) if dtypes.is_inexact(get_aval(x).dtype) else true_divide(x, y)
 
@@ -387,7 +432,10 @@ def _average(a, axis, weights, returned, keepdims):
         if axis is None:
             raise ValueError("Axis must be specified when shapes of a and weights differ.")
         if have != tuple(shape[d] for d in axes):
-            raise ValueError(f"Shape of weights must be consistent with shape of a along specified axis: weights {have}, a {shape}, axis {axis}.")
+            raise ValueError(
+                f"Shape of weights must be consistent with shape of a along specified axis: weights {have}, a "
+                f"{shape}, axis {axis}."
+            )
         order = np.argsort(axes)
         weights = lax.broadcast_in_dim(lax.transpose(weights, order), shape, sorted(axes))
     total = sum(weights, axes, keepdims=keepdims)
@@ -434,7 +482,8 @@ def _var(a, axis=None, dtype=None, ddof=0, keepdims=False, where=None, mean=None
         result = dtypes.check_user_dtype_supported(dtype, "var")
         if dtypes.is_complex(own) and not dtypes.is_complex(result):
             raise ValueError(
-                f"jax.numpy.var does not yet support real dtype parameters when computing the variance of an array of complex values, got {own} and dtype {result}."
+                "jax.numpy.var does not yet support real dtype parameters when computing the variance of an array "
+                f"of complex values, got {own} and dtype {result}."
             )
         computation = wide_dtype(np.promote_types(own, result) if dtypes.is_complex(own) else result)
     a = convert_type(a, computation, False)
@@ -448,7 +497,7 @@ def _var(a, axis=None, dtype=None, ddof=0, keepdims=False, where=None, mean=None
     if where is None:
         count = real.type(_count(a, axis))
     else:
-        count = sum(spread(to_array(where), get_aval(a).shape), axis, dtype=real, keepdims=keepdims)
+        count = sum(spread(mask_of("var", where), get_aval(a).shape), axis, dtype=real, keepdims=keepdims)
     freedom = lax.sub(count, convert_type(ddof, real, False))
     out = convert_type(lax.div(sum(square, axis, keepdims=keepdims, where=where), freedom), result, False)
     return _where(lax.gt(freedom, real.type(0)), out, np.nan)
@@ -468,7 +517,7 @@ def _std(a, axis=None, dtype=None, ddof=0, keepdims=False, where=None, mean=None
     return lax.sqrt(_var(a, axis, dtype, ddof, keepdims, where, mean))
 
 
-# -- argmax, argmin -------------------------------------------------------------------------------------------------------
+# -- argmax, argmin ------------------------------------------------------------------------------
 
 
 def argmax(a, axis=None, out=None, keepdims=None):
@@ -518,7 +567,7 @@ def _arg(name, operation, a, axis, keepdims):
     return lax.expand_dims(out, dims) if keepdims else out
 
 
-# -- cumulative -----------------------------------------------------------------------------------------------------------
+# -- cumulative ----------------------------------------------------------------------------------
 
 
 def _cumulate(name, operation, a, axis, dtype):
@@ -532,8 +581,9 @@ def _cumulate(name, operation, a, axis, dtype):
     else:
         result = dtypes.check_user_dtype_supported(dtype, name)
     if result == np.bool_:
-        # booleans accumulate as integers, then count as truth
-        return convert_type(operation(convert_type(a, np.dtype(np.int32)), axis), result)
+        # truth values accumulate as integers, then count as truth
+        truth = convert_type(convert_type(a, result, False), np.dtype(np.int32), False)
+        return convert_type(operation(truth, axis), result, False)
     return operation(convert_type(a, result, False), axis)
 
 
@@ -570,6 +620,9 @@ def cumulative_sum(x, /, *, axis: int | None = None, dtype=None, include_initial
     Raises:
       ValueError: for rank 0, or if ``axis`` is missing.
     """
+    check_arraylike("cumulative_sum", x)
+    if dtype is None:  # narrow integers are summed in the default one, unlike by `cumsum`
+        dtype = integer_sum_dtype(get_aval(to_array(x)).dtype)
     return _cumulative("cumulative_sum", cumsum, 0, x, axis, dtype, include_initial)
 
 
@@ -583,13 +636,19 @@ def _cumulative(name, operation, first, x, axis, dtype, include_initial):
     x = to_array(x)
     ndim = get_aval(x).ndim
     if ndim == 0:
-        raise ValueError(f"The input must be non-scalar to take a cumulative {'sum' if first == 0 else 'product'}, however a scalar value or scalar array was given.")
+        raise ValueError(
+            f"The input must be non-scalar to take a cumulative {'sum' if first == 0 else 'product'}, however a "
+            "scalar value or scalar array was given."
+        )
     if axis is None:
         if ndim > 1:
-            raise ValueError(f"The input array has rank {ndim}, however axis was not set to an explicit value. The axis argument is only optional for one-dimensional arrays.")
+            raise ValueError(
+                f"The input array has rank {ndim}, however axis was not set to an explicit value. The axis argument "
+                "is only optional for one-dimensional arrays."
+            )
         axis = 0
     axis = axis_index(axis, ndim)
-    out = operation(x, axis=axis, dtype=integer_sum_dtype(get_aval(x).dtype) if dtype is None else dtype)
+    out = operation(x, axis=axis, dtype=dtype)
     if include_initial:
         shape = list(get_aval(out).shape)
         shape[axis] = 1

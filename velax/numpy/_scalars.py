@@ -14,27 +14,35 @@ from velax.numpy._creation import asarray
 from velax.numpy._util import check_arraylike, inlined, is_arraylike
 
 _FLOATS = (
-    "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn", "float8_e4m3fnuz",
+    "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz",
+    "float8_e4m3fn", "float8_e4m3fnuz",
     "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "bfloat16", "float16", "float32", "float64",
 )  # fmt: skip
 _NUMBERS = (
-    "int1", "int2", "int4", "int8", "int16", "int32", "int64", "uint1", "uint2", "uint4", "uint8", "uint16", "uint32", "uint64", *_FLOATS,
+    "int1", "int2", "int4", "int8", "int16", "int32", "int64", "uint1", "uint2", "uint4", "uint8", "uint16", "uint32",
+    "uint64", *_FLOATS,
     "complex64", "complex128",
 )  # fmt: skip
 
 __all__ = [
-    "ComplexWarning", "bool", "bool_", "can_cast", "cdouble", "character", "complex_", "complexfloating", "csingle", "double", "dtype", "e",
-    "euler_gamma", "finfo", "flexible", "float_", "floating", "generic", "iinfo", "inexact", "inf", "int_", "integer", "iscomplex", "iscomplexobj",
-    "isdtype", "isreal", "isrealobj", "isscalar", "issubdtype", "iterable", "nan", "ndarray", "newaxis", "number", "object_", "pi", "promote_types",
-    "result_type", "signedinteger", "single", "uint", "unsignedinteger", *(n for n in _NUMBERS if n in dtypes._custom_types or hasattr(np, n)),
+    "ComplexWarning", "bool", "bool_", "can_cast", "cdouble", "character", "complex_", "complexfloating", "csingle",
+    "double", "dtype", "e",
+    "euler_gamma", "finfo", "flexible", "float_", "floating", "generic", "iinfo", "inexact", "inf", "int_", "integer",
+    "iscomplex", "iscomplexobj",
+    "isdtype", "isreal", "isrealobj", "isscalar", "issubdtype", "iterable", "nan", "ndarray", "newaxis", "number",
+    "object_", "pi", "promote_types",
+    "result_type", "signedinteger", "single", "uint", "unsignedinteger",
+    *(n for n in _NUMBERS if n in dtypes._custom_types or hasattr(np, n)),
 ]  # fmt: skip
 
 
-# -- scalar types ---------------------------------------------------------------------------------------------------------
+# -- scalar types --------------------------------------------------------------------------------
 
 
 class _ScalarType(type):
-    """The type of `float32` and the like: callable to make arrays, equal to NumPy's scalar type, and accepted wherever a dtype is."""
+    """The type of `float32` and the like: callable to make arrays, equal to NumPy's scalar type,
+    and accepted wherever a dtype is.
+    """
 
     dtype: np.dtype
 
@@ -57,7 +65,10 @@ class _ScalarType(type):
 def _scalar_type(name: str, scalar: type) -> _ScalarType:
     made = _ScalarType(name, (object,), {"dtype": np.dtype(scalar)})
     made.__module__ = "velax.numpy"
-    made.__doc__ = f"The dtype {name}, and the function ``{name}(x)`` that makes an array of it.\n\nExample:\n  >>> import velax.numpy as jnp\n  >>> jnp.float32(3)\n  Array(3., dtype=float32)\n"
+    made.__doc__ = (
+        f"The dtype {name}, and the function ``{name}(x)`` that makes an array of it.\n\n"
+        "Example:\n  >>> import velax.numpy as jnp\n  >>> jnp.float32(3)\n  Array(3., dtype=float32)\n"
+    )
     return made
 
 
@@ -79,13 +90,13 @@ dtype = np.dtype
 finfo, iinfo = dtypes.finfo, dtypes.iinfo
 ComplexWarning = np.exceptions.ComplexWarning
 
-# -- constants ------------------------------------------------------------------------------------------------------------
+# -- constants -----------------------------------------------------------------------------------
 
 pi, e, euler_gamma = np.pi, np.e, np.euler_gamma
 inf, nan, newaxis = np.inf, np.nan, None
 
 
-# -- dtypes ---------------------------------------------------------------------------------------------------------------
+# -- dtypes --------------------------------------------------------------------------------------
 
 
 def result_type(*args: Any):
@@ -137,7 +148,8 @@ def can_cast(from_: Any, to: Any, casting: str = "safe"):
 
 
 def issubdtype(arg1: Any, arg2: Any):
-    """Whether the first dtype is at or below the second in the hierarchy of dtypes, which knows bfloat16 and the narrow types.
+    """Whether the first dtype is at or below the second in the hierarchy of dtypes, which knows
+    bfloat16 and the narrow types.
 
     Example:
       >>> import velax.numpy as jnp
@@ -152,7 +164,8 @@ def isdtype(dtype: Any, kind: Any):
 
     Args:
       dtype: a dtype.
-      kind: "bool", "signed integer", "unsigned integer", "integral", "real floating", "complex floating", "numeric", a dtype, or a tuple of these.
+      kind: "bool", "signed integer", "unsigned integer", "integral", "real floating", "complex
+        floating", "numeric", a dtype, or a tuple of these.
 
     Raises:
       ValueError: for an unknown kind.
@@ -160,7 +173,7 @@ def isdtype(dtype: Any, kind: Any):
     return dtypes.isdtype(dtype, kind)
 
 
-# -- questions about values -----------------------------------------------------------------------------------------------
+# -- questions about values ----------------------------------------------------------------------
 
 
 def iscomplexobj(x: Any):
@@ -180,7 +193,19 @@ def isrealobj(x: Any):
 
 @inlined
 def iscomplex(x):
-    """Elementwise: whether the imaginary part is not zero."""
+    """Elementwise: whether the imaginary part is not zero.
+
+    Args:
+      x: an array of numbers.
+
+    Returns:
+      An array of booleans, of the shape of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.iscomplex(jnp.array([1j, 1]))
+      Array([ True, False], dtype=bool)
+    """
     check_arraylike("iscomplex", x)
     aval = get_aval(x)
     if not dtypes.is_complex(aval.dtype):
@@ -190,7 +215,19 @@ def iscomplex(x):
 
 @inlined
 def isreal(x):
-    """Elementwise: whether the imaginary part is zero."""
+    """Elementwise: whether the imaginary part is zero.
+
+    Args:
+      x: an array of numbers.
+
+    Returns:
+      An array of booleans, of the shape of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.isreal(jnp.array([1j, 1]))
+      Array([False,  True], dtype=bool)
+    """
     check_arraylike("isreal", x)
     aval = get_aval(x)
     if not dtypes.is_complex(aval.dtype):

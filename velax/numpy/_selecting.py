@@ -26,12 +26,13 @@ from velax.numpy._util import (
 )
 
 __all__ = [
-    "allclose", "around", "array_equal", "array_equiv", "clip", "diff", "ediff1d", "gradient", "interp", "isclose", "nan_to_num", "piecewise",
+    "allclose", "around", "array_equal", "array_equiv", "clip", "diff", "ediff1d", "gradient", "interp", "isclose",
+    "nan_to_num", "piecewise",
     "round", "select", "where",
 ]  # fmt: skip
 
 
-# -- where, select, piecewise ---------------------------------------------------------------------------------------------
+# -- where, select, piecewise --------------------------------------------------------------------
 
 
 def where(condition, x=None, y=None, /, *, size: int | None = None, fill_value=None):
@@ -78,7 +79,9 @@ _where = compiled(_where)
 
 
 def _conditions(*conditions) -> list:
-    return [c if get_aval(c).dtype == np.bool_ else lax.ne(c, get_aval(c).dtype.type(0)) for c in map(to_array, conditions)]
+    return [
+        c if get_aval(c).dtype == np.bool_ else lax.ne(c, get_aval(c).dtype.type(0)) for c in map(to_array, conditions)
+    ]
 
 
 def select(condlist: Sequence, choicelist: Sequence, default=0):
@@ -111,7 +114,8 @@ def piecewise(x, condlist, funclist: Sequence, *args, **kw):
     Args:
       x: an array.
       condlist: boolean arrays of the shape of ``x``, or a stack of them.
-      funclist: a function or number for each condition, and optionally one more for where none holds (default 0). Functions take and return scalars.
+      funclist: a function or number for each condition, and optionally one more for where none
+        holds (default 0). Functions take and return scalars.
       *args, **kw: further arguments of the functions.
 
     Returns:
@@ -126,7 +130,9 @@ def piecewise(x, condlist, funclist: Sequence, *args, **kw):
       Array([0., 4.], dtype=float32)
     """
     check_arraylike("piecewise", x)
-    conditions = [condlist] if not isinstance(condlist, (tuple, list)) and get_aval(condlist).ndim < 2 else list(condlist)
+    conditions = (
+        [condlist] if not isinstance(condlist, (tuple, list)) and get_aval(condlist).ndim < 2 else list(condlist)
+    )
     if isinstance(condlist, (tuple, list)) and conditions and np.ndim(conditions[0]) == 0 and get_aval(x).ndim:
         conditions = [asarray(conditions)]
     functions = list(funclist)
@@ -164,7 +170,7 @@ def _piecewise(x, conditions, pieces, args, kw):
     return lax.reshape(out, shape)
 
 
-# -- clip, round, nan_to_num ----------------------------------------------------------------------------------------------
+# -- clip, round, nan_to_num ---------------------------------------------------------------------
 
 
 @compiled
@@ -189,8 +195,10 @@ def clip(arr=None, /, min=None, max=None):
     check_arraylike("clip", arr, *(v for v in (min, max) if v is not None))
     if any(v is not None and dtypes.is_complex(get_aval(v).dtype) for v in (arr, min, max)):
         raise ValueError(
-            "Clip received a complex value either through the input or the min/max keywords. Complex values have no ordering and cannot be clipped. Please "
-            "convert to a real value or array by taking the real or imaginary components via jax.numpy.real/imag respectively."
+            "Clip received a complex value either through the input or the min/max keywords. Complex values have no "
+            "ordering and cannot be clipped. Please "
+            "convert to a real value or array by taking the real or imaginary components via jax.numpy.real/imag "
+            "respectively."
         )
     if min is not None:
         arr = lax.max(*promote_args("maximum", min, arr))
@@ -262,7 +270,9 @@ def nan_to_num(x, copy: bool = True, nan=0.0, posinf=None, neginf=None):
     if not dtypes.is_inexact(dtype):
         return to_array(x)
     if dtypes.is_complex(dtype):
-        return lax.complex(*(nan_to_num(part, nan=nan, posinf=posinf, neginf=neginf) for part in (lax.real(x), lax.imag(x))))
+        return lax.complex(
+            *(nan_to_num(part, nan=nan, posinf=posinf, neginf=neginf) for part in (lax.real(x), lax.imag(x)))
+        )
     info = dtypes.finfo(dtype)
     posinf = info.max if posinf is None else posinf
     neginf = info.min if neginf is None else neginf
@@ -272,7 +282,7 @@ def nan_to_num(x, copy: bool = True, nan=0.0, posinf=None, neginf=None):
     return replace(lax.eq(x, dtype.type(-np.inf)), neginf, x)
 
 
-# -- equality -------------------------------------------------------------------------------------------------------------
+# -- equality ------------------------------------------------------------------------------------
 
 
 @compiled(static=("equal_nan",))
@@ -334,7 +344,7 @@ def array_equal(a1, a2, equal_nan: bool = False):
 @compiled(static=("equal_nan",), inline=True)
 def _all_equal(a, b, equal_nan):
     a, b = promote_dtypes(a, b)
-    out = lax.eq(a, b)
+    out = convert_type(lax.eq(a, b), np.dtype(np.bool_), False)
     if equal_nan:
         out = lax.bitwise_or(out, lax.bitwise_and(lax.ne(a, a), lax.ne(b, b)))
     return lax.reduce_and(out, range(get_aval(out).ndim))
@@ -350,7 +360,7 @@ def array_equiv(a1, a2):
     return _all_equal(spread(a1, shape), spread(a2, shape), False)
 
 
-# -- differences, interpolation -------------------------------------------------------------------------------------------
+# -- differences, interpolation ------------------------------------------------------------------
 
 
 @compiled(static=("n", "axis"))
@@ -441,9 +451,15 @@ def gradient(f, *varargs, axis: int | Sequence[int] | None = None, edge_order: i
         raise NotImplementedError("The 'edge_order' argument to jnp.gradient is not supported.")
     f, *spacings = promote_args_inexact("gradient", f) + [promote_args_inexact("gradient", v)[0] for v in varargs]
     ndim = get_aval(f).ndim
-    axes = tuple(range(ndim)) if axis is None else tuple(axis_index(a, ndim) for a in (axis if isinstance(axis, (tuple, list)) else (axis,)))
+    axes = (
+        tuple(range(ndim))
+        if axis is None
+        else tuple(axis_index(a, ndim) for a in (axis if isinstance(axis, (tuple, list)) else (axis,)))
+    )
     if any(get_aval(f).shape[a] < 2 for a in axes):
-        raise ValueError("Shape of array too small to calculate a numerical gradient, at least 2 elements are required.")
+        raise ValueError(
+            "Shape of array too small to calculate a numerical gradient, at least 2 elements are required."
+        )
     if not spacings:
         spacings = [1.0] * len(axes)
     elif len(spacings) == 1:
@@ -460,7 +476,10 @@ def _gradient_along(f, h, axis):
     dtype = get_aval(f).dtype
     if not isinstance(h, float) and get_aval(h).ndim == 1:
         if get_aval(h).size != n:
-            raise ValueError(f"Spacing arrays must have the same length as the dimension of the array: got {get_aval(h).size} for axis {axis} of size {n}")
+            raise ValueError(
+                f"Spacing arrays must have the same length as the dimension of the array: got {get_aval(h).size} for "
+                f"axis {axis} of size {n}"
+            )
         steps = lax.sub(lax.slice_in_dim(h, 1, None), lax.slice_in_dim(h, 0, n - 1))
         steps = lax.broadcast_in_dim(steps, tuple(n - 1 if i == axis else 1 for i in range(get_aval(f).ndim)), (axis,))
         step = lambda start, stop: lax.slice_in_dim(steps, start, stop, axis=axis)
@@ -485,7 +504,8 @@ def interp(x, xp, fp, left=None, right=None, period=None):
       x: where to evaluate.
       xp: the sample points, increasing, of shape (n,).
       fp: the values there, of shape (n,).
-      left, right: the values below and above the sample points: numbers, None for the first and last of ``fp``, or "extrapolate".
+      left, right: the values below and above the sample points: numbers, None for the first and
+        last of ``fp``, or "extrapolate".
       period: the period of the function, if periodic; then ``left`` and ``right`` are ignored.
 
     Returns:
@@ -501,7 +521,9 @@ def interp(x, xp, fp, left=None, right=None, period=None):
     """
     modes = tuple(v if isinstance(v, str) else None for v in (left, right))
     if any(m not in (None, "extrapolate") for m in modes):
-        raise ValueError(f"the only valid string value of `left` and `right` is 'extrapolate', but got: {left=} {right=}")
+        raise ValueError(
+            f"the only valid string value of `left` and `right` is 'extrapolate', but got: {left=} {right=}"
+        )
     left, right = (None if isinstance(v, str) else v for v in (left, right))
     return _interp(x, xp, fp, left, right, period, modes)
 
@@ -520,17 +542,21 @@ def _interp(x, xp, fp, left, right, period, modes):
     if period is not None:
         if get_aval(period).ndim != 0:
             raise ValueError(f"period must be a scalar; got {period}")
-        from velax.numpy._ufuncs import remainder
+        from velax.numpy._arithmetic import remainder
 
         period = lax.abs(convert_type(period, get_aval(x).dtype))
         x, xp = remainder(x, period), remainder(xp, period)
         order = argsort(xp)
         xp, fp = gather_axis(xp, order, 0), gather_axis(fp, order, 0)
         n = get_aval(xp).size
-        xp = lax.concatenate([lax.sub(lax.slice_in_dim(xp, n - 1, n), period), xp, lax.add(lax.slice_in_dim(xp, 0, 1), period)], 0)
+        xp = lax.concatenate(
+            [lax.sub(lax.slice_in_dim(xp, n - 1, n), period), xp, lax.add(lax.slice_in_dim(xp, 0, 1), period)], 0
+        )
         fp = lax.concatenate([lax.slice_in_dim(fp, n - 1, n), fp, lax.slice_in_dim(fp, 0, 1)], 0)
     n = get_aval(xp).size
-    i = lax.clamp(np.int32(1), convert_type(searchsorted(xp, x, side="right"), np.dtype(np.int32)), np.int32(max(n - 1, 1)))
+    i = lax.clamp(
+        np.int32(1), convert_type(searchsorted(xp, x, side="right"), np.dtype(np.int32)), np.int32(max(n - 1, 1))
+    )
     low = lax.sub(i, np.int32(1))
     at = lambda v, k: gather_axis(v, k, 0)
     f0, x0 = at(fp, low), at(xp, low)
@@ -539,7 +565,11 @@ def _interp(x, xp, fp, left, right, period, modes):
     tiny = dtypes.finfo(get_aval(dx).dtype).tiny
     flat = lax.le(lax.abs(dx), get_aval(dx).dtype.type(tiny))
     safe = lax.select(flat, lax.full_like(dx, 1), dx)
-    ratio = convert_type(lax.div(delta, safe), get_aval(fp).dtype) if get_aval(delta).dtype != get_aval(fp).dtype else lax.div(delta, safe)
+    ratio = (
+        convert_type(lax.div(delta, safe), get_aval(fp).dtype)
+        if get_aval(delta).dtype != get_aval(fp).dtype
+        else lax.div(delta, safe)
+    )
     f = lax.select(flat, f0, lax.add(f0, lax.mul(ratio, df)))
     first, last = (lax.index_in_dim(xp, k, keepdims=False) for k in (0, n - 1))
     value = lambda given, k: lax.index_in_dim(fp, k, keepdims=False) if given is None else given
@@ -549,4 +579,3 @@ def _interp(x, xp, fp, left, right, period, modes):
         if modes[1] is None:
             f = _where(lax.gt(x, last), value(right, n - 1), f)
     return f
-

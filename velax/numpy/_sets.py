@@ -20,26 +20,35 @@ from velax.numpy._sorting_searching import searchsorted
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
 
 __all__ = [
-    "intersect1d", "isin", "setdiff1d", "setxor1d", "union1d", "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values",
+    "intersect1d", "isin", "setdiff1d", "setxor1d", "union1d", "unique", "unique_all", "unique_counts",
+    "unique_inverse", "unique_values",
 ]  # fmt: skip
 
 
 def _size_hint(name: str) -> str:
     return (
-        f"The size of the result of jnp.{name} depends on the values of its arguments, so that it cannot be traced without the argument size: pass a static "
+        f"The size of the result of jnp.{name} depends on the values of its arguments, so that it cannot be traced "
+        "without the argument size: pass a static "
         "size=, to which the result is cut or filled."
     )
 
 
 def _static_size(size):
-    return None if size is None else concrete_or_error(operator.index, size, "The error arose for the size argument of a function on sets; it must be static.")
+    return (
+        None
+        if size is None
+        else concrete_or_error(
+            operator.index, size, "The error arose for the size argument of a function on sets; it must be static."
+        )
+    )
 
 
-# -- unique ---------------------------------------------------------------------------------------------------------------
+# -- unique --------------------------------------------------------------------------------------
 
 
 def unique(
-    ar, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False, axis: int | None = None, *,
+    ar, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False,
+    axis: int | None = None, *,
     equal_nan: bool = True, size: int | None = None, fill_value=None, sorted: bool = True,
 ):  # fmt: skip
     """The distinct elements of an array, sorted.
@@ -72,7 +81,11 @@ def unique(
     if size is None:
         concrete_or_error(None, ar, _size_hint("unique"))
     shape = get_aval(ar).shape
-    along = None if axis is None else axis_index(concrete_or_error(operator.index, axis, "The axis of jnp.unique must be static."), len(shape))
+    along = (
+        None
+        if axis is None
+        else axis_index(concrete_or_error(operator.index, axis, "The axis of jnp.unique must be static."), len(shape))
+    )
     if along is None:
         rows = ravel(ar)
     else:
@@ -148,7 +161,9 @@ def _unique_parts(ordered, mask, order, fill_value, count):
         fill = convert_type(asarray(fill_value), get_aval(values).dtype)
         shape = get_aval(values).shape
         values = lax.select(
-            lax.broadcast_in_dim(missing, shape, (0,)), lax.broadcast_in_dim(fill, shape, range(len(shape) - get_aval(fill).ndim, len(shape))), values
+            lax.broadcast_in_dim(missing, shape, (0,)),
+            lax.broadcast_in_dim(fill, shape, range(len(shape) - get_aval(fill).ndim, len(shape))),
+            values,
         )
     groups = lax.sub(lax.cumsum(convert_type(mask, index)), index.type(1))
     inverse = lax.sort((order, groups), num_keys=1)[1]
@@ -179,7 +194,9 @@ class UniqueInverseResult(NamedTuple):
 
 
 def unique_all(x, /, *, size: int | None = None, fill_value=None):
-    """The distinct elements, where each occurs first, which one each element is, and how often each occurs; NaNs all count. See `unique`."""
+    """The distinct elements, where each occurs first, which one each element is, and how often
+    each occurs; NaNs all count. See `unique`.
+    """
     check_arraylike("unique_all", x)
     return UniqueAllResult(*unique(x, True, True, True, equal_nan=False, size=size, fill_value=fill_value))
 
@@ -202,7 +219,7 @@ def unique_values(x, /, *, size: int | None = None, fill_value=None):
     return unique(x, equal_nan=False, size=size, fill_value=fill_value)
 
 
-# -- membership -----------------------------------------------------------------------------------------------------------
+# -- membership ----------------------------------------------------------------------------------
 
 
 def isin(element, test_elements, assume_unique: bool = False, invert: bool = False, *, method: str = "auto"):
@@ -223,7 +240,9 @@ def isin(element, test_elements, assume_unique: bool = False, invert: bool = Fal
     """
     check_arraylike("isin", element, test_elements)
     if method not in ("compare_all", "binary_search", "sort", "auto"):
-        raise ValueError(f"{method=} is not implemented; options are 'compare_all', 'binary_search', 'sort', and 'auto'")
+        raise ValueError(
+            f"{method=} is not implemented; options are 'compare_all', 'binary_search', 'sort', and 'auto'"
+        )
     return _isin(element, test_elements, bool(invert), method)
 
 
@@ -236,7 +255,9 @@ def _isin(element, test_elements, invert, method):
         return lax.full(shape, invert, np.bool_)
     if method == "compare_all" or (method == "auto" and n <= 32):
         wide = (*shape, n)
-        equal = lax.eq(lax.broadcast_in_dim(element, wide, range(len(shape))), lax.broadcast_in_dim(others, wide, (len(shape),)))
+        equal = lax.eq(
+            lax.broadcast_in_dim(element, wide, range(len(shape))), lax.broadcast_in_dim(others, wide, (len(shape),))
+        )
         found = lax.reduce_or(equal, (len(shape),))
     else:
         others = lax.sort(others)
@@ -246,7 +267,7 @@ def _isin(element, test_elements, invert, method):
     return lax.bitwise_not(found) if invert else found
 
 
-# -- operations on sets ---------------------------------------------------------------------------------------------------
+# -- operations on sets --------------------------------------------------------------------------
 
 
 def union1d(ar1, ar2, *, size: int | None = None, fill_value=None):
@@ -306,7 +327,9 @@ def setdiff1d(ar1, ar2, assume_unique: bool = False, *, size: int | None = None,
 
 
 def setxor1d(ar1, ar2, assume_unique: bool = False, *, size: int | None = None, fill_value=None):
-    """The distinct elements that are in one of two arrays but not both, sorted; ``size`` and ``fill_value`` as in `setdiff1d`."""
+    """The distinct elements that are in one of two arrays but not both, sorted; ``size`` and
+    ``fill_value`` as in `setdiff1d`.
+    """
     check_arraylike("setxor1d", ar1, ar2)
     size = _static_size(size)
     if size is None:
@@ -324,7 +347,9 @@ def setxor1d(ar1, ar2, assume_unique: bool = False, *, size: int | None = None, 
     return _chosen(ordered, lax.bitwise_and(mask, alone), size, fill, "setxor1d")
 
 
-def intersect1d(ar1, ar2, assume_unique: bool = False, return_indices: bool = False, *, size: int | None = None, fill_value=None):
+def intersect1d(
+    ar1, ar2, assume_unique: bool = False, return_indices: bool = False, *, size: int | None = None, fill_value=None
+):
     """The distinct elements that are in both arrays, sorted.
 
     Args:
@@ -347,7 +372,9 @@ def intersect1d(ar1, ar2, assume_unique: bool = False, return_indices: bool = Fa
     index = dtypes.default_int_dtype()
     if na == 0 or nb == 0:
         values = lax.full((size or 0,), 0 if fill_value is None else fill_value, get_aval(a).dtype)
-        return (values, lax.full((size or 0,), na, index), lax.full((size or 0,), nb, index)) if return_indices else values
+        return (
+            (values, lax.full((size or 0,), na, index), lax.full((size or 0,), nb, index)) if return_indices else values
+        )
     ordered, mask, order = _sort_rows(a, True)
     other, _, other_order = _sort_rows(b, True)
     place = searchsorted(other, ordered)

@@ -12,16 +12,19 @@ from velax import _native, lax
 from velax._lang import dtypes
 from velax._lang.array import ArrayImpl
 from velax._lang.trace import Tracer, concrete_or_error, get_aval
+from velax.lax._index_parts import broadcast_to as spread
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
 
 __all__ = [
-    "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_shapes", "broadcast_to", "diagonal", "expand_dims", "flip", "fliplr",
-    "flipud", "matrix_transpose", "moveaxis", "permute_dims", "ravel", "reshape", "resize", "roll", "rollaxis", "rot90", "squeeze", "swapaxes",
+    "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_shapes", "broadcast_to", "diagonal",
+    "expand_dims", "flip", "fliplr",
+    "flipud", "matrix_transpose", "moveaxis", "permute_dims", "ravel", "reshape", "resize", "roll", "rollaxis",
+    "rot90", "squeeze", "swapaxes",
     "trace", "transpose",
 ]  # fmt: skip
 
 
-# -- arguments ------------------------------------------------------------------------------------------------------------
+# -- arguments -----------------------------------------------------------------------------------
 
 
 def axis_index(axis, ndim: int) -> int:
@@ -37,7 +40,11 @@ def axis_index(axis, ndim: int) -> int:
 
 def axis_tuple(axis, ndim: int) -> tuple[int, ...]:
     """One axis or several as a tuple of distinct non-negative ones."""
-    axes = tuple(axis_index(a, ndim) for a in axis) if isinstance(axis, (tuple, list, np.ndarray)) else (axis_index(axis, ndim),)
+    axes = (
+        tuple(axis_index(a, ndim) for a in axis)
+        if isinstance(axis, (tuple, list, np.ndarray))
+        else (axis_index(axis, ndim),)
+    )
     if len(set(axes)) != len(axes):
         raise ValueError(f"repeated axis: {axis}")
     return axes
@@ -45,16 +52,25 @@ def axis_tuple(axis, ndim: int) -> tuple[int, ...]:
 
 def static_shape(shape) -> tuple[int, ...]:
     """A shape argument as Python integers; negative ones are kept."""
-    sizes = shape if isinstance(shape, (tuple, list)) else tuple(shape) if isinstance(shape, (np.ndarray, ArrayImpl)) and shape.ndim else (shape,)
+    sizes = (
+        shape
+        if isinstance(shape, (tuple, list))
+        else tuple(shape)
+        if isinstance(shape, (np.ndarray, ArrayImpl)) and shape.ndim
+        else (shape,)
+    )
     try:
         return tuple(operator.index(n) for n in sizes)
     except TypeError:
         traced = any(isinstance(n, Tracer) for n in sizes)
         hint = (
-            " Shapes must be known while tracing: compute them from x.shape and Python integers, or mark the argument static (static_argnums)."
+            " Shapes must be known while tracing: compute them from x.shape and Python integers, or mark the "
+            "argument static (static_argnums)."
             if traced else ""
         )  # fmt: skip
-        raise TypeError(f"Shapes must be 1D sequences of concrete values of integer type, got {list(sizes)}.{hint}") from None
+        raise TypeError(
+            f"Shapes must be 1D sequences of concrete values of integer type, got {list(sizes)}.{hint}"
+        ) from None
 
 
 def no_out(name: str, out) -> None:
@@ -69,11 +85,15 @@ def is_eager(x) -> bool:
 
 
 def gather_axis(x, indices, axis: int):
-    """The elements of ``x`` at integer indices along an axis, which becomes the axes of ``indices``; indices must be in bounds."""
+    """The elements of ``x`` at integer indices along an axis, which becomes the axes of
+    ``indices``; indices must be in bounds.
+    """
     aval, index = get_aval(x), get_aval(indices)
     sizes = tuple(1 if i == axis else n for i, n in enumerate(aval.shape))
     numbers = lax.GatherDimensionNumbers(
-        offset_dims=(*range(axis), *range(axis + index.ndim, aval.ndim - 1 + index.ndim)), collapsed_slice_dims=(axis,), start_index_map=(axis,)
+        offset_dims=(*range(axis), *range(axis + index.ndim, aval.ndim - 1 + index.ndim)),
+        collapsed_slice_dims=(axis,),
+        start_index_map=(axis,),
     )
     if not aval.shape[axis] or 0 in index.shape:  # nothing to read, or nothing to read from
         return lax.full((*aval.shape[:axis], *index.shape, *aval.shape[axis + 1 :]), 0, aval.dtype)
@@ -81,7 +101,7 @@ def gather_axis(x, indices, axis: int):
     return lax.gather(x, rows, numbers, sizes, mode="clip")
 
 
-# -- shape ----------------------------------------------------------------------------------------------------------------
+# -- shape ---------------------------------------------------------------------------------------
 
 
 def reshape(a, shape, order: str = "C", *, copy: bool | None = None, out_sharding=None):
@@ -107,7 +127,9 @@ def reshape(a, shape, order: str = "C", *, copy: bool | None = None, out_shardin
     """
     check_arraylike("reshape", a)
     if copy is False:
-        raise NotImplementedError("jnp.reshape with copy=False is not supported: whether memory is shared is the compiler's choice")
+        raise NotImplementedError(
+            "jnp.reshape with copy=False is not supported: whether memory is shared is the compiler's choice"
+        )
     return _reshape(to_array(a), shape, order)
 
 
@@ -116,7 +138,9 @@ def _reshape(a, shape, order="C"):
     if order == "C":
         return _native.array_reshaped(a, sizes) if is_eager(a) else lax.reshape(a, sizes)
     if order == "F":
-        return lax.transpose(lax.reshape(lax.transpose(a, range(get_aval(a).ndim)[::-1]), sizes[::-1]), range(len(sizes))[::-1])
+        return lax.transpose(
+            lax.reshape(lax.transpose(a, range(get_aval(a).ndim)[::-1]), sizes[::-1]), range(len(sizes))[::-1]
+        )
     if order == "A":
         raise NotImplementedError("np.reshape order=A is not implemented.")
     raise ValueError(f"Unexpected value for 'order' argument: {order}.")
@@ -132,14 +156,17 @@ def new_shape(old: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[int, ...]:
         known = math.prod(n for n in sizes if n != -1)
         if known == 0 or total % known:
             raise TypeError(
-                f"cannot reshape array of shape {old} (size {total}) into shape {sizes} because the product of specified axis sizes ({known}) does not "
+                f"cannot reshape array of shape {old} (size {total}) into shape {sizes} because the product of "
+                f"specified axis sizes ({known}) does not "
                 f"evenly divide {total}"
             )
         return tuple(total // known if n == -1 else n for n in sizes)
     if any(n < 0 for n in sizes):
         raise TypeError(f"shape must have every element be nonnegative, or one -1, got {sizes}.")
     if math.prod(sizes) != total:
-        raise TypeError(f"cannot reshape array of shape {old} (size {total}) into shape {sizes} (size {math.prod(sizes)})")
+        raise TypeError(
+            f"cannot reshape array of shape {old} (size {total}) into shape {sizes} (size {math.prod(sizes)})"
+        )
     return sizes
 
 
@@ -225,11 +252,13 @@ def atleast_2d(*arys):
 
 
 def atleast_3d(*arys):
-    """Arrays with at least three axes: shapes (), (n,), (m, n) become (1, 1, 1), (1, n, 1), (m, n, 1); see `atleast_1d`."""
+    """Arrays with at least three axes: shapes (), (n,), (m, n) become (1, 1, 1), (1, n, 1), (m,
+    n, 1); see `atleast_1d`.
+    """
     return _at_least("atleast_3d", 3, arys)
 
 
-# -- broadcasting ---------------------------------------------------------------------------------------------------------
+# -- broadcasting --------------------------------------------------------------------------------
 
 
 def broadcast_shapes(*shapes):
@@ -257,14 +286,6 @@ def broadcast_shapes(*shapes):
             raise ValueError(f"Incompatible shapes for broadcasting: shapes={list(shapes)}")
         out.append(wide.pop() if wide else 1)
     return tuple(out)
-
-
-def spread(x, shape: tuple[int, ...]):
-    """``x`` broadcast to ``shape`` by NumPy's rule; the shapes are known to fit."""
-    have = get_aval(x).shape
-    if have == shape:
-        return x
-    return lax.broadcast_in_dim(x, shape, range(len(shape) - len(have), len(shape)))
 
 
 def broadcast_arrays(*args):
@@ -307,22 +328,10 @@ def broadcast_to(array, shape, *, out_sharding=None):
 
 @compiled(static=("shape",), inline=True)
 def _broadcast_to(array, shape):
-    return spread_checked(to_array(array), shape)
+    return spread(to_array(array), shape)
 
 
-def spread_checked(array, shape: tuple[int, ...]):
-    aval = get_aval(array)
-    if len(shape) < aval.ndim:
-        raise ValueError(f"Cannot broadcast to shape with fewer dimensions: arr_shape={aval.shape} shape={shape}")
-    if any(n not in (1, m) for n, m in zip(aval.shape[::-1], shape[::-1], strict=False)):
-        sizes = ",".join(map(str, shape))
-        raise ValueError(
-            f"Incompatible types for broadcasting: input type={aval.dtype}[{','.join(map(str, aval.shape))}] and requested type={aval.dtype}[{sizes}]"
-        )
-    return spread(array, shape)
-
-
-# -- axes -----------------------------------------------------------------------------------------------------------------
+# -- axes ----------------------------------------------------------------------------------------
 
 
 def transpose(a, axes: Sequence[int] | None = None):
@@ -342,7 +351,10 @@ def transpose(a, axes: Sequence[int] | None = None):
         return lax.transpose(a, range(ndim)[::-1])
     axes = tuple(axis_index(i, ndim) for i in axes)
     if sorted(axes) != list(range(ndim)):
-        raise TypeError(f"transpose permutation isn't a permutation of operand dimensions, got permutation {axes} for operand shape {get_aval(a).shape}.")
+        raise TypeError(
+            f"transpose permutation isn't a permutation of operand dimensions, got permutation {axes} for operand "
+            f"shape {get_aval(a).shape}."
+        )
     return lax.transpose(a, axes)
 
 
@@ -414,7 +426,7 @@ def rollaxis(a, axis: int, start: int = 0):
     return moveaxis(a, axis, start - 1 if start > axis else start)
 
 
-# -- order of elements ----------------------------------------------------------------------------------------------------
+# -- order of elements ---------------------------------------------------------------------------
 
 
 def flip(m, axis: int | Sequence[int] | None = None):
@@ -503,8 +515,12 @@ def roll(a, shift, axis: int | Sequence[int] | None = None):
         else:
             n = max(len(shifts), len(axes))
             if {len(shifts), len(axes)} <= {1, n}:
-                return _roll_static(a, shifts * (n // len(shifts)) if shifts else (), axes * (n // len(axes)) if axes else ())
-            raise ValueError(f"shift and axis of jnp.roll must have equal lengths or length one, got {shift=} and {axis=}")
+                return _roll_static(
+                    a, shifts * (n // len(shifts)) if shifts else (), axes * (n // len(axes)) if axes else ()
+                )
+            raise ValueError(
+                f"shift and axis of jnp.roll must have equal lengths or length one, got {shift=} and {axis=}"
+            )
     from velax.numpy._creation import asarray
 
     return _roll_dynamic(a, asarray(shift), axes)
@@ -525,9 +541,11 @@ def _roll_dynamic(a, shift, axis):
     if not dtypes.is_integer(get_aval(shift).dtype):
         raise TypeError(f"the shift of jnp.roll must be of an integer dtype, got {get_aval(shift).dtype}")
     if get_aval(shift).ndim > 1:
-        raise ValueError(f"the shift of jnp.roll must be a scalar or one-dimensional, got shape {get_aval(shift).shape}")
+        raise ValueError(
+            f"the shift of jnp.roll must be a scalar or one-dimensional, got shape {get_aval(shift).shape}"
+        )
     count = max(len(axis), get_aval(shift).size)
-    shift = spread_checked(shift, (count,))
+    shift = spread(shift, (count,))
     for i, d in enumerate(axis * (count // len(axis))):
         n = get_aval(a).shape[d]
         if n < 2:
@@ -538,7 +556,7 @@ def _roll_dynamic(a, shift, axis):
     return a
 
 
-# -- diagonals, resize ----------------------------------------------------------------------------------------------------
+# -- diagonals, resize ---------------------------------------------------------------------------
 
 
 @compiled(static=("offset", "axis1", "axis2"))

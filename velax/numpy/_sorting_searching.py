@@ -17,7 +17,9 @@ __all__ = ["argpartition", "argsort", "digitize", "lexsort", "partition", "searc
 
 def _check_kind(name: str, kind, order) -> None:
     if kind is not None:
-        raise TypeError(f"'kind' argument to {name} is not supported. Use stable=True or stable=False to specify sort stability.")
+        raise TypeError(
+            f"'kind' argument to {name} is not supported. Use stable=True or stable=False to specify sort stability."
+        )
     if order is not None:
         raise TypeError(f"'order' argument to {name} is not supported.")
 
@@ -54,7 +56,9 @@ def sort(a, axis: int | None = -1, *, kind=None, order=None, stable: bool = True
 
 
 @compiled(static=("axis", "kind", "order", "stable", "descending", "dtype"))
-def argsort(a, axis: int | None = -1, *, kind=None, order=None, stable: bool = True, descending: bool = False, dtype=None):
+def argsort(
+    a, axis: int | None = -1, *, kind=None, order=None, stable: bool = True, descending: bool = False, dtype=None
+):
     """The indices that sort an array along an axis.
 
     Args:
@@ -91,7 +95,11 @@ def lexsort(keys, axis: int = -1):
       TypeError: without keys.
       ValueError: if the shapes differ.
     """
-    key_list = [lax.index_in_dim(keys, i, keepdims=False) for i in range(get_aval(keys).shape[0])] if isinstance(keys, (Array, np.ndarray)) else list(keys)
+    key_list = (
+        [lax.index_in_dim(keys, i, keepdims=False) for i in range(get_aval(keys).shape[0])]
+        if isinstance(keys, (Array, np.ndarray))
+        else list(keys)
+    )
     if not key_list:
         raise TypeError("need sequence of keys with len > 0 in lexsort")
     check_arraylike("lexsort", *key_list)
@@ -123,7 +131,8 @@ def _check_kth(name: str, a, kth, axis):
 
 @compiled(static=("kth", "axis"))
 def partition(a, kth: int, axis: int = -1):
-    """Rearrange along an axis: before the element that would be at ``kth`` if sorted are those not greater, after it those not less.
+    """Rearrange along an axis: before the element that would be at ``kth`` if sorted are those not
+    greater, after it those not less.
 
     Args:
       a: an array of real numbers.
@@ -148,7 +157,7 @@ def argpartition(a, kth: int, axis: int = -1):
     return lax.sort((a, iota), dimension=axis, num_keys=1)[1]
 
 
-# -- searchsorted ---------------------------------------------------------------------------------------------------------
+# -- searchsorted --------------------------------------------------------------------------------
 
 _METHODS = ("compare_all", "scan", "scan_unrolled", "sort")
 
@@ -185,13 +194,17 @@ def searchsorted(a, v, side: str = "left", sorter=None, *, method: str = "scan")
 
 
 def before(a, b, *, equal: bool):
-    """Elementwise ``a < b`` (``a <= b`` if ``equal``) in sorting order: NaNs last, complex numbers by real, then imaginary part."""
+    """Elementwise ``a < b`` (``a <= b`` if ``equal``) in sorting order: NaNs last, complex
+    numbers by real, then imaginary part.
+    """
     dtype = get_aval(a).dtype
     if dtypes.is_complex(dtype):
         # any part NaN makes a number the last
         nan_a, nan_b = lax.ne(a, a), lax.ne(b, b)
         (ra, ia), (rb, ib) = ((lax.real(z), lax.imag(z)) for z in (a, b))
-        inside = lax.bitwise_or(lax.lt(ra, rb), lax.bitwise_and(lax.eq(ra, rb), lax.le(ia, ib) if equal else lax.lt(ia, ib)))
+        inside = lax.bitwise_or(
+            lax.lt(ra, rb), lax.bitwise_and(lax.eq(ra, rb), lax.le(ia, ib) if equal else lax.lt(ia, ib))
+        )
         beyond = nan_b if equal else lax.bitwise_and(nan_b, lax.bitwise_not(nan_a))
         return lax.bitwise_or(lax.bitwise_and(inside, lax.bitwise_not(lax.bitwise_or(nan_a, nan_b))), beyond)
     out = lax.le(a, b) if equal else lax.lt(a, b)
@@ -213,7 +226,9 @@ def _searchsorted(a, v, sorter, side, method):
     equal = side == "right"
     if method == "compare_all":
         wide = (*shape, n)
-        below = before(lax.broadcast_in_dim(a, wide, (len(shape),)), lax.broadcast_in_dim(v, wide, range(len(shape))), equal=equal)
+        below = before(
+            lax.broadcast_in_dim(a, wide, (len(shape),)), lax.broadcast_in_dim(v, wide, range(len(shape))), equal=equal
+        )
         return lax.reduce_sum(convert_type(below, index), (len(shape),))
     if method == "sort":
         return _by_sorting(a, v, equal, index)

@@ -14,11 +14,12 @@ from velax.numpy._reductions import (
     _argmin,
     _reduce_max,
     _reduce_min,
+    _var,
     all,
     cumprod,
     cumsum,
-    greatest,
-    least,
+    mask_of,
+    mean,
     prod,
     reduced_axes,
     static_axes,
@@ -29,17 +30,28 @@ from velax.numpy._shaping import gather_axis, no_out, spread
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes_inexact, to_array
 
 __all__ = [
-    "median", "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin", "nanpercentile", "nanprod",
+    "median", "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin",
+    "nanpercentile", "nanprod",
     "nanquantile", "nanstd", "nansum", "nanvar", "percentile", "quantile",
 ]  # fmt: skip
 
 
-# -- quantiles ------------------------------------------------------------------------------------------------------------
+# -- quantiles -----------------------------------------------------------------------------------
 
 _METHODS = ("linear", "lower", "higher", "midpoint", "nearest", "inverted_cdf")
 
 
-def quantile(a, q, axis=None, out=None, overwrite_input: bool = False, method: str = "linear", keepdims: bool = False, *, weights=None):
+def quantile(
+    a,
+    q,
+    axis=None,
+    out=None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
+    *,
+    weights=None,
+):
     """The values below which given fractions of the elements lie.
 
     Args:
@@ -66,21 +78,50 @@ def quantile(a, q, axis=None, out=None, overwrite_input: bool = False, method: s
     return _quantile_jit(a, q, static_axes(axis), method, bool(keepdims), weights, False, "quantile")
 
 
-def nanquantile(a, q, axis=None, out=None, overwrite_input: bool = False, method: str = "linear", keepdims: bool = False, *, weights=None):
+def nanquantile(
+    a,
+    q,
+    axis=None,
+    out=None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
+    *,
+    weights=None,
+):
     """`quantile` of the elements that are not NaN; NaN where there are none."""
     _check_quantile("nanquantile", a, q, out, overwrite_input, method, weights)
     return _quantile_jit(a, q, static_axes(axis), method, bool(keepdims), weights, True, "nanquantile")
 
 
 def percentile(
-    a, q, axis=None, out=None, overwrite_input: bool = False, method: str = "linear", keepdims: bool = False, *, weights=None, out_sharding=None
+    a,
+    q,
+    axis=None,
+    out=None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
+    *,
+    weights=None,
+    out_sharding=None,
 ):
     """`quantile` with the fractions given in percent."""
     _check_quantile("percentile", a, q, out, overwrite_input, method, weights)
     return _percentile(a, q, static_axes(axis), method, bool(keepdims), weights, False)
 
 
-def nanpercentile(a, q, axis=None, out=None, overwrite_input: bool = False, method: str = "linear", keepdims: bool = False, *, weights=None):
+def nanpercentile(
+    a,
+    q,
+    axis=None,
+    out=None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
+    *,
+    weights=None,
+):
     """`percentile` of the elements that are not NaN."""
     _check_quantile("nanpercentile", a, q, out, overwrite_input, method, weights)
     return _percentile(a, q, static_axes(axis), method, bool(keepdims), weights, True)
@@ -105,7 +146,9 @@ def _check_quantile(name, a, q, out, overwrite_input, method, weights) -> None:
     if method not in _METHODS:
         raise ValueError("method can only be 'linear', 'lower', 'higher', 'midpoint', 'nearest' or 'inverted_cdf'")
     if weights is not None and method != "inverted_cdf":
-        raise NotImplementedError(f"{method} doesn't support weights. Only method 'inverted_cdf' supports weights: pass it to jnp.{name}.")
+        raise NotImplementedError(
+            f"{method} doesn't support weights. Only method 'inverted_cdf' supports weights: pass it to jnp.{name}."
+        )
 
 
 @compiled(static=("axis", "method", "keepdims", "skip_nans", "name"))
@@ -183,7 +226,10 @@ def _take_rows(x, index, last: int):
 
 def _interpolated(ordered, q, count, method, last, work):
     top = lax.max(lax.sub(count, work.type(1)), work.type(0))
-    index = lambda v: convert_type(lax.clamp(work.type(0), v, top) if get_aval(v).shape == () else lax.max(lax.min(v, top), work.type(0)), np.dtype(np.int32))
+    index = lambda v: convert_type(
+        lax.clamp(work.type(0), v, top) if get_aval(v).shape == () else lax.max(lax.min(v, top), work.type(0)),
+        np.dtype(np.int32),
+    )
     at = lambda v: convert_type(_take_rows(ordered, index(v), last), work)
     if method == "inverted_cdf":
         return at(lax.sub(lax.ceil(lax.mul(q, count)), work.type(1)))
@@ -207,7 +253,10 @@ def _spread_weights(weights, shape, axes):
     if have == shape:
         return weights
     if have != tuple(shape[i] for i in axes):
-        raise ValueError(f"jnp.quantile: weights must have the shape of a or its sizes along axis; got {have}, a has shape {shape}, axis is {axes}")
+        raise ValueError(
+            f"jnp.quantile: weights must have the shape of a or its sizes along axis; got {have}, a has shape "
+            f"{shape}, axis is {axes}"
+        )
     return lax.broadcast_in_dim(lax.transpose(weights, np.argsort(axes)), shape, sorted(axes))
 
 
@@ -221,9 +270,13 @@ def _weighted(a, weights, q, skipped, last):
     total = lax.cumsum(weights, last)
     n, m = get_aval(a).shape[-1], get_aval(q).shape[-1]
     lead = get_aval(a).shape[:-1]
-    goal = lax.mul(q, lax.broadcast_in_dim(lax.index_in_dim(total, n - 1, last, keepdims=False), get_aval(q).shape, range(last)))
+    goal = lax.mul(
+        q, lax.broadcast_in_dim(lax.index_in_dim(total, n - 1, last, keepdims=False), get_aval(q).shape, range(last))
+    )
     wide = (*lead, m, n)
-    below = lax.lt(lax.broadcast_in_dim(total, wide, (*range(last), last + 1)), lax.broadcast_in_dim(goal, wide, range(last + 1)))
+    below = lax.lt(
+        lax.broadcast_in_dim(total, wide, (*range(last), last + 1)), lax.broadcast_in_dim(goal, wide, range(last + 1))
+    )
     index = lax.reduce_sum(convert_type(below, np.dtype(np.int32)), (last + 1,))
     # elements of no weight at the front are never reached
     empty = lax.le(lax.broadcast_in_dim(total, wide, (*range(last), last + 1)), work.type(0))
@@ -231,7 +284,7 @@ def _weighted(a, weights, q, skipped, last):
     return convert_type(_take_rows(ordered, lax.min(index, np.int32(n - 1)), last), work)
 
 
-# -- without NaNs ---------------------------------------------------------------------------------------------------------
+# -- without NaNs --------------------------------------------------------------------------------
 
 
 def _isnan(a):
@@ -281,15 +334,25 @@ def nanmin(a, axis=None, out=None, keepdims=False, initial=None, where=None):
 @compiled(static=("axis", "keepdims", "name"), inline=True)
 def _nan_extremum(a, axis, keepdims, initial, where, name):
     check_arraylike(name, a)
-    reduce, start = (_reduce_max, least) if name == "nanmax" else (_reduce_min, greatest)
+    reduce, start = (_reduce_max, dtypes.least) if name == "nanmax" else (_reduce_min, dtypes.greatest)
     if not _can_be_nan(a):
         return reduce(a, axis, keepdims, initial, where)
     a = to_array(a)
     lost = _isnan(a)
-    out = reduce(_where(lost, convert_type(asarray(start(get_aval(a).dtype)), get_aval(a).dtype), a), axis, keepdims, initial, where)
+    out = reduce(
+        _where(lost, convert_type(asarray(start(get_aval(a).dtype)), get_aval(a).dtype), a),
+        axis,
+        keepdims,
+        initial,
+        where,
+    )
     if initial is not None:
         return out
-    none = all(lost, axis=axis, keepdims=keepdims) if where is None else all(lost, axis=axis, keepdims=keepdims, where=where)
+    none = (
+        all(lost, axis=axis, keepdims=keepdims)
+        if where is None
+        else all(lost, axis=axis, keepdims=keepdims, where=where)
+    )
     return _where(none, convert_type(asarray(np.nan), get_aval(a).dtype), out)
 
 
@@ -324,24 +387,20 @@ def nanmean(a, axis=None, dtype=None, out=None, keepdims=False, where=None):
 
 @compiled(static=_names, inline=True)
 def _nanmean(a, axis, dtype, keepdims, where):
-    from velax.numpy._reductions import mean
-
     check_arraylike("nanmean", a)
     own = get_aval(a).dtype
     if own == np.bool_ or dtypes.is_integer(own):
         return mean(a, axis, dtype, keepdims=keepdims, where=where)
-    valid = _valid(a, where)
+    valid = _valid("nanmean", a, where)
     return mean(_where(valid, a, 0), axis, dtype, keepdims=keepdims, where=valid)
 
 
-def _valid(a, where):
+def _valid(name, a, where):
     """Which elements count: those not NaN, and in ``where``."""
     valid = lax.bitwise_not(_isnan(a))
     if where is None:
         return valid
-    where = to_array(where)
-    where = where if get_aval(where).dtype == np.bool_ else lax.ne(where, get_aval(where).dtype.type(0))
-    return lax.bitwise_and(valid, spread(where, get_aval(a).shape))
+    return lax.bitwise_and(valid, spread(mask_of(name, where), get_aval(a).shape))
 
 
 def nanvar(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, where=None, mean=None):
@@ -352,12 +411,10 @@ def nanvar(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, where=Non
 
 @compiled(static=_names)
 def _nanvar(a, axis, dtype, ddof, keepdims, where, mean):
-    from velax.numpy._reductions import _var
-
     check_arraylike("nanvar", a)
     if not _can_be_nan(a):
         return _var(a, axis, dtype, ddof, keepdims, where, mean)
-    valid = _valid(a, where)
+    valid = _valid("nanvar", a, where)
     return _var(_where(valid, a, 0), axis, dtype, ddof, keepdims, valid, mean)
 
 

@@ -1,4 +1,6 @@
-"""What the functions of `velax.numpy` share: argument checks, dtype and rank promotion, and the form in which they are compiled."""
+"""What the functions of `velax.numpy` share: argument checks, dtype and rank promotion, and the
+form in which they are compiled.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from velax.lax._structural import convert_type
 from velax.lax._values import scalar_of
 
 __all__ = [
-    "check_arraylike", "compiled", "inlined", "is_arraylike", "promote_args", "promote_args_inexact", "promote_args_numeric", "promote_dtypes",
+    "check_arraylike", "compiled", "inlined", "is_arraylike", "promote_args", "promote_args_inexact",
+    "promote_args_numeric", "promote_dtypes",
     "promote_dtypes_inexact", "promote_dtypes_numeric", "promote_shapes", "to_array",
 ]  # fmt: skip
 
@@ -34,13 +37,15 @@ def inlined(fun: Callable) -> Callable:
 
 
 def compiled(fun: Callable | None = None, *, static: tuple[str, ...] = (), inline: bool = False) -> Callable:
-    """The form of larger functions: called eagerly, one compiled call; traced, one named ``jit`` equation, traced once for each signature."""
+    """The form of larger functions: called eagerly, one compiled call; traced, one named ``jit``
+    equation, traced once for each signature.
+    """
     if fun is None:
         return functools.partial(compiled, static=static, inline=inline)
     return jit(fun, static_argnames=static, inline=inline)
 
 
-# -- checks ---------------------------------------------------------------------------------------------------------------
+# -- checks --------------------------------------------------------------------------------------
 
 
 def is_arraylike(x: Any) -> bool:
@@ -53,7 +58,12 @@ def check_arraylike(fun_name: str, *args: Any, emit_warning: bool = False, stack
         if isinstance(x, _FAST) or is_arraylike(x):
             continue
         if emit_warning:
-            warnings.warn(f"{fun_name} requires ndarray or scalar arguments, got {type(x)} at position {i}. In a future release this will be an error.", DeprecationWarning, stacklevel=stacklevel)
+            warnings.warn(
+                f"{fun_name} requires ndarray or scalar arguments, got {type(x)} at position {i}. In a future "
+                "release this will be an error.",
+                DeprecationWarning,
+                stacklevel=stacklevel,
+            )
             continue
         hint = " Use jnp.array() to make an array of it." if isinstance(x, (list, tuple)) else ""
         raise TypeError(f"{fun_name} requires ndarray or scalar arguments, got {type(x)} at position {i}.{hint}")
@@ -74,7 +84,7 @@ def to_array(x):
     return asarray(x)
 
 
-# -- promotion ------------------------------------------------------------------------------------------------------------
+# -- promotion -----------------------------------------------------------------------------------
 
 
 def _value(x):
@@ -83,7 +93,12 @@ def _value(x):
 
 def _converted(x, dtype, weak):
     """`convert_type`, a number becoming a constant of the dtype: no operation is staged for it."""
-    if isinstance(x, _NUMBERS) and not weak and isinstance(dtype, np.dtype) and not (type(x) is int and not -(2**63) <= x < 2**63):
+    if (
+        isinstance(x, _NUMBERS)
+        and not weak
+        and isinstance(dtype, np.dtype)
+        and not (type(x) is int and not -(2**63) <= x < 2**63)
+    ):
         return np.asarray(x).astype(dtype)[()]
     if weak and type(x) in (int, float, complex):
         number = scalar_of(dtype, x, weak=True)
@@ -97,8 +112,14 @@ def promote_dtypes(*args):
     args = [_value(x) for x in args]
     avals = [get_aval(x) for x in args]
     first = avals[0]
-    if all(a.dtype == first.dtype and a.weak_type == first.weak_type for a in avals) and isinstance(first.dtype, np.dtype):
-        return [x if isinstance(x, _FAST) else _converted(x, first.dtype, first.weak_type) for x in args] if len(args) > 1 else args
+    if all(a.dtype == first.dtype and a.weak_type == first.weak_type for a in avals) and isinstance(
+        first.dtype, np.dtype
+    ):
+        return (
+            [x if isinstance(x, _FAST) else _converted(x, first.dtype, first.weak_type) for x in args]
+            if len(args) > 1
+            else args
+        )
     dtype, weak = promotion.lattice_result_type(*args)
     return [_converted(x, dtype, weak) for x in args]
 
@@ -131,7 +152,9 @@ def promote_shapes(fun_name: str, *args):
     rank = max(ranks)
     _check_broadcast(fun_name, shapes)
     return [
-        x if not s or len(s) == rank else lax.broadcast_in_dim(x, (1,) * (rank - len(s)) + s, range(rank - len(s), rank))
+        x
+        if not s or len(s) == rank
+        else lax.broadcast_in_dim(x, (1,) * (rank - len(s)) + s, range(rank - len(s), rank))
         for x, s in zip(args, shapes, strict=True)
     ]
 
@@ -140,16 +163,22 @@ def _check_broadcast(fun_name: str, shapes) -> None:
     try:
         np.broadcast_shapes(*shapes)
     except ValueError:
-        raise TypeError(f"{fun_name} got incompatible shapes for broadcasting: {', '.join(map(str, shapes))}.") from None
+        raise TypeError(
+            f"{fun_name} got incompatible shapes for broadcasting: {', '.join(map(str, shapes))}."
+        ) from None
 
 
 def _rank_promotion(fun_name: str, shapes) -> None:
     message = (
-        f"Following NumPy automatic rank promotion for {fun_name} on shapes {' '.join(map(str, shapes))}. Set the jax_numpy_rank_promotion config option to "
+        f"Following NumPy automatic rank promotion for {fun_name} on shapes {' '.join(map(str, shapes))}. Set the "
+        "jax_numpy_rank_promotion config option to "
         "'allow' to disable this message; for more information, see https://docs.jax.dev/en/latest/rank_promotion_warning.html."
     )
     if config.jax_numpy_rank_promotion == "raise":
-        raise ValueError(f"Operands could not be broadcast together for {fun_name} on shapes {' '.join(map(str, shapes))} and with the config option jax_numpy_rank_promotion='raise'.")
+        raise ValueError(
+            f"Operands could not be broadcast together for {fun_name} on shapes {' '.join(map(str, shapes))} and "
+            "with the config option jax_numpy_rank_promotion='raise'."
+        )
     warnings.warn(message, stacklevel=4)
 
 

@@ -10,15 +10,63 @@ from velax import numpy as jnp
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax.lax._structural import canonical_axis
-from velax.numpy._creation import eye
-from velax.numpy._linear import cross, matmul, outer, tensordot, vecdot
-from velax.numpy._shaping import diagonal, matrix_transpose, trace
+from velax.numpy._creation import eye as _eye
+from velax.numpy._linear import matmul as _matmul
+from velax.numpy._linear import vecdot
+from velax.numpy._shaping import matrix_transpose
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes_inexact
 
 __all__ = [
-    "cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "matrix_transpose", "multi_dot", "norm", "outer", "tensordot", "trace",
+    "cross", "diagonal", "matmul", "matrix_norm", "matrix_power", "matrix_transpose", "multi_dot", "norm", "outer",
+    "tensordot", "trace",
     "vecdot", "vector_norm",
 ]  # fmt: skip
+
+
+# -- products of the array API standard, whose signatures differ from those of `velax.numpy` --------
+
+
+def cross(x1, x2, /, *, axis: int = -1):
+    """The cross product of vectors along an axis; see `velax.numpy.cross`."""
+    return jnp.cross(x1, x2, axis=axis)
+
+
+def diagonal(x, /, *, offset: int = 0):
+    """The diagonals of matrices, along the last two axes; see `velax.numpy.diagonal`."""
+    return jnp.diagonal(x, offset=offset, axis1=-2, axis2=-1)
+
+
+def matmul(x1, x2, /, *, precision=None, preferred_element_type=None):
+    """The matrix product; see `velax.numpy.matmul`."""
+    return _matmul(x1, x2, precision=precision, preferred_element_type=preferred_element_type)
+
+
+def outer(x1, x2, /):
+    """The outer product of two vectors.
+
+    Raises:
+      ValueError: for arrays that are no vectors.
+    """
+    check_arraylike("jnp.linalg.outer", x1, x2)
+    shapes = get_aval(x1).shape, get_aval(x2).shape
+    if any(len(shape) != 1 for shape in shapes):
+        raise ValueError(
+            f"Input arrays must be one-dimensional, but they are {len(shapes[0])}-D and {len(shapes[1])}-D."
+        )
+    return jnp.outer(x1, x2)
+
+
+def tensordot(x1, x2, /, *, axes=2, precision=None, preferred_element_type=None):
+    """The product summed over pairs of axes; see `velax.numpy.tensordot`."""
+    return jnp.tensordot(x1, x2, axes, precision=precision, preferred_element_type=preferred_element_type)
+
+
+def trace(x, /, *, offset: int = 0, dtype=None):
+    """The sums of the diagonals of matrices, along the last two axes; see `velax.numpy.trace`."""
+    return jnp.trace(x, offset=offset, axis1=-2, axis2=-1, dtype=dtype)
+
+
+# -- norms ---------------------------------------------------------------------------------------
 
 
 @compiled(static=("ord", "axis", "keepdims"))
@@ -27,7 +75,8 @@ def norm(x, ord=None, axis: int | tuple[int, ...] | None = None, keepdims: bool 
 
     Args:
       x: an array.
-      ord: which norm: of vectors any number, inf, -inf or 0 (how many are not zero); of matrices "fro", 1, -1, inf or -inf; None: the 2-norm of vectors, the Frobenius
+      ord: which norm: of vectors any number, inf, -inf or 0 (how many are not zero); of matrices
+        "fro", 1, -1, inf or -inf; None: the 2-norm of vectors, the Frobenius
         norm of matrices.
       axis: an axis for vector norms, two for matrix norms; None: all (with ``ord`` None: of the flattened array).
       keepdims: whether reduced axes stay with size 1.
@@ -55,7 +104,10 @@ def norm(x, ord=None, axis: int | tuple[int, ...] | None = None, keepdims: bool 
     if len(axes) == 1:
         return _vector(x, 2 if ord is None else ord, axes, keepdims)
     if len(axes) != 2:
-        raise ValueError(f"Improper number of axes for norm: {axis=}. Pass one axis to compute a vector-norm, or two axes to compute a matrix-norm.")
+        raise ValueError(
+            f"Improper number of axes for norm: {axis=}. Pass one axis to compute a vector-norm, or two axes to "
+            "compute a matrix-norm."
+        )
     return _matrix(x, "fro" if ord is None else ord, axes, keepdims)
 
 
@@ -94,7 +146,9 @@ def _matrix(x, ord, axes, keepdims):
         result = (jnp.max if ord > 0 else jnp.min)(sums, axis=second, keepdims=True)
         return result if keepdims else jnp.squeeze(result, axes)
     if ord in (2, -2, "nuc"):
-        raise NotImplementedError(f"the matrix norm {ord!r} needs singular values, which are not available yet; use 'fro', 1, -1, inf or -inf")
+        raise NotImplementedError(
+            f"the matrix norm {ord!r} needs singular values, which are not available yet; use 'fro', 1, -1, inf or -inf"
+        )
     raise ValueError(f"Invalid order '{ord}' for matrix norm.")
 
 
@@ -103,7 +157,11 @@ def vector_norm(x, /, *, axis=None, keepdims: bool = False, ord=2):
     check_arraylike("jnp.linalg.vector_norm", x)
     (x,) = promote_dtypes_inexact(x)
     ndim = get_aval(x).ndim
-    axes = tuple(range(ndim)) if axis is None else tuple(canonical_axis(a, ndim, "vector_norm") for a in (axis if isinstance(axis, tuple) else (axis,)))
+    axes = (
+        tuple(range(ndim))
+        if axis is None
+        else tuple(canonical_axis(a, ndim, "vector_norm") for a in (axis if isinstance(axis, tuple) else (axis,)))
+    )
     return _vector(x, ord, axes, keepdims)
 
 
@@ -128,11 +186,13 @@ def matrix_power(a, n: int):
         n >>= 1
         if n:
             a = matmul(a, a)
-    return jnp.broadcast_to(eye(shape[-1], dtype=get_aval(a).dtype), shape) if result is None else result
+    return jnp.broadcast_to(_eye(shape[-1], dtype=get_aval(a).dtype), shape) if result is None else result
 
 
 def multi_dot(arrays, *, precision=None):
-    """The product of several matrices, in the cheapest order (found by `opt_einsum`); the first and last may be vectors."""
+    """The product of several matrices, in the cheapest order (found by `opt_einsum`); the first
+    and last may be vectors.
+    """
     arrays = list(arrays)
     check_arraylike("jnp.linalg.multi_dot", *arrays)
     if len(arrays) < 2:

@@ -5,6 +5,7 @@ numbers, on every machine. Use each key once.
 """
 
 from velax._lang.traceback import public_module as _public_module
+from velax.random._binomial import *
 from velax.random._discrete import *
 from velax.random._gamma import *
 from velax.random._keys import *

@@ -308,11 +308,10 @@ def permutation(key, x, axis=0, independent=False, *, out_sharding=None):
     rank = len(shape_of(x))
     axis = canonical_axis(axis, max(rank, 1), "permutation") if rank else 0
     if not rank:
-        dtype = dtypes.dtype(x)
-        if not dtypes.is_integer(dtype):
+        if not dtypes.is_integer(dtypes.dtype(x)):
             raise TypeError("x must be an integer or at least 1-dimensional")
         n = concrete_or_error(int, x, "argument x of jax.random.permutation()")
-        return _permuted_range(key, max(n, 0), dtypes.default_int_dtype() if isinstance(x, int) else dtype)
+        return _permuted_range(key, max(n, 0), dtypes.default_int_dtype())
     return _permutation(key, to_array(x), axis, bool(independent))
 
 

@@ -13,6 +13,7 @@ from velax._transforms.batching import matchaxis
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.vectorize import vmap
 from velax._transforms.zero import Zero
+from velax.lax._special import random_log_gamma_grad
 from velax.lax._structural import canonical_shape, convert_type
 from velax.numpy._util import check_arraylike, compiled
 from velax.random._discrete import _rademacher
@@ -100,13 +101,13 @@ def _gamma_lower(ctx, keys, a, *, log_space):
     return ctx.inline(closed, [keys, a])
 
 
-def _gamma_jvp(primals, tangents, **params):
-    if type(tangents[1]) is not Zero:
-        raise NotImplementedError(
-            "the derivative of gamma-distributed numbers with respect to their parameters is not implemented; wrap the parameters in lax.stop_gradient"
-        )
-    out = random_gamma_p.bind(*primals, **params)
-    return out, Zero(get_aval(out).to_tangent_aval())
+def _gamma_jvp(primals, tangents, *, log_space):
+    out = random_gamma_p.bind(*primals, log_space=log_space)
+    t = tangents[1]
+    if type(t) is Zero:
+        return out, Zero(get_aval(out).to_tangent_aval())
+    slope = random_log_gamma_grad if log_space else lax.random_gamma_grad
+    return out, lax.mul(t, slope(primals[1], out))
 
 
 def _gamma_batch(args, dims, **params):
@@ -138,7 +139,7 @@ def gamma(key, a, shape=None, dtype=None, *, out_sharding=None):
       out_sharding: placement; None, as there is one device.
 
     Returns:
-      An array of this shape and dtype. It has no derivative with respect to ``a`` yet.
+      An array of this shape and dtype. Its derivative in ``a`` is that of `lax.random_gamma_grad`.
 
     Raises:
       ValueError: if ``dtype`` is no float or the shapes do not fit.

@@ -6,10 +6,10 @@ import numpy as np
 
 from velax import lax
 from velax._lang import dtypes
-from velax._lang.trace import get_aval
 from velax.lax._structural import convert_type
 from velax.numpy._util import compiled
 from velax.random._parameters import constant, fresh_keys, int_dtype, prepare, result_shape, widen
+from velax.random._rejection import some, transformed_rejection
 from velax.random._samplers import _uniform
 
 __all__ = ["poisson"]
@@ -52,10 +52,6 @@ def _poisson(key, lam, shape, dtype):
     return lax.select(lax.eq(lam, _F32.type(0)), lax.full_like(out, 0), out)
 
 
-def _some(x):
-    return lax.reduce_or(x, tuple(range(get_aval(x).ndim)))
-
-
 def _by_multiplication(key, lam, shape, dtype):
     """Knuth's method: uniform numbers are multiplied until the product falls below ``exp(-lam)``."""
     low = lax.neg(lam)
@@ -67,7 +63,7 @@ def _by_multiplication(key, lam, shape, dtype):
         return k, key, lax.add(log_product, lax.log(_uniform(subkey, shape, _F32, 0.0, 1.0)))
 
     start = (lax.full(shape, 0, dtype), key, lax.full(shape, 0, _F32))
-    k, _, _ = lax.while_loop(lambda s: _some(lax.gt(s[2], low)), body, start)
+    k, _, _ = lax.while_loop(lambda s: some(lax.gt(s[2], low)), body, start)
     return lax.sub(k, constant(dtype, 1))
 
 
@@ -80,20 +76,12 @@ def _by_rejection(key, lam, shape, dtype):
     inverse_alpha = lax.add(c(1.1239), lax.div(c(1.1328), lax.sub(b, c(3.4))))
     v_r = lax.sub(c(0.9277), lax.div(c(3.6224), lax.sub(b, c(2))))
 
-    def body(state):
-        out, accepted, key = state
-        key, u_key, v_key = fresh_keys(key, 3)
-        u = lax.sub(_uniform(u_key, shape, _F32, 0.0, 1.0), c(0.5))
-        v = _uniform(v_key, shape, _F32, 0.0, 1.0)
-        shifted = lax.sub(c(0.5), lax.abs(u))
+    def propose(u, v, shifted):
         k = lax.floor(lax.add(lax.add(lax.mul(lax.add(lax.div(lax.mul(c(2), a), shifted), b), u), lam), c(0.43)))
         s = lax.log(lax.div(lax.mul(v, inverse_alpha), lax.add(lax.div(a, lax.mul(shifted, shifted)), b)))
         t = lax.sub(lax.add(lax.neg(lam), lax.mul(k, log_lam)), lax.lgamma(lax.add(k, c(1))))
         at_once = lax.bitwise_and(lax.ge(shifted, c(0.07)), lax.le(v, v_r))
         reject = lax.bitwise_or(lax.lt(k, c(0)), lax.bitwise_and(lax.lt(shifted, c(0.013)), lax.gt(v, shifted)))
-        accept = lax.bitwise_or(at_once, lax.bitwise_and(lax.bitwise_not(reject), lax.le(s, t)))
-        return lax.select(accept, k, out), lax.bitwise_or(accepted, accept), key
+        return k, lax.bitwise_or(at_once, lax.bitwise_and(lax.bitwise_not(reject), lax.le(s, t)))
 
-    start = (lax.full(shape, -1, _F32), lax.full(shape, False, np.dtype("bool")), key)
-    out, _, _ = lax.while_loop(lambda s: _some(lax.bitwise_not(s[1])), body, start)
-    return convert_type(out, dtype)
+    return convert_type(transformed_rejection(key, shape, _F32, propose), dtype)

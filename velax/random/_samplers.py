@@ -148,7 +148,7 @@ def _truncated_normal(key, lower, upper, shape, dtype):
     # rounding must not reach the bounds, which are excluded
     lo = lax.nextafter(lax.stop_gradient(lower), constant(dtype, np.inf))
     hi = lax.nextafter(lax.stop_gradient(upper), constant(dtype, -np.inf))
-    lo, hi = (x if not shape_of(x) else to_rank(x, len(shape)) for x in (lo, hi))
+    lo, hi = (parameter(x, dtype, shape) for x in (lo, hi))
     return lax.min(hi, lax.max(lo, out))
 
 
@@ -286,8 +286,8 @@ def double_sided_maxwell(key, loc, scale, shape=(), dtype=None):
 
     Args:
       key: a key.
-      loc, scale: location and scale; they broadcast against ``shape``.
-      shape: the shape of the draw.
+      loc, scale: location and scale; they broadcast against each other.
+      shape: how many draws of their shape: the leading axes of the result.
       dtype: a float dtype.
     """
     key = prepare("double_sided_maxwell", key)
@@ -298,14 +298,11 @@ def double_sided_maxwell(key, loc, scale, shape=(), dtype=None):
 def _double_sided_maxwell(key, loc, scale, shape, dtype):
     from velax.random._discrete import _rademacher  # the discrete samplers use this module
 
-    whole = (*np.broadcast_shapes(shape_of(loc), shape_of(scale)), *shape)
-    # parameters apply to the leading axes: each of their elements has ``shape`` draws
-    lead = lambda x: x if not shape_of(x) else lax.broadcast_in_dim(x, (*shape_of(x), *(1,) * len(shape)), range(len(shape_of(x))))
-    loc, scale = (lead(convert_type(x, dtype)) for x in (loc, scale))
+    whole = (*shape, *np.broadcast_shapes(shape_of(loc), shape_of(scale)))
+    loc, scale = (parameter(x, dtype, whole) for x in (loc, scale))
     k1, k2 = fresh_keys(key)
     draws = lax.mul(_rademacher(k2, whole, dtype), _maxwell(k1, whole, dtype))
-    rank = len(whole)
-    return lax.add(lax.mul(draws, to_rank(scale, rank) if shape_of(scale) else scale), to_rank(loc, rank) if shape_of(loc) else loc)
+    return lax.add(lax.mul(draws, scale), loc)
 
 
 def weibull_min(key, scale, concentration, shape=(), dtype=None):
@@ -326,15 +323,7 @@ def weibull_min(key, scale, concentration, shape=(), dtype=None):
 def _weibull_min(key, scale, concentration, shape, dtype):
     u = _uniform(key, shape, dtype, 0, 1)
     power = convert_type(lax.div(1.0, convert_type(concentration, dtype)), dtype)
-    return lax.mul(_power(lax.neg(lax.log1p(lax.neg(u))), power), _ranked(convert_type(scale, dtype), shape))
-
-
-def _ranked(x, shape):
-    return to_rank(x, len(shape)) if shape_of(x) else x
-
-
-def _power(x, y):
-    return lax.pow(x, widen(y, shape_of(x)))
+    return lax.mul(lax.pow(lax.neg(lax.log1p(lax.neg(u))), widen(power, shape)), parameter(scale, dtype, shape))
 
 
 def pareto(key, b, shape=None, dtype=None, *, out_sharding=None):

@@ -13,8 +13,10 @@ from velax.numpy._util import check_arraylike, compiled, inlined, promote_args_i
 from velax.random._parameters import constant
 
 __all__ = [
-    "beta", "betaln", "digamma", "entr", "erf", "erfc", "erfinv", "expit", "factorial", "gamma", "gammaln", "gammasgn", "kl_div", "log_ndtr",
-    "log_softmax", "logit", "logsumexp", "multigammaln", "ndtr", "ndtri", "rel_entr", "softmax", "xlog1py", "xlogy",
+    "beta", "betainc", "betaln", "boxcox", "boxcox1p", "digamma", "entr", "erf", "erfc", "erfinv", "expit",
+    "factorial", "gamma", "gammainc", "gammaincc", "gammaln", "gammasgn", "i0", "i0e", "i1", "i1e", "kl_div",
+    "log_ndtr", "log_softmax", "logit", "logsumexp", "multigammaln", "ndtr", "ndtri", "poch", "polygamma", "rel_entr",
+    "softmax", "xlog1py", "xlogy", "zeta",
 ]  # fmt: skip
 
 
@@ -405,3 +407,126 @@ def _multigammaln(a, d):
     offsets = constant(np.dtype("float64"), 0.5) * np.arange(d)
     terms = lax.lgamma(jnp.expand_dims(a, -1) - jnp.asarray(offsets, dtype))
     return jnp.sum(terms, axis=-1) + constant(dtype, 0.25 * d * (d - 1) * np.log(np.pi))
+
+
+def polygamma(n, x):
+    """The derivative of order ``n`` of `digamma`.
+
+    Args:
+      n: integers, not negative; NaN for others.
+      x: floats.
+
+    Raises:
+      ValueError: if ``n`` is no integer.
+
+    Example:
+      >>> from velax.scipy.special import polygamma
+      >>> round(float(polygamma(1, 1.0)), 4)
+      1.6449
+    """
+    check_arraylike("polygamma", n, x)
+    if not dtypes.is_integer(dtypes.dtype(n)):
+        raise ValueError(f"Argument `n` to polygamma must be of integer type. Got dtype {dtypes.dtype(n)}.")
+    return _polygamma(n, x)
+
+
+@inlined
+def _polygamma(n, x):
+    return lax.polygamma(*jnp.broadcast_arrays(*promote_args_inexact("polygamma", n, x)))
+
+
+def zeta(x, q=None):
+    """The Hurwitz zeta function, ``sum((q + k)**-x for k in 0, 1, ...)``.
+
+    Raises:
+      NotImplementedError: without ``q``.
+    """
+    if q is None:
+        raise NotImplementedError("Riemann zeta function not implemented; pass q != None to compute the Hurwitz Zeta function.")
+    return _zeta(x, q)
+
+
+@inlined
+def _zeta(x, q):
+    return lax.zeta(*jnp.broadcast_arrays(*promote_args_inexact("zeta", x, q)))
+
+
+@inlined
+def gammainc(a, x):
+    """The regularized lower incomplete gamma function."""
+    return lax.igamma(*jnp.broadcast_arrays(*promote_args_inexact("gammainc", a, x)))
+
+
+@inlined
+def gammaincc(a, x):
+    """The regularized upper incomplete gamma function, ``1 - gammainc(a, x)``."""
+    return lax.igammac(*jnp.broadcast_arrays(*promote_args_inexact("gammaincc", a, x)))
+
+
+@inlined
+def betainc(a, b, x):
+    """The regularized incomplete beta function."""
+    return lax.betainc(*jnp.broadcast_arrays(*promote_args_inexact("betainc", a, b, x)))
+
+
+@inlined
+def poch(z, m):
+    """The rising factorial, ``gamma(z + m) / gamma(z)``; 1 where ``m`` is 0."""
+    z, m = jnp.broadcast_arrays(*promote_args_inexact("poch", z, m))
+    end = lax.add(z, m)
+    size = lax.exp(lax.sub(lax.lgamma(end), lax.lgamma(z)))
+    nothing = lax.eq(m, constant(get_aval(m).dtype, 0))
+    return lax.select(nothing, jnp.ones_like(m), lax.mul(lax.mul(gammasgn(z), gammasgn(end)), size))
+
+
+# -- modified Bessel functions --------------------------------------------------------------------------------------------
+
+
+@inlined
+def i0e(x):
+    """The modified Bessel function of order 0, times ``exp(-abs(x))``."""
+    return lax.bessel_i0e(*promote_args_inexact("i0e", x))
+
+
+@inlined
+def i0(x):
+    """The modified Bessel function of order 0."""
+    (x,) = promote_args_inexact("i0", x)
+    return lax.mul(lax.exp(lax.abs(x)), lax.bessel_i0e(x))
+
+
+@inlined
+def i1e(x):
+    """The modified Bessel function of order 1, times ``exp(-abs(x))``."""
+    return lax.bessel_i1e(*promote_args_inexact("i1e", x))
+
+
+@inlined
+def i1(x):
+    """The modified Bessel function of order 1."""
+    (x,) = promote_args_inexact("i1", x)
+    return lax.mul(lax.exp(lax.abs(x)), lax.bessel_i1e(x))
+
+
+# -- power transformations ------------------------------------------------------------------------------------------------
+
+
+def _power_transform(log_x, power):
+    """``(x**power - 1) / power``, the logarithm where the power is 0."""
+    zero = lax.eq(power, constant(get_aval(power).dtype, 0))
+    safe = lax.select(zero, jnp.ones_like(power), power)
+    return lax.select(zero, log_x, lax.div(lax.expm1(lax.mul(safe, log_x)), safe))
+
+
+@inlined
+def boxcox(x, lmbda):
+    """The Box-Cox transformation ``(x**lmbda - 1) / lmbda``, ``log(x)`` where ``lmbda`` is 0."""
+    x, lmbda = jnp.broadcast_arrays(*promote_args_inexact("boxcox", x, lmbda))
+    return _power_transform(lax.log(x), lmbda)
+
+
+@inlined
+def boxcox1p(x, lmbda):
+    """`boxcox` of ``1 + x``, accurate near 0."""
+    x, lmbda = jnp.broadcast_arrays(*promote_args_inexact("boxcox1p", x, lmbda))
+    return _power_transform(lax.log1p(x), lmbda)

@@ -11,10 +11,13 @@ from velax import _native
 from velax._compiler.driver import CompiledJaxpr, compile_jaxpr
 from velax._lang import dtypes
 from velax._lang.avals import shaped_array
+from velax._lang.config import FLAG_DEBUG
 from velax._lang.primitive import Primitive, set_default_impl
 from velax._lang.trace import get_aval
+from velax._transforms.calls import jit_p
+from velax._transforms.debug_values import check_results
 from velax._transforms.inspecting import set_stage_compiler
-from velax._transforms.jit import TracedCall, set_compiler
+from velax._transforms.jit import TracedCall, set_compiler, warn_unusable_donation
 from velax._transforms.staging import trace_to_jaxpr
 
 __all__ = ["apply_primitive", "wrap_keys"]
@@ -46,6 +49,7 @@ def _entry(compiled: CompiledJaxpr, out_avals, out_tree=None):
 def _compile_call(traced: TracedCall, keep_unused: bool):
     """Serve a miss of a `JitFunction`."""
     compiled = compile_jaxpr(traced.jaxpr, traced.donated, traced.name, keep_unused)
+    warn_unusable_donation(traced)
     return _entry(compiled, traced.jaxpr.out_avals, traced.out_tree)
 
 
@@ -108,6 +112,7 @@ class _StageProgram:
     def __init__(self, traced: TracedCall):
         self._traced = traced
         self._compiled = compile_jaxpr(traced.jaxpr, traced.donated, traced.name, keep_unused=True)
+        warn_unusable_donation(traced)
         self._cache = _native.EagerCache(lambda key, args: _entry(self._compiled, traced.jaxpr.out_avals))
 
     def call(self, leaves):
@@ -119,7 +124,14 @@ class _StageProgram:
                     f"Argument types differ from the types for which this computation was compiled: argument {i} has type {got.str_short()}, "
                     f"compiled for {aval.str_short()}. Call the jitted function itself, or lower and compile it for these types."
                 )
-        return self._cache(None, *leaves)
+        outs = self._cache(None, *leaves)
+        if _native.config_flags() & FLAG_DEBUG:
+            check_results(jit_p, leaves, {"jaxpr": self._traced.jaxpr}, outs)
+        return outs
+
+    @property
+    def executable(self):
+        return self._compiled.executable
 
     def graph_text(self) -> str:
         from velax._compiler.build_graph import build_graph

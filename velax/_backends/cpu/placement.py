@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from velax import _native
 from velax._lang import dtypes
-from velax._lang.array import Array, ArrayImpl
+from velax._lang.array import Array
 from velax._lang.devices import local_devices
-from velax._lang.trace import Tracer, get_aval
+from velax._lang.trace import as_array
 from velax.tree_util import tree_leaves, tree_map
 
 __all__ = ["block_until_ready", "copy_to_host_async", "device_get", "device_put", "effects_barrier"]
@@ -30,23 +29,13 @@ def device_put(x, device=None, *, src=None, donate=False, may_alias=None):
     """
     for d in tree_leaves(device):
         _check_device(d)
-    return tree_map(_put, x)
+    return tree_map(as_array, x)
 
 
 def _check_device(device) -> None:
     devices = getattr(device, "device_set", None) or {device}
     if not set(devices) <= set(local_devices()):
         raise ValueError(f"device_put: {device!r} names devices that are not available here; there is {', '.join(map(repr, local_devices()))}")
-
-
-def _put(x):
-    if isinstance(x, (ArrayImpl, Tracer, Array)):
-        return x
-    get_aval(x)  # raises for what is no value
-    if isinstance(x, (bool, int, float, complex)):
-        return _native.array_from_scalar(x, dtypes.dtype_of_python_scalar(type(x)), True)
-    x = np.asarray(x)
-    return _native.array_from_numpy(np.asarray(x, order="C", dtype=dtypes.canonicalize_dtype(x.dtype)), False)
 
 
 def device_get(x):

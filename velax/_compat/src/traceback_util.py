@@ -1,0 +1,3 @@
+"""``jax._src.traceback_util``."""
+
+from velax._lang.traceback import *

@@ -1,0 +1,375 @@
+"""Elementwise functions of floats and complex numbers: exponentials, trigonometry, rounding, parts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from velax import lax
+from velax._lang import dtypes
+from velax._lang.trace import get_aval
+from velax.lax._structural import convert_type
+from velax.numpy._arithmetic import positive
+from velax.numpy._util import (
+    check_arraylike,
+    compiled,
+    inlined,
+    promote_args_inexact,
+)
+
+__all__ = [
+    "acos", "acosh", "angle", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh",
+    "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "conj", "conjugate", "cos", "cosh", "deg2rad",
+    "degrees", "exp", "exp2", "expm1", "floor", "imag", "log", "log1p", "log2", "log10", "modf", "rad2deg",
+    "radians", "real", "rint", "sin", "sinc", "sinh", "sqrt", "tan", "tanh", "trunc",
+]  # fmt: skip
+
+
+# -- functions of one float ----------------------------------------------------------------------
+
+
+def _float_function(name, op, text):
+    def f(x, /):
+        return op(*promote_args_inexact(name, x))
+
+    f.__name__ = f.__qualname__ = name
+    f.__doc__ = (
+        f"Elementwise {text}; integers become floats.\n\n    Args:\n      x: an array or number.\n\n"
+        "    Returns:\n      An array of the same shape, of floats or complex numbers.\n    "
+    )
+    return inlined(f)
+
+
+sqrt = _float_function("sqrt", lax.sqrt, "square root")
+cbrt = _float_function("cbrt", lax.cbrt, "cube root")
+exp = _float_function("exp", lax.exp, "exponential")
+exp2 = _float_function("exp2", lax.exp2, "power of two")
+expm1 = _float_function("expm1", lax.expm1, "``exp(x) - 1``")
+log = _float_function("log", lax.log, "natural logarithm")
+log1p = _float_function("log1p", lax.log1p, "``log(1 + x)``")
+sin = _float_function("sin", lax.sin, "sine")
+cos = _float_function("cos", lax.cos, "cosine")
+tan = _float_function("tan", lax.tan, "tangent")
+arcsin = asin = _float_function("arcsin", lax.asin, "inverse sine")
+arccos = acos = _float_function("arccos", lax.acos, "inverse cosine")
+arctan = atan = _float_function("arctan", lax.atan, "inverse tangent")
+sinh = _float_function("sinh", lax.sinh, "hyperbolic sine")
+cosh = _float_function("cosh", lax.cosh, "hyperbolic cosine")
+tanh = _float_function("tanh", lax.tanh, "hyperbolic tangent")
+arcsinh = asinh = _float_function("arcsinh", lax.asinh, "inverse hyperbolic sine")
+arccosh = acosh = _float_function("arccosh", lax.acosh, "inverse hyperbolic cosine")
+arctanh = atanh = _float_function("arctanh", lax.atanh, "inverse hyperbolic tangent")
+
+
+@compiled
+def log2(x, /):
+    """Elementwise base-2 logarithm.
+
+    Args:
+      x: an array of numbers.
+
+    Returns:
+      An array of floats or complex numbers, of the shape of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.log2(jnp.array([1., 8.]))
+      Array([0., 3.], dtype=float32)
+    """
+    return _logarithm("log2", x, 2)
+
+
+@compiled
+def log10(x, /):
+    """Elementwise base-10 logarithm.
+
+    Args:
+      x: an array of numbers.
+
+    Returns:
+      An array of floats or complex numbers, of the shape of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.log10(jnp.array([1., 1000.])).round(4)
+      Array([0., 3.], dtype=float32)
+    """
+    return _logarithm("log10", x, 10)
+
+
+def _logarithm(name, x, base):
+    (x,) = promote_args_inexact(name, x)
+    value = lax.log(x)
+    dtype = get_aval(value).dtype
+    if not dtypes.is_complex(dtype):
+        return lax.div(value, lax.log(lax.full((), base, dtype)))
+    # each part by itself: a complex quotient makes NaN of an infinite part
+    scale = lax.log(lax.full((), base, dtypes.real_dtype(dtype)))
+    return lax.complex(lax.div(lax.real(value), scale), lax.div(lax.imag(value), scale))
+
+
+@inlined
+def floor(x, /):
+    """Elementwise largest integer not above; integers stay.
+
+    Args:
+      x: an array of real numbers.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.floor(jnp.array([-1.5, 1.5]))
+      Array([-2.,  1.], dtype=float32)
+    """
+    check_arraylike("floor", x)
+    return lax.floor(x) if dtypes.is_inexact(get_aval(x).dtype) else positive(x)
+
+
+@inlined
+def ceil(x, /):
+    """Elementwise smallest integer not below; integers stay.
+
+    Args:
+      x: an array of real numbers.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.ceil(jnp.array([-1.5, 1.5]))
+      Array([-1.,  2.], dtype=float32)
+    """
+    check_arraylike("ceil", x)
+    return lax.ceil(x) if dtypes.is_inexact(get_aval(x).dtype) else positive(x)
+
+
+@compiled
+def trunc(x, /):
+    """Elementwise integer part, toward zero; integers stay.
+
+    Args:
+      x: an array of real numbers.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.trunc(jnp.array([-1.5, 1.5]))
+      Array([-1.,  1.], dtype=float32)
+    """
+    check_arraylike("trunc", x)
+    if not dtypes.is_inexact(get_aval(x).dtype):
+        return positive(x)
+    return lax.select(lax.lt(x, 0), lax.ceil(x), lax.floor(x))
+
+
+@compiled
+def modf(x, /):
+    """Fractional and integral parts, both with the sign of ``x``.
+
+    Args:
+      x: an array of real numbers.
+
+    Returns:
+      Two arrays of floats, of the shape of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.modf(jnp.array([1.5, -2.25]))
+      (Array([ 0.5 , -0.25], dtype=float32), Array([ 1., -2.], dtype=float32))
+    """
+    (x,) = promote_args_inexact("modf", x)
+    whole = trunc(x)
+    return lax.sub(x, whole), whole
+
+
+@compiled
+def rint(x, /):
+    """Elementwise nearest integer, halves to even, as a float.
+
+    Args:
+      x: an array of numbers.
+
+    Returns:
+      An array of floats, of the shape of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.rint(jnp.array([0.5, 1.5, 2.6]))
+      Array([0., 2., 3.], dtype=float32)
+    """
+    check_arraylike("rint", x)
+    dtype = get_aval(x).dtype
+    if dtypes.is_integer(dtype) or dtype == np.bool_:
+        return convert_type(x, dtypes.to_inexact_dtype(dtype), False)
+    if dtypes.is_complex(get_aval(x).dtype):
+        return lax.complex(rint(lax.real(x)), rint(lax.imag(x)))
+    return lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN)
+
+
+@compiled
+def deg2rad(x, /):
+    """Elementwise degrees to radians.
+
+    Args:
+      x: an array of real numbers.
+
+    Returns:
+      An array of floats, of the shape of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.deg2rad(180.).round(4).item()
+      3.1415998935699463
+    """
+    (x,) = promote_args_inexact("deg2rad", x)
+    return lax.mul(x, math.pi / 180)
+
+
+@compiled
+def rad2deg(x, /):
+    """Elementwise radians to degrees.
+
+    Args:
+      x: an array of real numbers.
+
+    Returns:
+      An array of floats, of the shape of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.rad2deg(jnp.pi).round(2).item()
+      180.0
+    """
+    (x,) = promote_args_inexact("rad2deg", x)
+    return lax.mul(x, 180 / math.pi)
+
+
+radians, degrees = deg2rad, rad2deg
+
+
+@compiled
+def sinc(x, /):
+    """Elementwise ``sin(pi x) / (pi x)``, 1 at zero.
+
+    Args:
+      x: an array of numbers.
+
+    Returns:
+      An array of floats, of the shape of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.sinc(jnp.array([0., 0.5]))
+      Array([1.        , 0.63661975], dtype=float32)
+    """
+    (x,) = promote_args_inexact("sinc", x)
+    zero = lax.eq(x, 0)
+    pi_x = lax.mul(x, math.pi)
+    safe = lax.select(zero, lax.full_like(x, 1), pi_x)
+    # around zero the series, whose derivatives are right there too
+    series = lax.sub(lax.full_like(x, 1), lax.div(lax.square(pi_x), 6.0))
+    return lax.select(zero, series, lax.div(lax.sin(safe), safe))
+
+
+# -- functions of two floats ---------------------------------------------------------------------
+
+
+@inlined
+def arctan2(x1, x2, /):
+    """Elementwise angle of the point ``(x2, x1)``, in ``[-pi, pi]``.
+
+    Args:
+      x1, x2: arrays of real numbers that broadcast.
+
+    Returns:
+      An array of floats, of the common shape.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.arctan2(jnp.array([0., 1.]), 1.)
+      Array([0.       , 0.7853981], dtype=float32)
+    """
+    return lax.atan2(*promote_args_inexact("arctan2", x1, x2))
+
+
+atan2 = arctan2
+
+
+# -- complex numbers -----------------------------------------------------------------------------
+
+
+@inlined
+def conjugate(x, /):
+    """Elementwise complex conjugate; real numbers stay.
+
+    Args:
+      x: an array of numbers.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.conjugate(jnp.array([1 + 2j]))
+      Array([1.-2.j], dtype=complex64)
+    """
+    check_arraylike("conjugate", x)
+    return lax.conj(x) if dtypes.is_complex(get_aval(x).dtype) else positive(x)
+
+
+conj = conjugate
+
+
+@inlined
+def real(val, /):
+    """Elementwise real part.
+
+    Args:
+      val: an array of numbers.
+
+    Returns:
+      An array of real numbers, of the shape of ``val``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.real(jnp.array([1 + 2j]))
+      Array([1.], dtype=float32)
+    """
+    check_arraylike("real", val)
+    return lax.real(val) if dtypes.is_complex(get_aval(val).dtype) else positive(val)
+
+
+@inlined
+def imag(val, /):
+    """Elementwise imaginary part, zero for real numbers.
+
+    Args:
+      val: an array of numbers.
+
+    Returns:
+      An array of real numbers, of the shape of ``val``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.imag(jnp.array([1 + 2j]))
+      Array([2.], dtype=float32)
+    """
+    check_arraylike("imag", val)
+    return lax.imag(val) if dtypes.is_complex(get_aval(val).dtype) else lax.full_like(val, 0)
+
+
+@compiled(static=("deg",))
+def angle(z, deg: bool = False):
+    """Elementwise angle of complex numbers, in radians, or degrees if ``deg``."""
+    check_arraylike("angle", z)
+    dtype = get_aval(z).dtype
+    if not dtypes.is_complex(dtype):
+        z = convert_type(z, dtype if dtypes.is_floating(dtype) else dtypes.default_float_dtype(), False)
+    result = lax.atan2(imag(z), real(z))
+    return rad2deg(result) if deg else result
