@@ -196,26 +196,32 @@ void find_reads(ExecutableParts* parts) {
   }
 }
 
-// Each output stands for one donated input: that which it aliases, else the first of its shape and dtype that is read.
+// Each output stands for one donated input that is read: that which it aliases, else the first of its shape and dtype,
+// else the first with as many elements of the same size.
 void find_consumed(ExecutableParts* parts) {
-  std::vector<uint8_t> open(parts->donated.size());
+  std::vector<uint8_t> open(parts->donated.size()), matched(parts->out_avals.size());
   for (size_t k = 0; k < open.size(); k++) open[k] = parts->donated[k] && parts->reads[k];
-  for (const Output& output : parts->program->outputs) {
-    if (output.kind == OutputKind::kAlias) open[output.input] = 0;
-  }
-  for (size_t j = 0; j < parts->out_avals.size(); j++) {
-    if (parts->program->outputs[j].kind == OutputKind::kAlias) {
-      size_t k = parts->program->outputs[j].input;
-      if (parts->donated[k]) parts->consumed.push_back(k);
-      continue;
-    }
-    const AvalInfo* out = parts->out_avals[j];
-    for (size_t k = 0; k < open.size(); k++) {
-      if (!open[k] || !same_type(*parts->in_avals[k], *out)) continue;
+  auto match = [&](size_t j, auto&& fits) {
+    for (size_t k = 0; k < open.size() && !matched[j]; k++) {
+      if (!open[k] || !fits(k)) continue;
       open[k] = 0;
+      matched[j] = 1;
       parts->consumed.push_back(k);
-      break;
     }
+  };
+  for (size_t j = 0; j < matched.size(); j++) {
+    const Output& output = parts->program->outputs[j];
+    if (output.kind == OutputKind::kAlias) match(j, [&](size_t k) { return k == output.input; });
+  }
+  for (size_t j = 0; j < matched.size(); j++) {
+    match(j, [&](size_t k) { return same_type(*parts->in_avals[k], *parts->out_avals[j]); });
+  }
+  for (size_t j = 0; j < matched.size(); j++) {
+    const AvalInfo& out = *parts->out_avals[j];
+    match(j, [&](size_t k) {
+      const AvalInfo& in = *parts->in_avals[k];
+      return in.size == out.size && in.itemsize == out.itemsize;
+    });
   }
 }
 

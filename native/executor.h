@@ -24,9 +24,9 @@ AvalInfo* const* output_avals(const Executable* e);
 // The caller keeps the inputs alive. Inputs are checked against the avals by pointer, then by dtype and shape (weak
 // types need not agree); those that the program reads must not be deleted. Returns false with a Python exception set;
 // then no output was written.
-// A donated input that the program reads is deleted if an output is of its shape and dtype, whether or not that output
-// took its memory over (see program.h): but not while somebody views its memory, nor where it is passed for another
-// input as well. A failed program may have consumed its donated inputs.
+// A donated input that the program reads is deleted if an output is as large (see find_consumed), whether or not that
+// output took its memory over (see program.h): but not while somebody views its memory, nor where it is passed for
+// another input as well. A failed program may have consumed its donated inputs.
 // Outputs are on the device of the first input and committed if any input is. Re-entrant, and thread-safe. Only
 // executions on the main thread are interruptible.
 bool execute(Executable* e, ArrayImpl* const* inputs, size_t n, PyObject** outputs);

@@ -632,7 +632,8 @@ def step_dynamic_update(w):
     fits = y.dtype == x.dtype and y.ndim == x.ndim and all(n <= m for n, m in zip(y.shape, x.shape))
     y = y if fits else w.fit(y, sizes, x.dtype)
     starts = ", ".join(start(w) for _ in x.shape)
-    w.line(f"lax.dynamic_update_slice({x.name}, {y.name}, ({starts},))", x, y)
+    # XLA may compute the update from an operand that it has overwritten in part
+    w.line(f"lax.dynamic_update_slice({x.name}, lax.optimization_barrier({y.name}), ({starts},))", x, y)
 
 
 def start(w):

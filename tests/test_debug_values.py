@@ -73,22 +73,22 @@ def test_only_results_count():
 
 def test_values_that_came_in():
     with velax.debug_nans(True):
-        with pytest.raises(FloatingPointError, match="encountered in mul .*: an operand holds one already"):
+        with pytest.raises(FloatingPointError, match=r"encountered in mul .*: an operand holds one already"):
             velax.jit(lambda x: x * 2)(np.float32(np.nan))
-        with pytest.raises(FloatingPointError, match="on float32.. = -1.0"):
+        with pytest.raises(FloatingPointError, match=r"on float32.. = -1.0"):
             jnp.log(jnp.asarray(-1.0, "float32"))
         with pytest.raises(FloatingPointError, match="its body was not found to make it"):
             velax.jit(lambda x: (x, np.float32(np.nan)))(np.float32(1))
 
 
 def test_donated_operands():
-    with velax.debug_nans(True), pytest.raises(FloatingPointError, match="invalid value .nan. encountered in log"):
+    with velax.debug_nans(True), pytest.raises(FloatingPointError, match=r"invalid value .nan. encountered in log"):
         velax.jit(jnp.log, donate_argnums=0)(jnp.asarray(X))
 
 
 def test_compiled_ahead_of_time():
     compiled = velax.jit(jnp.log).lower(X).compile()
-    with velax.debug_nans(True), pytest.raises(FloatingPointError, match="invalid value .nan. encountered in log"):
+    with velax.debug_nans(True), pytest.raises(FloatingPointError, match=r"invalid value .nan. encountered in log"):
         compiled(X)
 
 

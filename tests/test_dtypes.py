@@ -47,9 +47,12 @@ KEY = dtypes.KeyTy(Impl)
 def test_codes_are_those_of_the_native_core():
     header = (ROOT / "native" / "dtypes.h").read_text()
     for dtype, code in dtypes.CODE_OF.items():
+        assert dtypes.DTYPE_OF[code] == dtype
+        if dtype.name in ("int4", "uint4"):  # held, not computed with
+            assert f"k{'U4' if dtype.name == 'uint4' else 'I4'} = {code}," in header
+            continue
         name = dtypes.ir_name(dtype)
         assert re.search(rf"\bk{name} = {code},", header, re.IGNORECASE), name
-        assert dtypes.DTYPE_OF[code] == dtype
         assert dtypes.dtype_of_ir_name(name) == dtype
     assert sorted(dtypes.CODE_OF.values()) == list(range(19))
 

@@ -125,7 +125,7 @@ def test_a_training_step_keeps_its_memory():
     ("fun", "unusable"),
     [
         (lambda x, y: x.sum(), ["float32[4]"]), (lambda x, y: x + y, ["float32[4]"]), (lambda x, y: (x + y, y), []),
-        (lambda x, y: x.reshape(2, 2), []), (lambda x, y: x.astype("int32"), []), (lambda x, y: jnp.zeros(3), []),
+        (lambda x, y: x.reshape(2, 2), []), (lambda x, y: x.astype("int32"), []), (lambda x, y: np.zeros(3), []),
         (lambda x, y: x.sum() + y[:2], ["float32[4]", "float32[4]"]),
     ],
 )  # fmt: skip

@@ -345,6 +345,9 @@ DONATIONS = {
     "shared": lambda lib, x: (lib.jit(lambda a: a)(x), lib.jit(lambda a: a + 1, donate_argnums=0)(x)),
     "returned": lambda lib, x: lib.jit(lambda a: a, donate_argnums=0)(x),
     "of another shape": lambda lib, x: lib.jit(lambda a: a.sum(), donate_argnums=0)(x),
+    "reshaped and read later": lambda lib, x: lib.jit(lambda a: (a[None], a.sum()), donate_argnums=0)(x),
+    "of another dtype": lambda lib, x: lib.jit(lambda a: a[::-1].astype("int32"), donate_argnums=0)(x),
+    "narrower": lambda lib, x: lib.jit(lambda a: a.astype("float16"), donate_argnums=0)(x),
     "unread": lambda lib, x: lib.jit(lambda a: lib.numpy.zeros(3), donate_argnums=0)(x),
 }
 

@@ -38,18 +38,42 @@ def test_bitcast_to_the_same_dtype():
 @pytest.mark.parametrize(
     ("f", "kind", "lead"),
     [
-        (lambda lib: lib.lax.clamp(0, X, 1), "TypeError", "clamp requires arguments to have the same dtypes, got int32, float32, int32."),
+        (
+            lambda lib: lib.lax.clamp(0, X, 1),
+            "TypeError",
+            "clamp requires arguments to have the same dtypes, got int32, float32, int32.",
+        ),
         (lambda lib: lib.lax.cummax(X > 0, 0), "TypeError", "cummax does not accept dtype bool."),
         (lambda lib: lib.lax.cumsum(X, -1), "ValueError", "XLA operations do not allow negative axes"),
-        (lambda lib: lib.lax.reduce_sum(X, (-1,)), "ValueError", "reduction axes (-1,) contains out-of-bounds indices for float32[2,3]."),
+        (
+            lambda lib: lib.lax.reduce_sum(X, (-1,)),
+            "ValueError",
+            "reduction axes (-1,) contains out-of-bounds indices for float32[2,3].",
+        ),
         (lambda lib: lib.lax.argmax(X, -1, "int32"), "ValueError", "Invalid axis -1 for operand shape (2, 3)"),
         (lambda lib: lib.lax.rev(X, (-1,)), "TypeError", ""),
         (lambda lib: lib.lax.squeeze(X[:1], (0, -2)), "ValueError", "dimensions are not unique"),
-        (lambda lib: lib.lax.broadcasted_iota("int32", (2,), -1), "ValueError", "iota dimension must be between 0 and len(shape), got dimension=-1"),
-        (lambda lib: lib.lax.iota("int32", -1), "TypeError", "iota shape must have every element be nonnegative, got (-1,)."),
+        (
+            lambda lib: lib.lax.broadcasted_iota("int32", (2,), -1),
+            "ValueError",
+            "iota dimension must be between 0 and len(shape), got dimension=-1",
+        ),
+        (
+            lambda lib: lib.lax.iota("int32", -1),
+            "TypeError",
+            "iota shape must have every element be nonnegative, got (-1,).",
+        ),
         (lambda lib: lib.lax.conj(X.astype(np.float16)), "TypeError", "conj does not accept dtype float16."),
-        (lambda lib: lib.lax.reduce_precision(X, 3.5, 3), "TypeError", "'float' object cannot be interpreted as an integer"),
-        (lambda lib: lib.lax.bitcast_convert_type(X > 0, "uint8"), "TypeError", "lax.bitcast_convert_type does not support bool or complex values"),
+        (
+            lambda lib: lib.lax.reduce_precision(X, 3.5, 3),
+            "TypeError",
+            "'float' object cannot be interpreted as an integer",
+        ),
+        (
+            lambda lib: lib.lax.bitcast_convert_type(X > 0, "uint8"),
+            "TypeError",
+            "lax.bitcast_convert_type does not support bool or complex values",
+        ),
     ],
 )
 def test_errors(f, kind, lead):

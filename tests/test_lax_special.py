@@ -60,7 +60,9 @@ def test_accuracy(name):
             for value, *point in zip(got, *xs, strict=True):
                 exact = reference(*(mp.mpf(float(v)) for v in point))
                 if np.finfo(dtype).tiny <= abs(exact) <= np.finfo(dtype).max:
-                    error = abs(mp.mpf(float(value)) - exact) / mp.mpf(float(np.spacing(abs(got.dtype.type(float(exact))))))
+                    error = abs(mp.mpf(float(value)) - exact) / mp.mpf(
+                        float(np.spacing(abs(got.dtype.type(float(exact)))))
+                    )
                     assert error <= limit, (dtype, point, value, float(error))
 
 
@@ -86,10 +88,49 @@ def test_large_parameters():
 def test_edges(name):
     inf, nan = np.inf, np.nan
     table = {
-        "igamma": [(0, 1, 1), (0, 0, nan), (1, 0, 0), (1, inf, 1), (inf, 1, 0), (-1, 1, nan), (1, -1, nan), (nan, 1, nan), (1, nan, nan)],
-        "igammac": [(0, 1, 0), (0, 0, nan), (1, 0, 1), (1, inf, 0), (inf, 1, 1), (-1, 1, nan), (1, -1, nan), (nan, 1, nan), (1, nan, nan)],
-        "zeta": [(1, 2, inf), (0.5, 2, nan), (2, 0, inf), (2, -3, inf), (3, 0, nan), (1.5, -0.5, nan), (2, inf, 0), (nan, 1, nan), (2, nan, nan)],
-        "polygamma": [(1, 0, inf), (1, -2, inf), (2, 0, nan), (-1, 1, nan), (1.5, 1, nan), (0, 1, -np.euler_gamma), (1, inf, 0), (1, nan, nan)],
+        "igamma": [
+            (0, 1, 1),
+            (0, 0, nan),
+            (1, 0, 0),
+            (1, inf, 1),
+            (inf, 1, 0),
+            (-1, 1, nan),
+            (1, -1, nan),
+            (nan, 1, nan),
+            (1, nan, nan),
+        ],
+        "igammac": [
+            (0, 1, 0),
+            (0, 0, nan),
+            (1, 0, 1),
+            (1, inf, 0),
+            (inf, 1, 1),
+            (-1, 1, nan),
+            (1, -1, nan),
+            (nan, 1, nan),
+            (1, nan, nan),
+        ],
+        "zeta": [
+            (1, 2, inf),
+            (0.5, 2, nan),
+            (2, 0, inf),
+            (2, -3, inf),
+            (3, 0, nan),
+            (1.5, -0.5, nan),
+            (2, inf, 0),
+            (nan, 1, nan),
+            (2, nan, nan),
+        ],
+        "polygamma": [
+            (1, 0, inf),
+            (1, -2, inf),
+            (2, 0, nan),
+            (-1, 1, nan),
+            (1.5, 1, nan),
+            (0, 1, -np.euler_gamma),
+            (1, inf, 0),
+            (1, nan, nan),
+        ],
     }
     a, x, expected = np.array(table[name], np.float32).T
     np.testing.assert_allclose(getattr(lax, name)(a, x), expected, rtol=1e-6)
@@ -105,7 +146,11 @@ F = lambda *points: np.array(points, np.float32)
         (lambda lib, x: lib.lax.polygamma(lib.lax.full_like(x, 2), x), (F(0.5, 1.5, 4),), True),
         (lambda lib, a, x: lib.lax.igamma(a, x), (F(0.5, 1.5, 9), F(0.4, 2, 7)), False),
         (lambda lib, a, x: lib.lax.igammac(a, x), (F(0.5, 1.5, 9), F(0.4, 2, 7)), False),
-        (lambda lib, x: lib.lax.betainc(lib.lax.full_like(x, 2), lib.lax.full_like(x, 3), x), (F(0.1, 0.5, 0.8),), True),
+        (
+            lambda lib, x: lib.lax.betainc(lib.lax.full_like(x, 2), lib.lax.full_like(x, 3), x),
+            (F(0.1, 0.5, 0.8),),
+            True,
+        ),
         (lambda lib, x: lib.lax.bessel_i0e(x), (F(-2, 0.5, 30),), True),
         (lambda lib, x: lib.lax.bessel_i1e(x), (F(-2, 0, 30),), False),
         (lambda lib, x, p: lib.scipy.special.boxcox(x, p), (F(0.2, 1.5, 4), F(0, 0.5, -1)), False),
@@ -116,7 +161,10 @@ def test_derivatives(f, args, second):
     compare(f, *args, second=second, axes=(None, 0), rtol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["polygamma", "zeta", "gammainc", "gammaincc", "poch", "i0", "i1", "i0e", "i1e", "boxcox", "boxcox1p", "betainc"])
+@pytest.mark.parametrize(
+    "name",
+    ["polygamma", "zeta", "gammainc", "gammaincc", "poch", "i0", "i1", "i0e", "i1e", "boxcox", "boxcox1p", "betainc"],
+)
 def test_scipy_names(name):
     first, second = np.array([[1], [2], [4]]) if name == "polygamma" else F(1.5, 2.5, 4).reshape(3, 1), F(0.2, 0.7)
     args = {"betainc": (first, second, second)}.get(name, (second,) if name.startswith("i") else (first, second))
@@ -134,10 +182,26 @@ def test_zeta_derivative():
 @pytest.mark.parametrize(
     ("f", "kind", "lead"),
     [
-        (lambda lib: lib.grad(lib.lax.polygamma)(1.0, 2.0), "ValueError", "polygamma gradient with respect to m is not supported"),
-        (lambda lib: lib.grad(lib.lax.betainc)(1.0, 2.0, 0.5), "ValueError", "Betainc gradient with respect to a and b not supported."),
-        (lambda lib: lib.lax.igamma(np.ones(2, np.int32), np.ones(2, np.int32)), "TypeError", "igamma does not accept dtype int32"),
-        (lambda lib: lib.scipy.special.polygamma(1.5, 2.0), "ValueError", "Argument `n` to polygamma must be of integer type."),
+        (
+            lambda lib: lib.grad(lib.lax.polygamma)(1.0, 2.0),
+            "ValueError",
+            "polygamma gradient with respect to m is not supported",
+        ),
+        (
+            lambda lib: lib.grad(lib.lax.betainc)(1.0, 2.0, 0.5),
+            "ValueError",
+            "Betainc gradient with respect to a and b not supported.",
+        ),
+        (
+            lambda lib: lib.lax.igamma(np.ones(2, np.int32), np.ones(2, np.int32)),
+            "TypeError",
+            "igamma does not accept dtype int32",
+        ),
+        (
+            lambda lib: lib.scipy.special.polygamma(1.5, 2.0),
+            "ValueError",
+            "Argument `n` to polygamma must be of integer type.",
+        ),
         (lambda lib: lib.scipy.special.zeta(2.0), "NotImplementedError", "Riemann zeta function not implemented"),
     ],
 )

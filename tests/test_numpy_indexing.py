@@ -409,7 +409,10 @@ def test_index_errors(index, error, text):
 
 
 def test_item_assignment_teaches():
-    text = r"JAX arrays are immutable and do not support in-place item assignment\. Instead of x\[idx\] = y, use x = x\.at\[idx\]\.set\(y\) or another \.at\[\] method"
+    text = (
+        r"JAX arrays are immutable and do not support in-place item assignment\. Instead of x\[idx\] = "
+        r"y, use x = x\.at\[idx\]\.set\(y\) or another \.at\[\] method"
+    )
     x = jnp.arange(3)
 
     def assign(x):

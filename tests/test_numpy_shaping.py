@@ -1,4 +1,7 @@
-"""Rearranging, joining, choosing and padding; scalar types and dtypes; functions over functions: types, values and errors against JAX and NumPy."""
+"""Rearranging, joining, choosing and padding; scalar types and dtypes; functions over functions.
+
+Types, values and errors against JAX and NumPy.
+"""
 
 from __future__ import annotations
 

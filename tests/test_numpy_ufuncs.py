@@ -56,6 +56,7 @@ jnp.power(x,np.int64(2))
 jnp.ldexp(x,True)
 jnp.ldexp(z,2)
 jnp.ldexp(2,i)
+jnp.isscalar(np.array(['a']))
 jnp.ceil(np.array(['a']))
 jnp.conj(np.array([None]))
 """)
@@ -85,3 +86,10 @@ def test_negative_powers_of_integers_are_refused():
     for lib in (jax, velax):
         with pytest.raises(TypeError, match="Integers cannot be raised to negative powers, got integer_pow"):
             lib.numpy.arange(3) ** lib.numpy.int32(-2)
+
+
+def test_integers_become_the_default_float():
+    for lib in (jax, velax):
+        with lib.enable_x64(True):
+            for f in (lib.numpy.rint, lib.numpy.angle):
+                assert f(lib.numpy.array([1, -2], "int8")).dtype == np.float64

@@ -123,13 +123,14 @@ P = _PartitionSpec
 #: submodules that are imported when first used
 _LAZY = frozenset({
     "ad_checkpoint", "api_util", "core", "custom_batching", "custom_derivatives", "debug", "dlpack", "dtypes", "errors",
-    "experimental", "extend", "flatten_util", "interpreters", "monitoring", "nn", "ops", "random", "ref", "scipy", "sharding", "stages", "tree", "typing",
+    "experimental", "extend", "flatten_util", "interpreters", "monitoring", "nn", "ops", "random", "ref", "scipy",
+    "sharding", "stages", "tree", "typing",
 })  # fmt: skip
 #: names that live in a submodule imported when first used
 _LAZY_NAMES = {
     "Shard": "velax.numpy._methods",
-    "pure_callback": "velax.lax", "ds": "velax.lax._index_plan", "Ref": "velax.ref", "new_ref": "velax.ref", "freeze": "velax.ref",
-    "empty_ref": "velax.ref", "free_ref": "velax.ref", "install_as_jax": "velax._compat",
+    "pure_callback": "velax.lax", "ds": "velax.lax._index_plan", "Ref": "velax.ref", "new_ref": "velax.ref",
+    "freeze": "velax.ref", "empty_ref": "velax.ref", "free_ref": "velax.ref", "install_as_jax": "velax._compat",
 }  # fmt: skip
 
 

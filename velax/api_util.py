@@ -32,7 +32,8 @@ def flatten_fun(fun: _WrappedFun, in_tree):
       in_tree: the structure of its ``(args, kwargs)``.
 
     Returns:
-      The function that takes and gives lists of leaves, and a function that tells the structure of the result after a call.
+      The function that takes and gives lists of leaves, and a function that tells the structure of the result after
+      a call.
 
     Example:
       >>> import velax

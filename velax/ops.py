@@ -50,7 +50,9 @@ def segment_sum(
     """
     return _segments(
         "segment_sum", data, segment_ids, num_segments, bucket_size,
-        dict(indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, out_sharding=out_sharding),
+        dict(
+            indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, out_sharding=out_sharding
+        ),
     )  # fmt: skip
 
 
@@ -71,7 +73,9 @@ def segment_prod(
     """
     return _segments(
         "segment_prod", data, segment_ids, num_segments, bucket_size,
-        dict(indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, out_sharding=out_sharding),
+        dict(
+            indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, out_sharding=out_sharding
+        ),
     )  # fmt: skip
 
 
@@ -92,7 +96,9 @@ def segment_max(
     """
     return _segments(
         "segment_max", data, segment_ids, num_segments, bucket_size,
-        dict(indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, out_sharding=out_sharding),
+        dict(
+            indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, out_sharding=out_sharding
+        ),
     )  # fmt: skip
 
 
@@ -113,13 +119,15 @@ def segment_min(
     """
     return _segments(
         "segment_min", data, segment_ids, num_segments, bucket_size,
-        dict(indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, out_sharding=out_sharding),
+        dict(
+            indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, out_sharding=out_sharding
+        ),
     )  # fmt: skip
 
 
 def _extreme(dtype, greatest: bool):
     """The greatest or the least value of a dtype."""
-    if dtype == bool:
+    if dtype.kind == "b":
         return greatest
     if dtypes.issubdtype(dtype, np.integer):
         info = dtypes.iinfo(dtype)
@@ -143,11 +151,15 @@ def _segments(name, data, segment_ids, num_segments, bucket_size, options):
     if not dtypes.issubdtype(ids.dtype, np.integer):
         raise TypeError(f"{name}: segment_ids must be integers, got an array of type {ids.dtype.name}{list(ids.shape)}")
     if num_segments is None:
-        known = concrete_or_error(np.asarray, ids, f"{name}() finds the number of segments in segment_ids; give it as num_segments.")
+        context = f"{name}() finds the number of segments in segment_ids; give it as num_segments."
+        known = concrete_or_error(np.asarray, ids, context)
         if known.size == 0:
-            raise ValueError(f"{name}: without segment_ids there is no greatest one; give the number of segments as num_segments")
+            raise ValueError(
+                f"{name}: without segment_ids there is no greatest one; give the number of segments as num_segments"
+            )
         num_segments = int(known.max()) + 1
-    num_segments = concrete_or_error(int, num_segments, f"{name}() needs num_segments while tracing, since it is part of a shape.")
+    context = f"{name}() needs num_segments while tracing, since it is part of a shape."
+    num_segments = concrete_or_error(int, num_segments, context)
     if num_segments < 0:
         raise ValueError(f"{name}: num_segments must be non-negative, got {num_segments}")
     scatter, join, empty = _REDUCTIONS[name]

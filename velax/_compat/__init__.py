@@ -1,7 +1,8 @@
 """Running programs that say ``import jax``: the import alias.
 
-`install_as_jax` makes ``jax`` and its submodules importable as Velax's, ahead of an installed JAX and without touching the file system. Submodules
-are Velax's own module objects. ``jax`` itself is a small module of its own, since its version is that of the JAX whose interface Velax has.
+`install_as_jax` makes ``jax`` and its submodules importable as Velax's, ahead of an installed JAX and without touching
+the file system. Submodules are Velax's own module objects. ``jax`` itself is a small module of its own, since its
+version is that of the JAX whose interface Velax has.
 """
 
 from __future__ import annotations
@@ -129,12 +130,14 @@ class _Finder(importlib.abc.MetaPathFinder):
             spec = importlib.machinery.ModuleSpec("jax", _Loader("velax"), origin=origin, is_package=True)
             spec.has_location = True
             return spec
-        name = f"velax._compat.src.{rest[5:]}" if rest.startswith("_src.") else "velax._compat.src" if rest == "_src" else f"velax.{rest}"
+        private = rest == "_src" or rest.startswith("_src.")
+        name = f"velax._compat.src{rest[4:]}" if private else f"velax.{rest}"
         try:
             module = importlib.import_module(name)
         except ModuleNotFoundError as e:
             if e.name is not None and name.startswith(e.name):
-                raise ModuleNotFoundError(f"No module named {fullname!r}: Velax has no {name!r}", name=fullname) from None
+                message = f"No module named {fullname!r}: Velax has no {name!r}"
+                raise ModuleNotFoundError(message, name=fullname) from None
             raise
         return importlib.machinery.ModuleSpec(fullname, _Loader(name), is_package=hasattr(module, "__path__"))
 
@@ -164,7 +167,10 @@ def install_as_jax() -> None:
         return
     loaded = sys.modules.get("jax")
     if loaded is not None and not isinstance(loaded, _JaxModule):
-        raise RuntimeError(f"install_as_jax: JAX is imported already, from {getattr(loaded, '__file__', loaded)}; call install_as_jax first")
+        raise RuntimeError(
+            f"install_as_jax: JAX is imported already, from {getattr(loaded, '__file__', loaded)}; "
+            "call install_as_jax first"
+        )
     sys.meta_path.insert(0, _finder)
     if "multiprocessing.spawn" in sys.modules:
         _hand_down(sys.modules["multiprocessing.spawn"])

@@ -167,19 +167,24 @@ def _lower_nest(block: BlockLowering, group: fuse.Group) -> None:
 
     fresh()
     nest = build_group(group, block.plan, place, block.context.target, restart=fresh)
-    aligned = set()
-    if nest.last_level_stores:
-        # two nodes may lie in one value: it is aligned if all reads of it are
-        reads: dict[Value, set] = {}
-        for leaf, states in group.reads.items():
-            if leaf in block.values:
-                reads.setdefault(block.values[leaf], set()).update(states)
-        same = [value for value, states in reads.items() if states == {fuse.FULL}]
-        for root in group.full & set(stored):
-            for value in same:
-                if schedule.element_bytes(value.dtype) == schedule.element_bytes(root.dtype):
-                    aligned.add((stored[root], value))
-    block.launch(params[-1], nest, aligned)
+    aligned = _aligned(block, group, {root: stored[root] for root in group.full & set(stored)})
+    block.launch(params[-1], nest, aligned if nest.last_level_stores else frozenset())
+
+
+def _aligned(block: BlockLowering, group: fuse.Group, stored: dict[Node, Value]) -> frozenset[tuple[Value, Value]]:
+    """(written, read) pairs: the group reads the second at the positions alone where it then writes the first."""
+    # Two nodes may lie in one value: it is aligned if all reads of it are.
+    reads: dict[Value, set] = {}
+    for leaf, states in group.reads.items():
+        if leaf in block.values:
+            reads.setdefault(block.values[leaf], set()).update(states)
+    same = [value for value, states in reads.items() if states == {fuse.FULL}]
+    return frozenset(
+        (written, value)
+        for root, written in stored.items()
+        for value in same
+        if schedule.element_bytes(value.dtype) == schedule.element_bytes(root.dtype)
+    )
 
 
 def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
@@ -212,11 +217,12 @@ def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
     operands = [params.buffer(value) for value in (lhs, block.values[b])]
     partial = params.written(sums).buffer if sums else None
     result = (None, None) if plan.copies else finish(params)
-    block.launch(params, plan.launch(*operands, partial, *result))
+    aligned = _aligned(block, group, stored)
+    block.launch(params, plan.launch(*operands, partial, *result), frozenset() if plan.copies else aligned)
     if plan.copies:
         params = Params(block.values)
         partial = params.buffer(sums)
-        block.launch(params, plan.finish(partial, *finish(params)))
+        block.launch(params, plan.finish(partial, *finish(params)), aligned)
 
 
 def epilogue(group: fuse.Group, spec, place, places):

@@ -1,7 +1,8 @@
 """The call primitive ``jit`` and its rules: a named, separately compiled sub-program.
 
-Under transformations the rules transform its jaxpr once (memoised on the jaxpr object) and bind ``jit`` again, so a function used many times is
-traced, differentiated and batched once. The compiler inlines it.
+Under transformations the rules transform its jaxpr once (memoised on the jaxpr object) and bind
+``jit`` again, so a function used many times is traced, differentiated and batched once. The
+compiler inlines it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ __all__ = ["bind_jit", "dce_closed", "jit_p"]
 
 
 def bind_jit(jaxpr: ClosedJaxpr, args: Sequence, *, name: str, donated_invars=None, inline=False, keep_unused=False) -> list:
-    """Apply ``jit``. The jaxpr's constants become arguments: equations hold no values, so that equal programs are equal text."""
+    """Apply ``jit``. The jaxpr's constants become arguments: equations hold no values, so that
+    equal programs are equal text.
+    """
     if inline:
         return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args)
     donated = tuple(donated_invars) if donated_invars is not None else (False,) * len(args)
@@ -74,7 +77,8 @@ def _transpose(cts, *args, jaxpr, **params):
     given = iter(_call(derived, operands, params))
     zero = iter(zero_out)
     return [
-        (Zero(x.aval.to_tangent_aval()) if next(zero) else next(given)) if type(x) is UndefinedPrimal else None for x in args
+        (Zero(x.aval.to_tangent_aval()) if next(zero) else next(given)) if type(x) is UndefinedPrimal else None
+        for x in args
     ]
 
 
@@ -131,7 +135,9 @@ jit_p.rules["physical"] = True  # the body sees keys as keys
 
 
 def inline_calls(jaxpr):
-    """The jaxpr with its ``jit`` equations replaced by their bodies (for policies and passes that look at every operation)."""
+    """The jaxpr with its ``jit`` equations replaced by their bodies (for policies and passes that
+    look at every operation).
+    """
     if not any(e.primitive is jit_p for e in jaxpr.eqns):
         return jaxpr
     eqns, rename, constvars, effects = [], {}, list(jaxpr.constvars), jaxpr.effects

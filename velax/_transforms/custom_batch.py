@@ -1,7 +1,8 @@
 """Functions with a batching rule of their own: ``custom_vmap``.
 
-A call is one equation with the function's jaxpr and the user's rule. `vmap` runs the rule; forward mode keeps the equation, with the derivative of the
-jaxpr and that of the rule; reverse mode differentiates the jaxpr, whose derivative is batched like any other.
+A call is one equation with the function's jaxpr and the user's rule. `vmap` runs the rule; forward
+mode keeps the equation, with the derivative of the jaxpr and that of the rule; reverse mode
+differentiates the jaxpr, whose derivative is batched like any other.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ class custom_vmap:
         """Set the rule; a decorator.
 
         Args:
-          vmap_rule: ``rule(axis_size, in_batched, *args) -> (out, out_batched)``. ``in_batched`` is a list with the structure of the arguments, of whether
-            each leaf is mapped; mapped ones have the batch as leading axis. ``out_batched`` says the same of the result.
+          vmap_rule: ``rule(axis_size, in_batched, *args) -> (out, out_batched)``. ``in_batched`` is
+            a list with the structure of the arguments, of whether each leaf is mapped; mapped ones
+            have the batch as leading axis. ``out_batched`` says the same of the result.
         """
         self.vmap_rule = vmap_rule
         return vmap_rule
@@ -68,7 +70,8 @@ class custom_vmap:
         name = function_name(self.fun)
         if self.vmap_rule is None:
             raise AttributeError(
-                f"No batching rule defined for custom_vmap function {name} using def_vmap: decorate the rule with @{name}.def_vmap before calling it."
+                f"No batching rule defined for custom_vmap function {name} using def_vmap: decorate the rule with "
+                f"@{name}.def_vmap before calling it."
             )
         args = resolve_kwargs(self.fun, args, kwargs)
         leaves, in_tree = tree_flatten(tuple(args))
@@ -93,7 +96,8 @@ def _flat_rule(rule: Callable, name: str, in_tree, out_tree, n_consts: int) -> C
     def flat(axis_size, batched, *leaves):
         if any(batched[:n_consts]):
             raise NotImplementedError(
-                f"{name} is a custom_vmap function that closes over a value which vmap maps over; its rule knows of arguments only. Pass the value as an argument."
+                f"{name} is a custom_vmap function that closes over a value which vmap maps over; its rule knows of "
+                "arguments only. Pass the value as an argument."
             )
         args = tree_unflatten(in_tree, leaves[n_consts:])
         in_batched = list(tree_unflatten(in_tree, batched[n_consts:]))
@@ -113,7 +117,8 @@ def _flat_rule(rule: Callable, name: str, in_tree, out_tree, n_consts: int) -> C
             aval = get_aval(x)
             if b and (not aval.shape or aval.shape[0] != axis_size):
                 raise ValueError(
-                    f"{who} says that its output {i} is batched, but it has type {aval.str_short()}: it needs a leading axis of size {axis_size}."
+                    f"{who} says that its output {i} is batched, but it has type {aval.str_short()}: it needs a "
+                    f"leading axis of size {axis_size}."
                 )
         return outs, [bool(b) for b in flags]
 
@@ -137,7 +142,9 @@ def _jvp(primals, tangents, *, call, rule):
 
 
 def _jvp_of_rule(rule: Callable, nonzeros, out_nonzeros) -> Callable:
-    """The rule of ``(*primals, *nonzero tangents)``: the derivative of the rule. A primal and its tangent are mapped together."""
+    """The rule of ``(*primals, *nonzero tangents)``: the derivative of the rule. A primal and its
+    tangent are mapped together.
+    """
 
     def flat(axis_size, batched, *leaves):
         n = len(nonzeros)

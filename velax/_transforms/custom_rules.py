@@ -1,7 +1,7 @@
 """``custom_jvp`` and ``custom_vjp``: functions with derivative rules of their own.
 
-Tracing stages them as ``custom_jvp_call`` / ``custom_vjp_call`` equations that hold the function's jaxpr and the user's rules; differentiation runs the rules, evaluation and
-compilation the function.
+Tracing stages them as ``custom_jvp_call`` / ``custom_vjp_call`` equations that hold the function's
+jaxpr and the user's rules; differentiation runs the rules, evaluation and compilation the function.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from velax.tree_util import (
 __all__ = ["closure_convert", "custom_gradient", "custom_jvp", "custom_jvp_call_p", "custom_vjp", "custom_vjp_call_p", "linear_call"]
 
 
-# -- custom_jvp: the primitive --------------------------------------------------------------------------------------------
+# -- custom_jvp: the primitive
+# --------------------------------------------------------------------------------------------
 
 
 class _CustomCall(Primitive):
@@ -109,7 +110,8 @@ custom_jvp_call_p.defined_lower = _inline_lower
 custom_jvp_call_p.def_effectful_abstract_eval(lambda *avals, call_jaxpr, **_: (call_jaxpr.out_avals, call_jaxpr.effects))
 
 
-# -- custom_jvp: the decorator --------------------------------------------------------------------------------------------
+# -- custom_jvp: the decorator
+# --------------------------------------------------------------------------------------------
 
 
 class custom_jvp:
@@ -176,7 +178,8 @@ class custom_jvp:
     def __call__(self, *args, **kwargs):
         if self.jvp is None:
             raise AttributeError(
-                f"No JVP defined for custom_jvp function {_name(self.fun)} using defjvp: decorate the rule with @{_name(self.fun)}.defjvp before calling it."
+                f"No JVP defined for custom_jvp function {_name(self.fun)} using defjvp: decorate the rule with "
+                f"@{_name(self.fun)}.defjvp before calling it."
             )
         args = resolve_kwargs(self.fun, args, kwargs)
         nondiff = [args[i] for i in self.nondiff_argnums]
@@ -189,7 +192,9 @@ class custom_jvp:
 
 
 def _call_leaves(dynamic) -> tuple[list, Any]:
-    """Leaves and tree of the differentiable arguments. NumPy arrays become arrays: rules index them by traced values."""
+    """Leaves and tree of the differentiable arguments. NumPy arrays become arrays: rules index them
+    by traced values.
+    """
     leaves, in_tree = tree_flatten((dynamic, {}))
     return [as_array(x) if isinstance(x, np.ndarray) else x for x in leaves], in_tree
 
@@ -212,7 +217,8 @@ def _fix_arguments(fun, argnums, args):
         return fun, tuple(args)
     for i in argnums:
         if i >= len(args):
-            raise TypeError(f"nondiff_argnums names argument {i} but {_name(fun)} was called with {len(args)} arguments")
+            raise TypeError(f"nondiff_argnums names argument {i} but {_name(fun)} was called with {len(args)} "
+                            "arguments")
     dynamic_positions = [i for i in range(len(args)) if i not in argnums]
 
     def fixed(*dynamic):
@@ -232,7 +238,8 @@ def _flat_jvp(jvp, nondiff, in_tree, name, out_tree):
         result = jvp(*nondiff, primals, tangents)
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise TypeError(
-                f"Custom JVP rule {_name(jvp)} for function {name} must produce a pair (list or tuple of length two) representing primal and "
+                f"Custom JVP rule {_name(jvp)} for function {name} must produce a pair (list or tuple of length two) "
+                "representing primal and "
                 f"tangent outputs, but got {result}."
             )
         out, tangent_out = result
@@ -241,7 +248,8 @@ def _flat_jvp(jvp, nondiff, in_tree, name, out_tree):
         out_tangents, tangent_tree = tree_flatten(tangent_out, is_leaf=lambda x: isinstance(x, SymbolicZero))
         if tree != tangent_tree:
             raise TypeError(
-                f"Custom JVP rule {_name(jvp)} for function {name} must produce primal and tangent outputs with equal container (pytree) structures, "
+                f"Custom JVP rule {_name(jvp)} for function {name} must produce primal and tangent outputs with "
+                "equal container (pytree) structures, "
                 f"but got {tree} and {tangent_tree} respectively."
             )
         for i, (x, t) in enumerate(zip(outs, out_tangents, strict=True)):
@@ -250,8 +258,10 @@ def _flat_jvp(jvp, nondiff, in_tree, name, out_tree):
             expected, got = get_aval(x).to_tangent_aval(), get_aval(t)
             if expected.shape != got.shape or (expected.dtype != got.dtype):
                 raise TypeError(
-                    f"Custom JVP rule {_name(jvp)} must produce primal and tangent outputs with corresponding shapes and dtypes. Expected "
-                    f"{expected.str_short()} (tangent type of {get_aval(x).str_short()}) but got {got.str_short()} at output component {i}."
+                    f"Custom JVP rule {_name(jvp)} must produce primal and tangent outputs with corresponding shapes "
+                    "and dtypes. Expected "
+                    f"{expected.str_short()} (tangent type of {get_aval(x).str_short()}) but got {got.str_short()} "
+                    f"at output component {i}."
                 )
         out_tree[:] = [tree]
         return [*outs, *out_tangents]
@@ -260,7 +270,8 @@ def _flat_jvp(jvp, nondiff, in_tree, name, out_tree):
     return flat
 
 
-# -- custom_vjp: the primitives -------------------------------------------------------------------------------------------
+# -- custom_vjp: the primitives
+# -------------------------------------------------------------------------------------------
 
 custom_vjp_call_p = _CustomCall("custom_vjp_call", 3, "process_custom_vjp_call")
 custom_vjp_call_p.irrelevant_params = frozenset({"fwd_jaxpr_thunk", "bwd", "num_consts", "out_trees", "symbolic_zeros"})
@@ -294,7 +305,9 @@ def _custom_vjp_bind_params(params):
 
 
 def _keep_pairs(fwd, num_consts):
-    """A forward rule that ignores the first arguments; with symbolic zeros its arguments are (value, perturbed) pairs in sequence."""
+    """A forward rule that ignores the first arguments; with symbolic zeros its arguments are
+    (value, perturbed) pairs in sequence.
+    """
     return lambda *args, pairs=1: fwd(*args[num_consts * pairs :], pairs=pairs)
 
 
@@ -333,7 +346,8 @@ def _custom_lin_transpose(cts, *args, bwd, num_res, symbolic_zeros, **_):
 
 
 def _no_forward_mode(*args, **_):
-    raise TypeError("can't apply forward-mode autodiff (jvp) to a custom_vjp function. Use grad or vjp, or give the function a rule with custom_jvp.")
+    raise TypeError("can't apply forward-mode autodiff (jvp) to a custom_vjp function. Use grad or vjp, or give the "
+                    "function a rule with custom_jvp.")
 
 
 def _custom_lin_batch(axis_data, args, dims, *, bwd, num_res, out_avals, **params):
@@ -420,7 +434,8 @@ custom_vjp_call_p.rules.update(
 custom_vjp_call_p.defined_lower = _inline_lower
 
 
-# -- custom_vjp: the decorator --------------------------------------------------------------------------------------------
+# -- custom_vjp: the decorator
+# --------------------------------------------------------------------------------------------
 
 
 class custom_vjp:
@@ -464,8 +479,10 @@ class custom_vjp:
 
         Args:
           fwd: takes the function's arguments and returns ``(out, residuals)``.
-          bwd: ``bwd(*nondiff args, residuals, cotangent) -> tuple of cotangents``, one for each differentiable argument, None for zero.
-          symbolic_zeros: the forward rule gets (value, perturbed) objects, and zero cotangents reach ``bwd`` as `SymbolicZero`.
+          bwd: ``bwd(*nondiff args, residuals, cotangent) -> tuple of cotangents``, one for each
+            differentiable argument, None for zero.
+          symbolic_zeros: the forward rule gets (value, perturbed) objects, and zero cotangents
+            reach ``bwd`` as `SymbolicZero`.
           optimize_remat: accepted; the compiler removes unused parts of the forward rule in any case.
         """
         self.fwd, self.bwd, self.symbolic_zeros, self.optimize_remat = fwd, bwd, symbolic_zeros, optimize_remat
@@ -473,7 +490,8 @@ class custom_vjp:
     @api_boundary
     def __call__(self, *args, **kwargs):
         if self.fwd is None or self.bwd is None:
-            raise AttributeError(f"No VJP defined for custom_vjp function {_name(self.fun)} using defvjp: call {_name(self.fun)}.defvjp(fwd, bwd) first.")
+            raise AttributeError(f"No VJP defined for custom_vjp function {_name(self.fun)} using defvjp: call "
+                                 f"{_name(self.fun)}.defvjp(fwd, bwd) first.")
         args = resolve_kwargs(self.fun, args, kwargs)
         for i in self.nondiff_argnums:
             if any(isinstance(x, Tracer) for x in tree_leaves(args[i])):
@@ -498,9 +516,12 @@ def errors_unexpected(fun, i):
     from velax._lang.errors import UnexpectedTracerError
 
     return UnexpectedTracerError(
-        f"Found a JAX Tracer object passed as an argument to a custom_vjp function {_name(fun)} in a position indicated by nondiff_argnums as "
-        f"non-differentiable (argument {i}). Tracers cannot be passed as non-differentiable arguments to custom_vjp functions; instead, "
-        "nondiff_argnums should only be used for arguments that can't be or contain tracers, e.g. function-valued arguments."
+        f"Found a JAX Tracer object passed as an argument to a custom_vjp function {_name(fun)} in a position "
+        "indicated by nondiff_argnums as "
+        f"non-differentiable (argument {i}). Tracers cannot be passed as non-differentiable arguments to custom_vjp "
+        "functions; instead, "
+        "nondiff_argnums should only be used for arguments that can't be or contain tracers, e.g. function-valued "
+        "arguments."
     )
 
 
@@ -521,9 +542,12 @@ def _flat_fwd(fwd, in_tree, name, trees):
         result = fwd(*args)
         if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise TypeError(
-                f"Custom VJP fwd rule {_name(fwd)} for function {name} must produce a pair (list or tuple of length two) where the first element "
-                f"represents the primal output (equal to those of the custom_vjp-decorated function {name}) and the second element represents "
-                f"residuals (i.e. values stored from the forward pass for use on the backward pass), but instead of a pair the fwd rule produced {result}."
+                f"Custom VJP fwd rule {_name(fwd)} for function {name} must produce a pair (list or tuple of length "
+                "two) where the first element "
+                f"represents the primal output (equal to those of the custom_vjp-decorated function {name}) and the "
+                "second element represents "
+                "residuals (i.e. values stored from the forward pass for use on the backward pass), but instead of "
+                f"a pair the fwd rule produced {result}."
             )
         out, res = result
         outs, out_tree = tree_flatten(out)
@@ -532,7 +556,8 @@ def _flat_fwd(fwd, in_tree, name, trees):
             for i, x in enumerate(values):
                 if not valid_jaxtype(x):
                     raise TypeError(
-                        f"Custom VJP fwd rule {_name(fwd)} for function {name} must produce arrays, numbers and containers of them, but its {what} {i} is "
+                        f"Custom VJP fwd rule {_name(fwd)} for function {name} must produce arrays, numbers and "
+                        f"containers of them, but its {what} {i} is "
                         f"{x!r} of type {type(x)}. Fixed Python values belong in nondiff_argnums."
                     )
         trees[:] = [(out_tree, res_tree)]
@@ -557,7 +582,8 @@ def _flat_bwd(bwd, nondiff, in_tree, in_avals, name, trees):
         if not isinstance(result, tuple) or len(result) != len(dummy):
             got = f"a tuple of length {len(result)}" if isinstance(result, tuple) else f"{result}"
             raise TypeError(
-                f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce a tuple of length equal to the primal args tuple ({len(dummy)}), one cotangent (or None) for each argument "
+                f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce a tuple of length equal to the "
+                f"primal args tuple ({len(dummy)}), one cotangent (or None) for each argument "
                 f"that is differentiated, but got {got}."
             )
         cts_in: list = [None] * len(in_avals)
@@ -581,8 +607,10 @@ def _match_cotangent(arg, ct, cts_in, name, bwd) -> None:
         leaves = None
     if leaves is None or any(not is_leaf(x) and not treedef_is_leaf(tree_structure(x)) for x in leaves):
         raise TypeError(
-            f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce an output with the same container (pytree) structure as the args tuple of "
-            f"the primal function, but for an argument of structure {tree} it produced {tree_structure(ct, is_leaf=is_leaf)}."
+            f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce an output with the same container "
+            "(pytree) structure as the args tuple of "
+            f"the primal function, but for an argument of structure {tree} it produced "
+            f"{tree_structure(ct, is_leaf=is_leaf)}."
         )
     for i, leaf in zip(positions, leaves, strict=True):
         cts_in[i] = leaf
@@ -600,7 +628,8 @@ def _checked_cotangent(i, aval, ct, name, bwd):
         got = get_aval(ct)
     except TypeError:
         raise TypeError(
-            f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce arrays, numbers and None (for zero) but produced {ct!r} of type {type(ct)} "
+            f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce arrays, numbers and None (for zero) "
+            f"but produced {ct!r} of type {type(ct)} "
             f"for the argument's leaf {i}, of type {aval.str_short()}."
         ) from None
     if got.shape == expected.shape and expected.dtype == dtypes.float0:
@@ -609,20 +638,24 @@ def _checked_cotangent(i, aval, ct, name, bwd):
         return ct if got.dtype == expected.dtype else ops.convert(ct, expected.dtype, False)
     why = "shapes" if got.shape != expected.shape else "dtypes"
     raise ValueError(
-        f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce an output with the same type as the args tuple of the primal function, but "
-        f"produced a cotangent of type {got.str_short()} at input component {i} for an argument of type {aval.str_short()}, whose cotangent type is "
+        f"Custom VJP bwd rule {_name(bwd)} for function {name} must produce an output with the same type as the args "
+        "tuple of the primal function, but "
+        f"produced a cotangent of type {got.str_short()} at input component {i} for an argument of type "
+        f"{aval.str_short()}, whose cotangent type is "
         f"{expected.str_short()}: the {why} do not match."
     )
 
 
-# -- built on them --------------------------------------------------------------------------------------------------------
+# -- built on them ---------------------------------------------------------------------------------
+# -----------------------
 
 
 def custom_gradient(fun: Callable) -> Callable:
     """A `custom_vjp` for the simple case: ``fun`` returns ``(value, vjp)``.
 
     Args:
-      fun: returns its value and a function from the value's cotangent to the arguments' cotangents (a tuple, or one for one argument).
+      fun: returns its value and a function from the value's cotangent to the arguments' cotangents
+        (a tuple, or one for one argument).
 
     Example:
       >>> import velax
@@ -671,7 +704,8 @@ def closure_convert(fun: Callable, *example_args) -> tuple[Callable, list]:
       *example_args: arguments with the types it will be called on.
 
     Returns:
-      ``(converted, consts)`` with ``converted(*args, *consts) == fun(*args)``; ``consts`` are the floating point values closed over.
+      ``(converted, consts)`` with ``converted(*args, *consts) == fun(*args)``; ``consts`` are the
+      floating point values closed over.
     """
     leaves, in_tree = tree_flatten((example_args, {}))
     flat, out_tree = flatten_call(fun, in_tree)
@@ -686,7 +720,8 @@ def closure_convert(fun: Callable, *example_args) -> tuple[Callable, list]:
         values = [next(given) if d else c for c, d in zip(closed.consts, is_diff, strict=True)]
         leaves, tree = tree_flatten((args, {}))
         if tree != in_tree:
-            raise TypeError(f"closure_convert: the converted function was made for arguments of structure {in_tree}, got {tree}")
+            raise TypeError(f"closure_convert: the converted function was made for arguments of structure {in_tree}, "
+                            f"got {tree}")
         return tree_unflatten(out_tree[0], eval_jaxpr(closed.jaxpr, values, *leaves))
 
     return converted, hoisted
@@ -716,7 +751,8 @@ def linear_call(fun: Callable, fun_transpose: Callable, residual_args, linear_ar
         ct = fun_transpose(tree_unflatten(res_tree, args[:n_res]), tree_unflatten(out_tree[0], args[n_res:]))
         leaves, tree = tree_flatten(ct)
         if tree != lin_tree:
-            raise TypeError(f"linear_call: the transpose must return the structure of the linear arguments, {lin_tree}, but returned {tree}")
+            raise TypeError("linear_call: the transpose must return the structure of the linear arguments, "
+                            f"{lin_tree}, but returned {tree}")
         return leaves
 
     outs = linear_call_p.bind(*res_leaves, *lin_leaves, callee=closed, transpose_fun=transposed, num_res=n_res)
@@ -737,7 +773,8 @@ def _linear_call_batch(axis_data, args, dims, *, callee, transpose_fun, num_res)
 
 def _linear_call_jvp(primals, tangents, *, num_res, **params):
     if any(type(t) is not Zero for t in tangents[:num_res]):
-        raise NotImplementedError("linear_call: differentiation with respect to residual_args is not supported; make them part of linear_args or stop their gradient")
+        raise NotImplementedError("linear_call: differentiation with respect to residual_args is not supported; make "
+                                  "them part of linear_args or stop their gradient")
     outs = linear_call_p.bind(*primals, num_res=num_res, **params)
     return outs, linear_call_p.bind(*primals[:num_res], *map(instantiate_zeros, tangents[num_res:]), num_res=num_res, **params)
 

@@ -1,7 +1,8 @@
 """What ``jax_debug_nans``, ``jax_debug_infs`` and ``jax_no_execution`` do: looking at each operation that is evaluated.
 
-In these modes the evaluating trace hands every operation to `evaluate_watched`. A call, a loop or a branch runs compiled first; only if its result holds
-an invalid value, its body is run again operation by operation to find the one that made it. A primitive with a body states how in its rule
+In these modes the evaluating trace hands every operation to `evaluate_watched`. A call, a loop or a
+branch runs compiled first; only if its result holds an invalid value, its body is run again
+operation by operation to find the one that made it. A primitive with a body states how in its rule
 ``replay``: ``(*concrete, **params)`` evaluates the body, and the result does not matter.
 """
 
@@ -28,14 +29,17 @@ def evaluate_watched(primitive: Primitive, args, params):
       RuntimeError: if nothing is to be executed.
     """
     if config.jax_no_execution:
-        raise RuntimeError(f"{primitive} was to be executed, but the option jax_no_execution is set; it allows tracing only")
+        raise RuntimeError(f"{primitive} was to be executed, but the option jax_no_execution is set; it allows "
+                           "tracing only")
     out = primitive.impl(*args, **params)
     check_results(primitive, args, params, out if primitive.multiple_results else [out])
     return out
 
 
 def check_results(primitive: Primitive, args, params, outs) -> None:
-    """FloatingPointError if the results of a primitive hold a forbidden value, naming the innermost operation that makes it."""
+    """FloatingPointError if the results of a primitive hold a forbidden value, naming the innermost
+    operation that makes it.
+    """
     kind = _forbidden(outs)
     if kind is None:
         return
@@ -45,14 +49,17 @@ def check_results(primitive: Primitive, args, params, outs) -> None:
     where = f"(at {current()})"
     advice = f"Look at the values before it, or turn the option jax_debug_{kind}s off."
     if _forbidden(args) == kind:
-        raise FloatingPointError(f"invalid value ({kind}) encountered in {primitive} {where}: an operand holds one already. {advice}")
+        raise FloatingPointError(f"invalid value ({kind}) encountered in {primitive} {where}: an operand holds one "
+                                 f"already. {advice}")
     if replay is not None:
         raise FloatingPointError(
-            f"invalid value ({kind}) encountered in {primitive} {where}. Run operation by operation, its body was not found to make it: it stands there "
+            f"invalid value ({kind}) encountered in {primitive} {where}. Run operation by operation, its body was "
+            "not found to make it: it stands there "
             f"as a constant, or comes from how the compiled program rounds. {advice}"
         )
     operands = ", ".join(map(_described, args[:4]))
-    raise FloatingPointError(f"invalid value ({kind}) encountered in {primitive} {where} on {operands or 'no operands'}. {advice}")
+    raise FloatingPointError(f"invalid value ({kind}) encountered in {primitive} {where} on "
+                             f"{operands or 'no operands'}. {advice}")
 
 
 def _described(x) -> str:

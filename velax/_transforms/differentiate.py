@@ -1,4 +1,6 @@
-"""The public derivative functions: jvp, linearize, vjp, grad, value_and_grad, jacfwd, jacrev, hessian, linear_transpose."""
+"""The public derivative functions: jvp, linearize, vjp, grad, value_and_grad, jacfwd, jacrev,
+hessian, linear_transpose.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,9 @@ __all__ = ["fwd_and_bwd", "grad", "hessian", "jacfwd", "jacobian", "jacrev", "jv
 
 
 def _flat_with_aux(fun: Callable, in_tree, has_aux: bool, what: str):
-    """``fun`` of flat leaves. When it runs, the list receives the tree of the output, a function that makes the aux of the leaves of the result after
-    the output's, and the number of these. Aux values leave the trace with the results."""
+    """``fun`` of flat leaves. When it runs, the list receives the tree of the output, a function
+    that makes the aux of the leaves of the result after the output's, and the number of these. Aux
+    values leave the trace with the results."""
     info: list = []
 
     def flat(*leaves):
@@ -56,7 +59,8 @@ def _flat_with_aux(fun: Callable, in_tree, has_aux: bool, what: str):
         if has_aux:
             if not isinstance(result, (tuple, list)) or len(result) != 2:
                 got = f"a {type(result).__name__} of length {len(result)}" if isinstance(result, (tuple, list)) else _describe_output(result)
-                raise TypeError(f"{what} with has_aux=True needs {function_name(fun)} to return a pair (output, aux), got {got}")
+                raise TypeError(f"{what} with has_aux=True needs {function_name(fun)} to return a pair (output, "
+                                f"aux), got {got}")
             result, aux = result
             aux, aux_tree = tree_flatten(aux)
             aux_leaves = [x for x in aux if isinstance(x, Tracer)]  # the others need not be values of the language
@@ -80,7 +84,8 @@ def jvp(fun: Callable, primals, tangents, has_aux: bool = False):
     Args:
       fun: a function of arrays or pytrees of them.
       primals: a tuple or list of arguments.
-      tangents: a tuple or list of the same structure, of the primals' tangent types (floats have their own dtype, integers float0).
+      tangents: a tuple or list of the same structure, of the primals' tangent types (floats have
+        their own dtype, integers float0).
       has_aux: whether ``fun`` returns ``(output, aux)``, with only the output differentiated.
 
     Returns:
@@ -97,11 +102,13 @@ def jvp(fun: Callable, primals, tangents, has_aux: bool = False):
     """
     check_callable(fun, "jvp")
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
-        raise TypeError(f"primal and tangent arguments to jax.jvp must be tuples or lists; found {type(primals).__name__} and {type(tangents).__name__}.")
+        raise TypeError("primal and tangent arguments to jax.jvp must be tuples or lists; found "
+                        f"{type(primals).__name__} and {type(tangents).__name__}.")
     leaves, in_tree = tree_flatten(tuple(primals))
     tangent_leaves, tangent_tree = tree_flatten(tuple(tangents))
     if in_tree != tangent_tree:
-        raise TypeError(f"primal and tangent arguments to jax.jvp must have the same tree structure; primals have tree structure {in_tree} whereas tangents have tree structure {tangent_tree}.")
+        raise TypeError("primal and tangent arguments to jax.jvp must have the same tree structure; primals have "
+                        f"tree structure {in_tree} whereas tangents have tree structure {tangent_tree}.")
     for x, t in zip(leaves, tangent_leaves, strict=True):
         _check_tangent("jax.jvp", x, t)
     flat, info = _flat_with_aux(fun, in_tree, has_aux, "jvp")
@@ -129,11 +136,14 @@ def _check_tangent(what: str, x, t) -> None:
     expected = primal.to_tangent_aval()
     if tangent.dtype != expected.dtype:
         raise TypeError(
-            f"primal and tangent arguments to {what} do not match; dtypes must be equal, or in case of int/bool primal dtype the tangent dtype must be float0. "
-            f"Got primal dtype {primal.dtype} and so expected tangent dtype {expected.dtype}, but got tangent dtype {tangent.dtype} instead."
+            f"primal and tangent arguments to {what} do not match; dtypes must be equal, or in case of int/bool "
+            "primal dtype the tangent dtype must be float0. "
+            f"Got primal dtype {primal.dtype} and so expected tangent dtype {expected.dtype}, but got tangent dtype "
+            f"{tangent.dtype} instead."
         )
     if tangent.shape != expected.shape:
-        raise ValueError(f"jvp called with different primal and tangent shapes; Got primal shape {primal.shape} and tangent shape as {tangent.shape}")
+        raise ValueError(f"jvp called with different primal and tangent shapes; Got primal shape {primal.shape} and "
+                         f"tangent shape as {tangent.shape}")
 
 
 def _tangent_aval(t):
@@ -150,7 +160,8 @@ def linearize(fun: Callable, *primals, has_aux: bool = False):
       has_aux: whether ``fun`` returns ``(output, aux)``.
 
     Returns:
-      ``(out, f_jvp)`` with ``f_jvp(*tangents)`` the directional derivative, computed without evaluating ``fun`` again; and ``aux`` if asked for.
+      ``(out, f_jvp)`` with ``f_jvp(*tangents)`` the directional derivative, computed without
+      evaluating ``fun`` again; and ``aux`` if asked for.
 
     Example:
       >>> import velax, velax.numpy as jnp
@@ -172,12 +183,14 @@ def linearize(fun: Callable, *primals, has_aux: bool = False):
 def _apply_linear(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, consts, *tangents):
     leaves, tree = tree_flatten(tangents)
     if tree != in_tree:
-        raise TypeError(f"linearized function called on tangent values whose tree structure {tree} differs from that of the primal values, {in_tree}.")
+        raise TypeError(f"linearized function called on tangent values whose tree structure {tree} differs from that "
+                        f"of the primal values, {in_tree}.")
     for aval, t in zip(in_avals, leaves, strict=True):
         got, expected = _tangent_aval(t), aval.to_tangent_aval()
         if got.shape != expected.shape or got.dtype != expected.dtype:
             raise ValueError(
-                f"linearized function called on tangent values inconsistent with the original primal values: got tangent aval {got.str_short()} for primal aval {aval.str_short()} "
+                "linearized function called on tangent values inconsistent with the original primal values: got "
+                f"tangent aval {got.str_short()} for primal aval {aval.str_short()} "
                 f"but expected {expected.str_short()}"
             )
     given = iter(jaxpr_as_fun(ClosedJaxpr(jaxpr, consts))(*leaves))
@@ -195,7 +208,8 @@ def vjp(fun: Callable, *primals, has_aux: bool = False, reduce_axes=()):
       has_aux: whether ``fun`` returns ``(output, aux)``.
 
     Returns:
-      ``(out, vjp_fun)`` with ``vjp_fun(cotangent) -> tuple of cotangents``, one for each primal; and ``aux`` if asked for.
+      ``(out, vjp_fun)`` with ``vjp_fun(cotangent) -> tuple of cotangents``, one for each primal;
+      and ``aux`` if asked for.
 
     Example:
       >>> import velax, velax.numpy as jnp
@@ -229,19 +243,23 @@ def _vjp(fun, leaves, in_tree, has_aux, what="vjp", nonzeros=None):
 def _apply_vjp(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, consts, *cotangents):
     if len(cotangents) != 1:
         raise TypeError(
-            f"The function returned by vjp takes one argument, the cotangent in the structure of the output {out_tree}, but was called with {len(cotangents)}. "
+            "The function returned by vjp takes one argument, the cotangent in the structure of the output "
+            f"{out_tree}, but was called with {len(cotangents)}. "
             "Pass the cotangents of several results as one tuple."
         )
     leaves, tree = tree_flatten(cotangents[0])
     if tree != out_tree:
-        raise ValueError(f"unexpected tree structure of argument to vjp function: got {tree}, but expected to match {out_tree}")
+        raise ValueError(f"unexpected tree structure of argument to vjp function: got {tree}, but expected to match "
+                         f"{out_tree}")
     for aval, ct in zip(out_avals, leaves, strict=True):
         got, expected = _tangent_aval(ct), aval.to_tangent_aval()
-        if expected.dtype == dtypes.float0 and got.dtype == aval.dtype:  # integers have no cotangent: whatever is given in its place is not read
+        # integers have no cotangent: whatever is given in its place is not read
+        if expected.dtype == dtypes.float0 and got.dtype == aval.dtype:
             expected = aval
         if got.shape != expected.shape or got.dtype != expected.dtype:
             raise ValueError(
-                f"unexpected JAX type (e.g. shape/dtype) for argument to VJP function: got {got.str_short()}, but expected {expected.str_short()} because the corresponding output "
+                f"unexpected JAX type (e.g. shape/dtype) for argument to VJP function: got {got.str_short()}, but "
+                f"expected {expected.str_short()} because the corresponding output "
                 f"of the differentiated function had JAX type {aval.str_short()}"
             )
     cts = [ct for ct, nz in zip(leaves, out_nonzeros, strict=True) if nz]
@@ -250,7 +268,12 @@ def _apply_vjp(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, cons
 
 
 def grad(
-    fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False, allow_int: bool = False, reduce_axes=()
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    reduce_axes=(),
 ) -> Callable:
     """The gradient of a scalar function.
 
@@ -262,7 +285,8 @@ def grad(
       allow_int: whether integer arguments may be differentiated by (their gradient is float0).
 
     Returns:
-      A function of the same arguments returning the gradient, in the structure of the argument; ``(gradient, aux)`` with aux.
+      A function of the same arguments returning the gradient, in the structure of the argument;
+      ``(gradient, aux)`` with aux.
 
     Raises:
       TypeError: when called, if the result is no real scalar or an argument is no float.
@@ -297,7 +321,12 @@ def _wraps(fun, doc: str):
 
 
 def value_and_grad(
-    fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False, allow_int: bool = False, reduce_axes=()
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    reduce_axes=(),
 ) -> Callable:
     """As `grad`, returning ``(value, gradient)``; the value is ``(scalar, aux)`` with aux."""
     check_callable(fun, "grad")
@@ -336,13 +365,15 @@ def _check_inputs(check: Callable, what: str, fun, args, nums) -> None:
         except TypeError:
             name = leaf_name(fun, args, nums, k)
             raise TypeError(
-                f"Argument '{x}' of type {type(x)} is not a valid JAX type. {what} differentiates by `{name}` of {function_name(fun)}, which must be an "
+                f"Argument '{x}' of type {type(x)} is not a valid JAX type. {what} differentiates by `{name}` of "
+                f"{function_name(fun)}, which must be an "
                 "array, a number or a container of them; name other arguments with argnums."
             ) from None
         try:
             check(aval)
         except TypeError as error:
-            raise TypeError(f"{error} The argument is `{leaf_name(fun, args, nums, k)}` of {function_name(fun)}, of type {aval.str_short()}.") from None
+            raise TypeError(f"{error} The argument is `{leaf_name(fun, args, nums, k)}` of {function_name(fun)}, of "
+                            f"type {aval.str_short()}.") from None
 
 
 def _check_grad_input(what, aval, holomorphic, allow_int) -> None:
@@ -353,7 +384,8 @@ def _check_grad_input(what, aval, holomorphic, allow_int) -> None:
     if dtypes.is_inexact(aval.dtype) or allow_int:
         return
     raise TypeError(
-        f"{what} requires real- or complex-valued inputs (input dtype that is a sub-dtype of np.inexact), but got {aval.dtype}. "
+        f"{what} requires real- or complex-valued inputs (input dtype that is a sub-dtype of np.inexact), but got "
+        f"{aval.dtype}. "
         "If you want to use Boolean- or integer-valued inputs, use vjp or set allow_int to True."
     )
 
@@ -363,9 +395,11 @@ def _check_scalar(fun, out) -> None:
     try:
         aval = get_aval(out)
     except TypeError:
-        raise TypeError(f"{message}was {_describe_output(out)}. Return one number from {function_name(fun)}, or use has_aux=True, vjp or jacrev.") from None
+        raise TypeError(f"{message}was {_describe_output(out)}. Return one number from {function_name(fun)}, or use "
+                        "has_aux=True, vjp or jacrev.") from None
     if aval.shape != ():
-        raise TypeError(f"{message}had shape: {aval.shape}. Sum or average the result of {function_name(fun)}, or use jacrev or vjp.")
+        raise TypeError(f"{message}had shape: {aval.shape}. Sum or average the result of {function_name(fun)}, or "
+                        "use jacrev or vjp.")
 
 
 def _describe_output(out) -> str:
@@ -381,16 +415,19 @@ def _check_grad_output(what, aval, holomorphic) -> None:
             raise TypeError(f"{what} with holomorphic=True requires outputs with complex dtype, but got {aval.dtype}.")
     elif dtypes.is_complex(aval.dtype):
         raise TypeError(
-            f"{what} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got {aval.dtype}. For holomorphic differentiation, pass holomorphic=True."
+            f"{what} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got "
+            f"{aval.dtype}. For holomorphic differentiation, pass holomorphic=True."
         )
     elif not dtypes.is_floating(aval.dtype):
         raise TypeError(
-            f"{what} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got {aval.dtype}. "
+            f"{what} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got "
+            f"{aval.dtype}. "
             "For differentiation of functions with integer outputs, use jax.vjp directly."
         )
 
 
-# -- Jacobians ------------------------------------------------------------------------------------------------------------
+# -- Jacobians -------------------------------------------------------------------------------------
+# -----------------------
 
 
 def jacfwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False) -> Callable:
@@ -403,7 +440,8 @@ def jacfwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
       holomorphic: whether ``fun`` is complex differentiable.
 
     Returns:
-      A function of the same arguments returning, for each leaf of the output and each leaf of the argument, an array of shape output + argument.
+      A function of the same arguments returning, for each leaf of the output and each leaf of the
+      argument, an array of shape output + argument.
     """
     check_callable(fun, "jacfwd")
 
@@ -471,8 +509,10 @@ def _check_jac_input(what, aval, holomorphic) -> None:
             raise TypeError(f"{what} with holomorphic=True requires inputs with complex dtype, but got {dtype}.")
     elif not dtypes.is_floating(dtype):
         raise TypeError(
-            f"{what} requires real-valued inputs (input dtype that is a sub-dtype of np.floating), but got {dtype}. For holomorphic differentiation, pass holomorphic=True. "
-            "For differentiation of non-holomorphic functions involving complex inputs or integer inputs, use jax.jvp directly."
+            f"{what} requires real-valued inputs (input dtype that is a sub-dtype of np.floating), but got {dtype}. "
+            "For holomorphic differentiation, pass holomorphic=True. "
+            "For differentiation of non-holomorphic functions involving complex inputs or integer inputs, use "
+            "jax.jvp directly."
         )
 
 
@@ -492,7 +532,9 @@ def _standard_basis(tree):
 
 
 def _split_axis(tree, x, axis, example):
-    """Split an axis of stacked unit directions into the leaves of ``tree``; the parts get the type of ``example``, the other side's leaf."""
+    """Split an axis of stacked unit directions into the leaves of ``tree``; the parts get the type
+    of ``example``, the other side's leaf.
+    """
     leaves, structure = tree_flatten(tree)
     axis, aval = axis % x.ndim, shaped_abstractify(example)
     parts, start = [], 0
@@ -511,7 +553,8 @@ def _split_axis(tree, x, axis, example):
     return tree_unflatten(structure, parts)
 
 
-# -- transposition --------------------------------------------------------------------------------------------------------
+# -- transposition ---------------------------------------------------------------------------------
+# -----------------------
 
 
 @api_boundary
@@ -540,7 +583,8 @@ def linear_transpose(fun: Callable, *primals, reduce_axes=()) -> Callable:
     else:
         shown = lambda avals: ", ".join(a.dtype.name for a in avals)
         raise TypeError(
-            "linear_transpose only supports [float or complex] -> [float or complex], and integer -> integer functions, but got "
+            "linear_transpose only supports [float or complex] -> [float or complex], and integer -> integer "
+            "functions, but got "
             f"{shown(avals)} -> {shown(out_avals)}."
         )
 
@@ -551,7 +595,8 @@ def linear_transpose(fun: Callable, *primals, reduce_axes=()) -> Callable:
             raise TypeError(f"cotangent tree does not match function output, expected {out_tree} but got {tree}")
         for a, ct in zip(out_avals, cts, strict=True):
             if get_aval(ct).shape != a.shape or get_aval(ct).dtype != a.dtype:
-                raise TypeError(f"cotangent type does not match function output, expected {a.str_short()} but got {get_aval(ct).str_short()}")
+                raise TypeError(f"cotangent type does not match function output, expected {a.str_short()} but got "
+                                f"{get_aval(ct).str_short()}")
         results = backward_pass(closed.jaxpr, closed.consts, [UndefinedPrimal(v.aval) for v in closed.jaxpr.invars], cts)
         return tree_unflatten(in_tree, [_public_tangent(ct) for ct in results])
 

@@ -1,8 +1,11 @@
 """References to values: a jaxpr that reads and writes references as one that takes and returns values.
 
-References exist while a function is traced and in eager code. Where a jaxpr becomes the parameter of an equation (a call, a loop, a branch), is compiled or is
-transposed, it is discharged first: a reference among its inputs becomes the value it holds, and the values at the end of those that it writes become
-further results. So nested jaxprs are always pure, and no transformation but the interpreters of eager code knows of references.
+References exist while a function is traced and in eager code. Where a jaxpr becomes the parameter
+of an equation (a call, a loop, a branch), is compiled or is
+transposed, it is discharged first: a reference among its inputs becomes the value it holds, and the
+  values at the end of those that it writes become
+further results. So nested jaxprs are always pure, and no transformation but the interpreters of
+eager code knows of references.
 """
 
 from __future__ import annotations
@@ -49,8 +52,8 @@ def discharge(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[int]]:
       closed: a jaxpr whose references are inputs or its own (not among its constants).
 
     Returns:
-      The jaxpr of the values, which returns after the results the values at the end of the references it writes, and the positions of these among
-      the inputs.
+      The jaxpr of the values, which returns after the results the values at the end of the
+      references it writes, and the positions of these among the inputs.
 
     Raises:
       ValueError: if it returns a reference.
@@ -74,7 +77,8 @@ def _discharge(closed):
             if any(isinstance(x.aval, AbstractRef) for x in (*eqn.invars, *eqn.outvars)):
                 rule = primitive.rules.get("discharge")
                 if rule is None:
-                    raise NotImplementedError(f"{primitive} with a reference as operand (at {eqn.source_info}); read it with ref[...] and pass the value")
+                    raise NotImplementedError(f"{primitive} with a reference as operand (at {eqn.source_info}); read "
+                                              "it with ref[...] and pass the value")
                 new, outs = rule([x.aval for x in eqn.invars], [v.aval for v in eqn.outvars], *args, **eqn.params)
                 for x, value in zip(eqn.invars, new, strict=False):
                     if value is not None:
@@ -97,7 +101,8 @@ def _discharge(closed):
 
 def returned_ref_message(info, aval) -> str:
     return (
-        f"function {info.func_src_info} traced for {info.traced_for} returned a mutable array reference of type {aval.str_short()}, "
+        f"function {info.func_src_info} traced for {info.traced_for} returned a mutable array reference of type "
+        f"{aval.str_short()}, "
         "but mutable array references cannot be returned. Return its value, ref[...], or make the reference outside."
     )
 
@@ -115,14 +120,16 @@ def check_no_aliases(what: str, args: Sequence) -> None:
         if isinstance(aval, AbstractRef):
             if id(x) in seen:
                 raise ValueError(
-                    f"only one reference to a mutable array may be passed as an argument to a function, but when tracing {what} the mutable array reference "
+                    "only one reference to a mutable array may be passed as an argument to a function, but when "
+                    f"tracing {what} the mutable array reference "
                     f"of type {aval.str_short()} appeared twice among what it is passed and closes over. Pass it once."
                 )
             seen.add(id(x))
 
 
 def apply_discharged(what: str, closed: ClosedJaxpr, args: Sequence, apply: Callable[[ClosedJaxpr, list], list]) -> list:
-    """Apply a jaxpr with references among its inputs: read them, ``apply`` the pure form to values, and write what it has written.
+    """Apply a jaxpr with references among its inputs: read them, ``apply`` the pure form to values,
+    and write what it has written.
 
     Args:
       what: the operation, for messages.

@@ -1,4 +1,6 @@
-"""Evaluating jaxprs under the current trace, and rebuilding them: the tools every jaxpr-to-jaxpr transformation uses."""
+"""Evaluating jaxprs under the current trace, and rebuilding them: the tools every jaxpr-to-jaxpr
+transformation uses.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ __all__ = ["close_over_consts", "dce_jaxpr", "dependent_outputs", "eval_jaxpr", 
 
 
 def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args, propagate_source_info: bool = True) -> list[Any]:
-    """Evaluate a jaxpr equation by equation under the current trace. What is traced anew keeps the source locations of the equations.
+    """Evaluate a jaxpr equation by equation under the current trace. What is traced anew keeps the
+    source locations of the equations.
 
     Args:
       jaxpr: the function.
@@ -93,7 +96,8 @@ def split_known(eqn: JaxprEqn, known: Sequence[bool]) -> tuple[JaxprEqn, JaxprEq
       known: which operands are known.
 
     Returns:
-      An equation for the results that depend on known operands alone, and one for the others. None if there is nothing to cut.
+      An equation for the results that depend on known operands alone, and one for the others. None
+      if there is nothing to cut.
     """
     rules = eqn.primitive.rules
     if rules.get("depends") is None or rules.get("dce") is None or eqn.effects:

@@ -20,7 +20,11 @@ __all__ = ["ArgInfo", "Compiled", "Lowered", "Traced", "Wrapped", "eval_shape", 
 
 
 def make_jaxpr(
-    fun: Callable, static_argnums: int | Iterable[int] = (), axis_env=None, return_shape: bool = False, abstracted_axes=None
+    fun: Callable,
+    static_argnums: int | Iterable[int] = (),
+    axis_env=None,
+    return_shape: bool = False,
+    abstracted_axes=None,
 ) -> Callable[..., Any]:
     """A function that returns the jaxpr of ``fun`` for given arguments.
 
@@ -78,7 +82,8 @@ def eval_shape(fun: Callable, *args, **kwargs):
     return _shapes(infer_params(target, args, kwargs, abstract=True))
 
 
-# -- stages: f.trace(...).lower().compile() ---------------------------------------------------------------------------------
+# -- stages: f.trace(...).lower().compile()
+# ---------------------------------------------------------------------------------
 
 _stage_compiler: Callable[[TracedCall], Any] | None = None
 
@@ -215,7 +220,8 @@ class Compiled(_Stage):
     def __call__(self, *args, **kwargs):
         leaves, tree = tree_flatten((args, kwargs))
         if tree != self.in_tree:
-            raise TypeError(f"Function compiled with input pytree does not match the input pytree it was called with: expected {self.in_tree}, got {tree}")
+            raise TypeError("Function compiled with input pytree does not match the input pytree it was called "
+                            f"with: expected {self.in_tree}, got {tree}")
         return tree_unflatten(self.out_tree, self._compiled.call(leaves))
 
 

@@ -1,6 +1,7 @@
 """``jit``: compiled functions.
 
-The native call path (`_native.JitFunction`) serves calls whose signature it has seen. This module makes such functions, traces on a miss, and takes the calls
+The native call path (`_native.JitFunction`) serves calls whose signature it has seen. This module
+makes such functions, traces on a miss, and takes the calls
 the native path does not: under a transformation, with jit disabled, or on arguments it does not know.
 """
 
@@ -89,13 +90,14 @@ def jit(
 ):  # fmt: skip
     """Compile a function.
 
-    The function is traced once for each combination of argument structure, shapes, dtypes and static values, compiled to machine code, and run from
-    there on without Python.
+    The function is traced once for each combination of argument structure, shapes, dtypes and
+    static values, compiled to machine code, and run from there on without Python.
 
     Args:
       fun: a function of pytrees of arrays without side effects; without it a decorator is returned.
       in_shardings, out_shardings, device, backend: placement; None, as there is one CPU device.
-      static_argnums: positions of arguments that are constants of the program: hashable, each value compiled for itself.
+      static_argnums: positions of arguments that are constants of the program: hashable, each value
+        compiled for itself.
       static_argnames: the same by name.
       donate_argnums: positions of arguments whose memory the results may reuse; they are deleted by the call.
       donate_argnames: the same by name.
@@ -146,7 +148,8 @@ def _make_jit(fun, *, static_argnums, static_argnames, donate_argnums, donate_ar
     donated, donated_names = _resolve(signature, _as_tuple(donate_argnums), _as_tuple(donate_argnames), "donate", fun)
     both = set(statics) & set(donated)
     if both:
-        raise ValueError(f"static_argnums and donate_argnums cannot intersect, got {static_argnums=} and {donate_argnums=}")
+        raise ValueError(f"static_argnums and donate_argnums cannot intersect, got {static_argnums=} and "
+                         f"{donate_argnums=}")
     f = _native.JitFunction(fun, _miss, _slow, statics, static_names, donated, donated_names)
     f._inline, f._keep_unused = inline, keep_unused
     return f
@@ -154,7 +157,8 @@ def _make_jit(fun, *, static_argnums, static_argnames, donate_argnums, donate_ar
 
 def _check_placement(name, value) -> None:
     if value is not None and not all(_is_default(x) for x in tree_leaves(value)):
-        raise NotImplementedError(f"jit: {name}={value!r} asks for more than the one CPU device; partitioned execution is not available yet")
+        raise NotImplementedError(f"jit: {name}={value!r} asks for more than the one CPU device; partitioned "
+                                  "execution is not available yet")
 
 
 def _is_default(placement) -> bool:
@@ -181,11 +185,13 @@ def _resolve(signature, nums: tuple, names: tuple, kind: str, fun) -> tuple[tupl
     for i in nums:
         if not variadic and not -len(positional) <= i < len(positional):
             raise ValueError(
-                f"Jitted function has {kind}_argnums={nums}, but only accepts {len(positional)} positional arguments: {function_name(fun)}{signature}."
+                f"Jitted function has {kind}_argnums={nums}, but only accepts {len(positional)} positional "
+                f"arguments: {function_name(fun)}{signature}."
             )
     for n in names:
         if n not in known and not keywords:
-            raise ValueError(f"Jitted function has invalid argnames {{{n!r}}} in {kind}_argnames. Function does not take these args: {function_name(fun)}{signature}.")
+            raise ValueError(f"Jitted function has invalid argnames {{{n!r}}} in {kind}_argnames. Function does not "
+                             f"take these args: {function_name(fun)}{signature}.")
     if not variadic:
         nums = tuple(i % len(positional) for i in nums)
     if nums and names:  # both given: what the caller says, no more
@@ -220,14 +226,17 @@ def _checked_static(self, which, value):
         hash(value)
     except TypeError as e:
         raise ValueError(
-            f"Non-hashable static arguments are used in a jit function: {self._name} was called with an argument of type {type(value)} for the static "
+            f"Non-hashable static arguments are used in a jit function: {self._name} was called with an argument of "
+            f"type {type(value)} for the static "
             f"argument {which!r}, which must be hashable: {e}"
         ) from None
     return _Static(value)
 
 
 def _flatten_dynamic(args, kwargs):
-    """Leaves and tree of a call's dynamic arguments, and the static ones (those that are `_Static`) with their positions and names."""
+    """Leaves and tree of a call's dynamic arguments, and the static ones (those that are `_Static`)
+    with their positions and names.
+    """
     positional = tuple((i, x) for i, x in enumerate(args) if type(x) is _Static)
     named = tuple((k, x) for k, x in kwargs.items() if type(x) is _Static)
     if positional or named:
@@ -248,7 +257,9 @@ def _restore(args, kwargs, statics):
 
 
 def infer_params(self, args, kwargs, *, abstract: bool = False) -> TracedCall:
-    """Trace a call of a `JitFunction`; traces are kept for each structure, types, statics, configuration and named axes."""
+    """Trace a call of a `JitFunction`; traces are kept for each structure, types, statics,
+    configuration and named axes.
+    """
     fun = self._fun
     split_args, split_kwargs = _split_static(self, args, kwargs)
     leaves, in_tree, statics = _flatten_dynamic(split_args, split_kwargs)
@@ -307,7 +318,8 @@ def _check_outputs(self, outs, result) -> None:
         except TypeError:
             path = keystr(tree_flatten_with_path(result)[0][i][0])
             raise TypeError(
-                f"function {self._name} traced for jit returned a value of type {type(x)} at output component {path or i}, which is not a valid JAX type: {x!r}. "
+                f"function {self._name} traced for jit returned a value of type {type(x)} at output component "
+                f"{path or i}, which is not a valid JAX type: {x!r}. "
                 "Return arrays, numbers and containers of them."
             ) from None
 
@@ -323,9 +335,12 @@ def _raise_bad_argument(self, args, kwargs):
                 shaped_abstractify(leaf)
             except TypeError:
                 raise TypeError(
-                    f"Error interpreting argument to {self._fun} as an abstract array. The problematic value is of type {type(leaf)} and was passed to "
-                    f"the function at path {root}{keystr(path)}. This typically means that a jit-wrapped function was called with a non-array argument, and "
-                    "this argument was not marked as static using the static_argnums or static_argnames parameters of jit."
+                    f"Error interpreting argument to {self._fun} as an abstract array. The problematic value is of "
+                    f"type {type(leaf)} and was passed to "
+                    f"the function at path {root}{keystr(path)}. This typically means that a jit-wrapped function "
+                    "was called with a non-array argument, and "
+                    "this argument was not marked as static using the static_argnums or static_argnames parameters "
+                    "of jit."
                 ) from None
 
 
@@ -416,7 +431,8 @@ def warn_unusable_donation(traced: TracedCall) -> None:
             unusable.append(var.aval.str_short())
     if unusable:
         warnings.warn(
-            f"Some donated buffers were not usable: {', '.join(unusable)}. No result has as many elements, so none can take "
+            f"Some donated buffers were not usable: {', '.join(unusable)}. No result has as many elements, so none "
+            "can take "
             "their memory; donate arguments that are replaced by the results.",
             stacklevel=_user_stack_level(),
         )

@@ -1,6 +1,7 @@
 """Forward-mode differentiation: the JVP trace.
 
-Each value is a pair (primal, tangent). A primitive's JVP rule computes both under the parent trace. Tangents known to be zero stay symbolic.
+Each value is a pair (primal, tangent). A primitive's JVP rule computes both under the parent trace.
+Tangents known to be zero stay symbolic.
 """
 
 from __future__ import annotations
@@ -118,7 +119,9 @@ def unzip_pairs(trace, args):
 
 
 def call_custom_jvp(jvp: Callable, primals, tangents, symbolic_zeros: bool):
-    """Run a user's JVP rule (flat: ``jvp(*primals, *tangents) -> [*outs, *out_tangents]``) with zeros as it asked for them."""
+    """Run a user's JVP rule (flat: ``jvp(*primals, *tangents) -> [*outs, *out_tangents]``) with
+    zeros as it asked for them.
+    """
     if symbolic_zeros:
         given = [SymbolicZero(t.aval) if type(t) is Zero else t for t in tangents]
     else:

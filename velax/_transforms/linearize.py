@@ -1,8 +1,11 @@
 """Linearization: a function at a point as its value and a linear jaxpr of its derivative.
 
-The linearize trace runs each primitive's JVP rule once with the primals under the parent trace and the tangents staged into one jaxpr: whatever an operation computes from
-primals alone happens now, whatever touches a tangent becomes an equation; the known values that these equations need are the jaxpr's constants, the
-residuals. There is one derivative source: the JVP rules. Structured primitives (calls, loops, branches) state a ``linearize`` rule, which splits their jaxprs the same way:
+The linearize trace runs each primitive's JVP rule once with the primals under the parent trace and
+the tangents staged into one jaxpr: whatever an operation computes from primals alone happens now,
+whatever touches a tangent becomes an equation; the known values that these equations need are the
+jaxpr's constants, the residuals. There is one derivative source: the JVP rules. Structured
+primitives (calls, loops, branches) state a ``linearize`` rule, which splits their jaxprs the same
+way:
 
     ``rule(nonzeros, *primals, **params) -> (outs, out_nonzeros, linear)``
 
@@ -56,7 +59,9 @@ class _SplitTrace(Trace):
         return primitive.bind_with_trace(trace, args, params)
 
     def _process_structured(self, primitive, args, params):
-        """A call, a loop or a branch that a rule applied to primals and tangents together: its primal results are evaluated, as other primals are."""
+        """A call, a loop or a branch that a rule applied to primals and tangents together: its
+        primal results are evaluated, as other primals are.
+        """
         avals = [get_aval(x) for x in args]
         out_avals, effects = primitive.abstract_eval(*avals, **params)
         eqn = JaxprEqn([Var(a) for a in avals], [Var(a) for a in out_avals], primitive, params, effects, None)
@@ -157,7 +162,12 @@ class LinearizeTrace(Trace):
             out_avals = tuple(get_aval(o).to_tangent_aval() for o in outs)
         with set_current_trace(self.tangent_trace):
             out_tangents = primitive.rules["linear_primitive"].bind(
-                *residuals, *map(instantiate_zeros, tangents), bwd=bwd, out_avals=out_avals, symbolic_zeros=symbolic_zeros, **lin_params
+                *residuals,
+                *map(instantiate_zeros, tangents),
+                bwd=bwd,
+                out_avals=out_avals,
+                symbolic_zeros=symbolic_zeros,
+                **lin_params,
             )
         return [self.box(p, t) for p, t in zip(outs, out_tangents, strict=True)]
 
@@ -217,7 +227,8 @@ class LinearizedJaxpr:
       primal: ``(*ins) -> (*outs, *residuals)``.
       tangent: ``(*residuals, *nonzero tangents) -> nonzero out tangents`` (no constants).
       out_nonzeros: which results have a tangent.
-      forwarded: for each residual, the index of the input that it is, or None; forwarded ones are not among the primal jaxpr's outputs.
+      forwarded: for each residual, the index of the input that it is, or None; forwarded ones are
+        not among the primal jaxpr's outputs.
     """
 
     __slots__ = ("forwarded", "n_outs", "out_nonzeros", "primal", "tangent")
@@ -232,7 +243,9 @@ class LinearizedJaxpr:
 
 
 def linearize_jaxpr(jaxpr: ClosedJaxpr, nonzeros: Sequence[bool], instantiate: bool | Sequence[bool] = False) -> LinearizedJaxpr:
-    """Split a jaxpr for the inputs ``nonzeros``; ``instantiate`` names results that need a tangent even if zero. Memoised on the jaxpr object."""
+    """Split a jaxpr for the inputs ``nonzeros``; ``instantiate`` names results that need a tangent
+    even if zero. Memoised on the jaxpr object.
+    """
     key = instantiate if isinstance(instantiate, bool) else tuple(instantiate)
     return jaxpr.memo(("linearize", tuple(nonzeros), key), lambda: _linearize_jaxpr(jaxpr, list(nonzeros), instantiate))
 

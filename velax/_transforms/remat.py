@@ -1,7 +1,8 @@
 """``checkpoint`` (rematerialisation): recompute intermediate values in the backward pass instead of keeping them.
 
-The call is one ``checkpoint`` equation. Its linearization keeps only its inputs, and what the policy allows to be saved; the linear part recomputes the rest, behind an
-optimization barrier so that the recomputation is not merged with the forward pass.
+The call is one ``checkpoint`` equation. Its linearization keeps only its inputs, and what the
+policy allows to be saved; the linear part recomputes the rest, behind an optimization barrier so
+that the recomputation is not merged with the forward pass.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def checkpoint(
     Args:
       fun: the function.
       prevent_cse: whether the compiler must not merge the recomputation with the forward pass.
-      policy: ``policy(primitive, *avals, **params) -> bool`` says which values to save; see `checkpoint_policies`. None saves only the inputs.
+      policy: ``policy(primitive, *avals, **params) -> bool`` says which values to save; see
+        `checkpoint_policies`. None saves only the inputs.
       static_argnums: arguments that are Python constants.
 
     Returns:
@@ -55,7 +57,8 @@ def checkpoint(
         return functools.partial(checkpoint, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)
     check_callable(fun, "checkpoint")
     if concrete:
-        raise NotImplementedError("checkpoint: the option `concrete` was removed; use static_argnums for arguments whose values Python needs")
+        raise NotImplementedError("checkpoint: the option `concrete` was removed; use static_argnums for arguments "
+                                  "whose values Python needs")
 
     @api_boundary
     @functools.wraps(fun, updated=())
@@ -88,7 +91,8 @@ def checkpoint(
     return checkpointed
 
 
-# -- the primitive --------------------------------------------------------------------------------------------------------
+# -- the primitive ---------------------------------------------------------------------------------
+# -----------------------
 
 _closed_of: dict[int, tuple[Jaxpr, ClosedJaxpr]] = {}
 
@@ -129,7 +133,8 @@ def _linearize(nonzeros, *primals, jaxpr, prevent_cse, differentiated, policy):
     n_args = len(primals)
 
     def linear(*tangents):
-        # recompute the residuals from inputs and saved values, then apply the linear part: one equation, differentiated=True
+        # recompute the residuals from inputs and saved values, then apply the linear part: one
+        # equation, differentiated=True
         n_res = len(split.forwarded)
 
         def body(*args):
@@ -225,7 +230,8 @@ checkpoint_p = define(
 checkpoint_p.rules["physical"] = True  # the body sees keys as keys
 
 
-# -- names and policies ---------------------------------------------------------------------------------------------------
+# -- names and policies ----------------------------------------------------------------------------
+# -----------------------
 
 name_p = define(
     "name",
@@ -275,7 +281,8 @@ def saved_residuals(f: Callable, *args, **kwargs) -> list[tuple[Any, str]]:
 
 
 def print_saved_residuals(f: Callable, *args, **kwargs) -> None:
-    """Print what reverse mode keeps of ``f(*args, **kwargs)`` for the backward pass, a line each; to choose what `checkpoint` is for.
+    """Print what reverse mode keeps of ``f(*args, **kwargs)`` for the backward pass, a line each;
+    to choose what `checkpoint` is for.
 
     Example:
       >>> import velax, velax.numpy as jnp
@@ -340,12 +347,18 @@ class checkpoint_policies:
 
     @staticmethod
     def offload_dot_with_no_batch_dims(offload_src: str, offload_dst: str) -> Callable[..., bool]:
-        """Save the results of contractions without batch dimensions in another memory. There is one memory on a CPU: they are saved."""
+        """Save the results of contractions without batch dimensions in another memory. There is one
+        memory on a CPU: they are saved.
+        """
         return checkpoint_policies.dots_with_no_batch_dims_saveable
 
     @staticmethod
     def save_and_offload_only_these_names(
-        *, names_which_can_be_saved: Sequence[str], names_which_can_be_offloaded: Sequence[str], offload_src: str, offload_dst: str
+        *,
+        names_which_can_be_saved: Sequence[str],
+        names_which_can_be_offloaded: Sequence[str],
+        offload_src: str,
+        offload_dst: str,
     ) -> Callable[..., bool]:
         """Save the values with these names, some in another memory. There is one memory on a CPU: they are saved."""
         return checkpoint_policies.save_only_these_names(*names_which_can_be_saved, *names_which_can_be_offloaded)

@@ -1,7 +1,8 @@
 """Staging: tracing a Python function into a jaxpr.
 
-`trace_to_jaxpr` runs the function on tracers that only know their types; each primitive applied appends an equation. Values that are concrete, or that
-belong to an enclosing trace, become constants of the jaxpr (scalars: literals).
+`trace_to_jaxpr` runs the function on tracers that only know their types; each primitive applied
+appends an equation. Values that are concrete, or that belong to an enclosing trace, become
+constants of the jaxpr (scalars: literals).
 """
 
 from __future__ import annotations
@@ -184,7 +185,8 @@ def _literal_value(x, aval: ShapedArray):
 
 
 def _ended_trace_error(primitive):
-    return UnexpectedTracerError(f"{primitive} was applied under a trace that has ended; do not keep traces beyond the transformed function's call")
+    return UnexpectedTracerError(f"{primitive} was applied under a trace that has ended; do not keep traces beyond "
+                                 "the transformed function's call")
 
 
 def _mark_unused(jaxpr: Jaxpr) -> None:
@@ -226,7 +228,9 @@ def trace_to_jaxpr(
 
 
 def check_leaks(trace: Trace, info: DebugInfo | None = None) -> None:
-    """LeakedTracerError if something still refers to a value of a finished trace, of the function that ``info`` describes."""
+    """LeakedTracerError if something still refers to a value of a finished trace, of the function
+    that ``info`` describes.
+    """
     gc.collect()
     leaked = [x for x in gc.get_referrers(trace) if isinstance(x, Tracer)]
     if leaked:

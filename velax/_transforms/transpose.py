@@ -1,7 +1,9 @@
 """Transposition of linear jaxprs: the backward pass.
 
-Walks the equations in reverse, accumulating cotangents. Equations that do not depend on a linear input are evaluated first, in order. Each equation's
-transpose rule gets the cotangents of its results and its operands, linear ones as `UndefinedPrimal`, and returns cotangents of the linear operands.
+Walks the equations in reverse, accumulating cotangents. Equations that do not depend on a linear
+input are evaluated first, in order. Each equation's transpose rule gets the cotangents of its
+results and its operands, linear ones as `UndefinedPrimal`, and returns cotangents of the linear
+operands.
 """
 
 from __future__ import annotations
@@ -75,7 +77,12 @@ def backward_pass(jaxpr: Jaxpr, consts: Sequence, args: Sequence, cotangents: Se
                 continue
             cts = [Zero(v.aval.to_tangent_aval()) if ct is None else ct for v, ct in zip(eqn.outvars, cts, strict=True)]
             operands = [
-                x.val if type(x) is Literal else known[x] if x in known else linear_inputs.get(x) or UndefinedPrimal(x.aval) for x in eqn.invars
+                x.val
+                if type(x) is Literal
+                else known[x]
+                if x in known
+                else linear_inputs.get(x) or UndefinedPrimal(x.aval)
+                for x in eqn.invars
             ]
             rule = eqn.primitive.rules.get("transpose")
             if rule is None:
@@ -101,7 +108,8 @@ def transpose_jaxpr(jaxpr: ClosedJaxpr, linear: Sequence[bool], zero_cts: Sequen
       zero_cts: which outputs' cotangents are zero.
 
     Returns:
-      The jaxpr and, for each linear input, whether its cotangent is zero (and so not returned). Memoised on the jaxpr object.
+      The jaxpr and, for each linear input, whether its cotangent is zero (and so not returned).
+      Memoised on the jaxpr object.
     """
     return jaxpr.memo(("transpose", tuple(linear), tuple(zero_cts)), lambda: _transpose_jaxpr(jaxpr, list(linear), list(zero_cts)))
 

@@ -25,8 +25,9 @@ def vmap(
 
     Args:
       fun: a function of one example.
-      in_axes: for each positional argument the axis to map over, or None for the same value in every example; an int for all, or a tree prefix of the
-        arguments. Keyword arguments are mapped over axis 0.
+      in_axes: for each positional argument the axis to map over, or None for the same value in
+        every example; an int for all, or a tree prefix of the arguments. Keyword arguments are
+        mapped over axis 0.
       out_axes: where the mapped axis goes in the results; None for a result that is the same in every example.
       axis_name: a name of the mapped axis for collectives such as `lax.psum`.
       axis_size: the size of the axis, if no argument is mapped.
@@ -47,20 +48,24 @@ def vmap(
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
     if not (in_axes is None or type(in_axes) in (int, tuple) or hasattr(in_axes, "__index__")):
-        raise TypeError(f"vmap in_axes must be an int, None, or a tuple of entries corresponding to the positional arguments passed to the function, but got {in_axes}.")
+        raise TypeError("vmap in_axes must be an int, None, or a tuple of entries corresponding to the positional "
+                        f"arguments passed to the function, but got {in_axes}.")
     for axis in tree_flatten(in_axes)[0]:
         if not isinstance(axis, int):
-            raise TypeError(f"vmap in_axes must be an int, None, or (nested) container with those types as leaves, but got {in_axes}.")
+            raise TypeError("vmap in_axes must be an int, None, or (nested) container with those types as leaves, "
+                            f"but got {in_axes}.")
     for axis in tree_flatten(out_axes)[0]:
         if not isinstance(axis, int):
-            raise TypeError(f"vmap out_axes must be an int, None, or (nested) container with those types as leaves, but got {out_axes}.")
+            raise TypeError("vmap out_axes must be an int, None, or (nested) container with those types as leaves, "
+                            f"but got {out_axes}.")
 
     @api_boundary
     @functools.wraps(fun, updated=())
     def vmap_f(*args, **kwargs):
         if isinstance(in_axes, tuple) and len(in_axes) != len(args):
             raise ValueError(
-                "vmap in_axes must be an int, None, or a tuple of entries corresponding to the positional arguments passed to the function, "
+                "vmap in_axes must be an int, None, or a tuple of entries corresponding to the positional arguments "
+                "passed to the function, "
                 f"but got {len(in_axes)=}, {len(args)=}"
             )
         leaves, in_tree = tree_flatten((args, kwargs))
@@ -83,14 +88,16 @@ def vmap(
                 if d is not None:
                     path = _out_path(out_tree[0], i)
                     raise ValueError(
-                        f"at vmap out_axes, got axis spec None but output{path} was batched on axis {d}: the result differs from example to example. Give it an axis in out_axes, "
+                        f"at vmap out_axes, got axis spec None but output{path} was batched on axis {d}: the result "
+                        "differs from example to example. Give it an axis in out_axes, "
                         f"or reduce over the axis (e.g. with lax.psum)."
                     )
                 placed.append(x)
                 continue
             ndim = get_aval(x).ndim + (d is None)
             if not -ndim <= axis < ndim:
-                raise ValueError(f"vmap out_axes: axis {axis} is out of bounds for an output with {ndim} dimensions (the mapped axis included){_out_path(out_tree[0], i)}")
+                raise ValueError(f"vmap out_axes: axis {axis} is out of bounds for an output with {ndim} dimensions "
+                                 f"(the mapped axis included){_out_path(out_tree[0], i)}")
             placed.append(matchaxis(size, d, axis % ndim, x))
         return tree_unflatten(out_tree[0], placed)
 
@@ -101,7 +108,8 @@ def _flatten_axes(name, tree, axes) -> list:
     try:
         return broadcast_prefix(axes, tree, is_leaf=_is_none)
     except ValueError as e:
-        raise ValueError(f"{name} specification must be a tree prefix of the corresponding value, got specification {axes[0]} for value tree {tree_flatten(tree[0])[1]}.\n{e}") from None
+        raise ValueError(f"{name} specification must be a tree prefix of the corresponding value, got specification "
+                         f"{axes[0]} for value tree {tree_flatten(tree[0])[1]}.\n{e}") from None
 
 
 def _flatten_out_axes(out_tree, out_axes) -> list:
@@ -109,7 +117,8 @@ def _flatten_out_axes(out_tree, out_axes) -> list:
     try:
         return broadcast_prefix(out_axes, dummy, is_leaf=_is_none)
     except ValueError as e:
-        raise ValueError(f"vmap out_axes specification must be a tree prefix of the corresponding value, got specification {out_axes} for value tree {out_tree}.\n{e}") from None
+        raise ValueError("vmap out_axes specification must be a tree prefix of the corresponding value, got "
+                         f"specification {out_axes} for value tree {out_tree}.\n{e}") from None
 
 
 def _out_path(out_tree, i) -> str:
@@ -124,10 +133,12 @@ def _canonical(axis, x, i, args, kwargs):
     try:
         ndim = get_aval(x).ndim
     except TypeError:
-        raise TypeError(f"Output from vmap: argument {_argument_path(i, args, kwargs)} of type {type(x)} is not a valid JAX type; pass in_axes=None only for arrays too, or close over the value") from None
+        raise TypeError(f"Output from vmap: argument {_argument_path(i, args, kwargs)} of type {type(x)} is not a "
+                        "valid JAX type; pass in_axes=None only for arrays too, or close over the value") from None
     if not -ndim <= axis < ndim:
         raise ValueError(
-            f"vmap was requested to map its argument along axis {axis}, which implies that its rank should be at least {axis + 1 if axis >= 0 else -axis}, "
+            f"vmap was requested to map its argument along axis {axis}, which implies that its rank should be at "
+            f"least {axis + 1 if axis >= 0 else -axis}, "
             f"but is only {ndim} (its shape is {get_aval(x).shape}); the argument is {_argument_path(i, args, kwargs)}"
         )
     return axis % ndim
@@ -145,7 +156,8 @@ def _axis_size(fun, axes, leaves, args, kwargs, given) -> int:
     if not sizes:
         if axes:
             raise ValueError("vmap must have at least one non-None value in in_axes")
-        raise ValueError(f"vmap wrapped function must be passed at least one argument containing an array, got empty *args={args} and **kwargs={kwargs}")
+        raise ValueError("vmap wrapped function must be passed at least one argument containing an array, got empty "
+                         f"*args={args} and **kwargs={kwargs}")
     size = sizes[0][0]
     if all(n == size for n, _ in sizes):
         return size
@@ -153,4 +165,6 @@ def _axis_size(fun, axes, leaves, args, kwargs, given) -> int:
     for n, i in sizes:
         where = "axis_size" if i < 0 else f"axis {axes[i]} of argument {_argument_path(i, args, kwargs)} of type {get_aval(leaves[i]).str_short(short_dtypes=True)}"
         lines.append(f"  * {where} had size {n}" if i >= 0 else f"  * axis_size was {n}")
-    raise ValueError("vmap got inconsistent sizes for array axes to be mapped:\n" + "\n".join(lines) + f"\n(function {function_name(fun)}; mapped axes must all have one size)")
+    raise ValueError("vmap got inconsistent sizes for array axes to be "
+                     "mapped:\n" + "\n".join(lines) + f"\n(function {function_name(fun)}; mapped axes must all have "
+                                                      "one size)")

@@ -1,7 +1,8 @@
 """Symbolic zeros and sums of tangents, and the functions of the instruction set that transformations need.
 
-A tangent or cotangent that is known to be zero is a `Zero`, never an array: rules skip work for it. `instantiate_zeros` makes the array where one is
-needed. Array operations belong to `velax.lax`, a layer below this one; it registers the few that transformations use in `ops`.
+A tangent or cotangent that is known to be zero is a `Zero`, never an array: rules skip work for it.
+`instantiate_zeros` makes the array where one is needed. Array operations belong to `velax.lax`, a
+layer below this one; it registers the few that transformations use in `ops`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ __all__ = ["SymbolicZero", "UndefinedPrimal", "Zero", "add_any_p", "add_tangents
 
 
 class _Ops:
-    """Registered by `velax.lax`: ``full(aval, fill)``, ``broadcast(x, size, axis)``, ``moveaxis(x, source, destination)``."""
+    """Registered by `velax.lax`: ``full(aval, fill)``, ``broadcast(x, size, axis)``, ``moveaxis(x,
+    source, destination)``.
+    """
 
     full: Callable[[AbstractValue, Any], Any]
     broadcast: Callable[[Any, int, int], Any]
@@ -48,7 +51,9 @@ class Zero:
 
 
 class SymbolicZero:
-    """A zero handed to user code that asked for symbolic zeros (``custom_jvp(symbolic_zeros=True)``); has the aval's attributes."""
+    """A zero handed to user code that asked for symbolic zeros
+    (``custom_jvp(symbolic_zeros=True)``); has the aval's attributes.
+    """
 
     __slots__ = ("aval",)
 

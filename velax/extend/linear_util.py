@@ -134,7 +134,8 @@ def transformation2(gen: Callable, fun: WrappedFun, *gen_static_args) -> Wrapped
 
 
 def transformation_with_aux2(gen: Callable, fun: WrappedFun, *gen_static_args, use_eq_store: bool = False):
-    """As `transformation2` for ``gen(f, store, *gen_static_args, *args)``; also returns a function that gives what it stored."""
+    """As `transformation2` for ``gen(f, store, *gen_static_args, *args)``; also returns a function that gives what it
+    stored."""
     store = _Store()
     return fun.wrap(gen, gen_static_args, store), lambda: store.val
 

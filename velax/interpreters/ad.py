@@ -58,7 +58,8 @@ def get_primitive_transpose(p: Primitive) -> Callable:
     try:
         return primitive_transposes[p]
     except KeyError:
-        raise NotImplementedError(f"Transpose rule (for reverse-mode differentiation) for '{p}' not implemented") from None
+        raise NotImplementedError(f"Transpose rule (for reverse-mode differentiation) for '{p}' not "
+                                  "implemented") from None
 
 
 def deflinear2(primitive: Primitive, transpose_rule: Callable) -> None:
@@ -109,7 +110,9 @@ def defjvp2(primitive: Primitive, *jvprules: Callable | None) -> None:
 
 
 def defbilinear(prim: Primitive, lhs_rule: Callable, rhs_rule: Callable) -> None:
-    """Declare a primitive of two operands linear in each: the rules give the cotangents ``lhs_rule(ct, x, y, **params)`` and ``rhs_rule(ct, x, y, **params)``."""
+    """Declare a primitive of two operands linear in each: the rules give the cotangents
+    ``lhs_rule(ct, x, y, **params)`` and ``rhs_rule(ct, x, y, **params)``.
+    """
     defjvp(prim, lambda t, x, y, **params: prim.bind(t, y, **params), lambda t, x, y, **params: prim.bind(x, t, **params))
 
     def transpose(cotangent, x, y, **params):

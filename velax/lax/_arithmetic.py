@@ -241,7 +241,9 @@ def _abs_jvp(t, out, x):
     return ops.select(ops.ge(x, full_like(x, 0)), t, neg(t))
 
 
-abs_p = elementwise("abs", (np.signedinteger, np.floating, np.complexfloating), jvp=jvp_from(_abs_jvp), lower="abs", result=_real_dtype)
+abs_p = elementwise(
+    "abs", (np.signedinteger, np.floating, np.complexfloating), jvp=jvp_from(_abs_jvp), lower="abs", result=_real_dtype
+)
 
 
 def abs(x):
@@ -347,11 +349,19 @@ def integer_pow(x, y: int):
     if y == 1:
         return x
     if y < 0 and dtypes.is_integer(get_aval(x).dtype):
-        raise TypeError(f"Integers cannot be raised to negative powers, got integer_pow({get_aval(x).str_short()}, {y})")
+        raise TypeError(
+            f"Integers cannot be raised to negative powers, got integer_pow({get_aval(x).str_short()}, {y})"
+        )
     return integer_pow_p.bind(x, y=y)
 
 
-square_p = elementwise("square", ARITH, jvp=jvp_from(lambda t, out, x: mul(t, mul(full_like(x, 2), x))), lower=lambda ctx, x: ctx.builder.map("mul", x, x), arity=1)
+square_p = elementwise(
+    "square",
+    ARITH,
+    jvp=jvp_from(lambda t, out, x: mul(t, mul(full_like(x, 2), x))),
+    lower=lambda ctx, x: ctx.builder.map("mul", x, x),
+    arity=1,
+)
 
 
 def square(x):

@@ -75,7 +75,9 @@ def _scan(combine: Callable, xs: list, axes: list[int], n: int) -> list:
     """
     if n < 2:
         return xs
-    part = lambda vs, start, stop, stride=1: [slice_in_dim(v, start, stop, stride, a) for v, a in zip(vs, axes, strict=True)]
+    part = lambda vs, start, stop, stride=1: [
+        slice_in_dim(v, start, stop, stride, a) for v, a in zip(vs, axes, strict=True)
+    ]
     pairs = n // 2
     odd = _scan(combine, combine(part(xs, 0, 2 * pairs, 2), part(xs, 1, 2 * pairs, 2)), axes, pairs)
     even = part(xs, 0, 1)

@@ -1,7 +1,8 @@
 """Calls back into Python from traced code: `pure_callback`, `io_callback` and what `velax.debug` is made of.
 
-The host function gets arrays of Velax and returns anything NumPy reads. Calls with effects run once for each time the program gets there; ordered ones in
-program order. Evaluated eagerly, the function is simply called.
+The host function gets arrays of Velax and returns anything NumPy reads. Calls with effects run once
+for each time the program gets there; ordered ones in program order. Evaluated eagerly, the function
+is simply called.
 """
 
 from __future__ import annotations
@@ -62,15 +63,18 @@ def _host_results(callback, result_avals, args) -> list[np.ndarray]:
     """
     results = callback(*args)
     if len(results) != len(result_avals) and result_avals:
-        raise RuntimeError(f"Mismatched number of outputs from callback. Expected: {len(result_avals)}, Actual: {len(results)}")
+        raise RuntimeError(f"Mismatched number of outputs from callback. Expected: {len(result_avals)}, Actual: "
+                           f"{len(results)}")
     checked = []
     for i, (x, aval) in enumerate(zip(results, result_avals, strict=False)):
         x = np.asarray(x)
         dtype = dtypes.canonicalize_dtype(x.dtype)
         if x.shape != aval.shape:
-            raise RuntimeError(f"Incorrect output shape for return value #{i}: Expected: {aval.shape}, Actual: {x.shape}")
+            raise RuntimeError(f"Incorrect output shape for return value #{i}: Expected: {aval.shape}, Actual: "
+                               f"{x.shape}")
         if dtype != aval.dtype:
-            raise RuntimeError(f"Incorrect output dtype for return value #{i}: Expected: {aval.dtype.name}, Actual: {dtype.name}")
+            raise RuntimeError(f"Incorrect output dtype for return value #{i}: Expected: {aval.dtype.name}, Actual: "
+                               f"{dtype.name}")
         checked.append(np.asarray(x, dtype, order="C"))
     return checked
 
@@ -85,7 +89,9 @@ def _call_now(*args, callback, result_avals, **_):
 
 
 def _operand_wrappers(avals) -> list[Callable]:
-    """For each operand of the compiled program, what makes the value users see of it: keys arrive as their physical arrays."""
+    """For each operand of the compiled program, what makes the value users see of it: keys arrive
+    as their physical arrays.
+    """
     wrappers = []
     for aval in avals:
         if dtypes.is_extended(aval.dtype):
@@ -111,7 +117,8 @@ def _define_callback(name: str, **rules) -> Primitive:
     return p
 
 
-# -- pure_callback ----------------------------------------------------------------------------------------------------------
+# -- pure_callback ---------------------------------------------------------------------------------
+# -------------------------
 
 
 def _no_jvp(message: str) -> Callable:
@@ -146,7 +153,8 @@ def _pure_batch(axis_data, args, dims, *, callback, result_avals, sharding, vmap
         moved = [ops.broadcast(x, size, 0) if d is None else x for x, d in zip(moved, dims, strict=True)]
     else:
         raise NotImplementedError(
-            "vmap is only supported for the pure_callback primitive when vmap_method is one of 'sequential', 'sequential_unrolled', 'expand_dims', "
+            "vmap is only supported for the pure_callback primitive when vmap_method is one of 'sequential', "
+            "'sequential_unrolled', 'expand_dims', "
             f"'broadcast_all', or 'legacy_vectorized'. Got vmap_method={vmap_method}."
         )
     return pure_callback_p.bind(*moved, result_avals=batched_avals, **params), [0] * len(batched_avals)
@@ -168,7 +176,9 @@ pure_callback_p = _define_callback(
     abstract_eval=lambda *avals, result_avals, **_: list(result_avals),
     impl=_call_now,
     lower=_pure_lower,
-    jvp=_no_jvp("Pure callbacks do not support JVP. Please use `jax.custom_jvp` to use callbacks while taking gradients."),
+    jvp=_no_jvp(
+        "Pure callbacks do not support JVP. Please use `jax.custom_jvp` to use callbacks while taking gradients."
+    ),
     batch=None,
     batch_axis=_pure_batch,
 )
@@ -180,7 +190,8 @@ def _result_avals(result_shape_dtypes):
     avals = []
     for x in leaves:
         if not (hasattr(x, "shape") and hasattr(x, "dtype")):
-            raise TypeError(f"result_shape_dtypes must hold values with a shape and a dtype (such as ShapeDtypeStruct), got {x!r} of type {type(x)}")
+            raise TypeError("result_shape_dtypes must hold values with a shape and a dtype (such as "
+                            f"ShapeDtypeStruct), got {x!r} of type {type(x)}")
         if not config.jax_enable_x64 and dtypes.canonicalize_dtype(x.dtype) != x.dtype:
             raise ValueError("result_shape_dtypes cannot specify 64-bit types when `jax_enable_x64` is disabled")
         avals.append(shaped_array(tuple(x.shape), np.dtype(x.dtype)))
@@ -195,15 +206,18 @@ def _flat_call(callback: Callable, args, kwargs):
 def pure_callback(callback: Callable, result_shape_dtypes, *args, sharding=None, vmap_method: str | None = None, **kwargs):
     """Call a Python function without side effects, also from compiled code.
 
-    The call may be repeated, dropped or moved, as its result is all that counts; `io_callback` is for functions with side effects.
+    The call may be repeated, dropped or moved, as its result is all that counts; `io_callback` is
+    for functions with side effects.
 
     Args:
       callback: ``callback(*args, **kwargs)`` gets arrays and returns a pytree of arrays.
-      result_shape_dtypes: a pytree of `ShapeDtypeStruct` (or anything with a shape and a dtype): the types of the results.
+      result_shape_dtypes: a pytree of `ShapeDtypeStruct` (or anything with a shape and a dtype):
+        the types of the results.
       *args, **kwargs: pytrees of arrays.
       sharding: unused with one device.
-      vmap_method: what `vmap` does: ``'sequential'`` calls it for each example; ``'expand_dims'`` and ``'broadcast_all'`` call it once, with a leading axis on
-        every operand, of size 1 or repeated where it is not mapped; None: `vmap` raises.
+      vmap_method: what `vmap` does: ``'sequential'`` calls it for each example; ``'expand_dims'``
+        and ``'broadcast_all'`` call it once, with a leading axis on every operand, of size 1 or
+        repeated where it is not mapped; None: `vmap` raises.
 
     Returns:
       The results, of the declared structure.
@@ -226,7 +240,8 @@ def pure_callback(callback: Callable, result_shape_dtypes, *args, sharding=None,
     return tree_unflatten(out_tree, outs)
 
 
-# -- io_callback ------------------------------------------------------------------------------------------------------------
+# -- io_callback -----------------------------------------------------------------------------------
+# -------------------------
 
 
 def _io_type(*avals, result_avals, ordered, **_):
@@ -280,7 +295,8 @@ def io_callback(callback: Callable, result_shape_dtypes, *args, sharding=None, o
     return tree_unflatten(out_tree, outs)
 
 
-# -- debugging --------------------------------------------------------------------------------------------------------------
+# -- debugging -------------------------------------------------------------------------------------
+# -------------------------
 
 
 class _EachExample(NamedTuple):
@@ -370,7 +386,8 @@ def _is_value(x) -> bool:
 def debug_callback(callback: Callable, *args, ordered: bool = False, partitioned: bool = False, **kwargs) -> None:
     """See `velax.debug.callback`."""
     if not callable(callback):
-        raise TypeError(f"first argument to debug.callback must be callable, but got an object of type {type(callback)}")
+        raise TypeError("first argument to debug.callback must be callable, but got an object of type "
+                        f"{type(callback)}")
     arrays, join, _, _ = _split_static(args, kwargs)
 
     def flat_callback(*values):
@@ -380,7 +397,8 @@ def debug_callback(callback: Callable, *args, ordered: bool = False, partitioned
     debug_callback_p.bind(*arrays, callback=flat_callback, effect=ordered_debug_effect if ordered else debug_effect, partitioned=partitioned)
 
 
-# -- printing ---------------------------------------------------------------------------------------------------------------
+# -- printing --------------------------------------------------------------------------------------
+# -------------------------
 
 
 class _Printer(NamedTuple):

@@ -1,7 +1,7 @@
 """Collectives: operations between the examples of a `vmap` with an axis name.
 
-A collective is staged as it is; the batching trace of the axis it names turns it into an ordinary operation over that axis. Under the batching trace of another
-axis it is batched like any operation.
+A collective is staged as it is; the batching trace of the axis it names turns it into an ordinary
+operation over that axis. Under the batching trace of another axis it is batched like any operation.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def _no_groups(groups) -> None:
         raise NotImplementedError("axis_index_groups not supported in vmap collectives.")
 
 
-# -- reductions -------------------------------------------------------------------------------------------------------------
+# -- reductions ------------------------------------------------------------------------------------
+# -------------------------
 
 
 def _define_reduction(name, reduce, of_unmapped, linear):
@@ -180,7 +181,8 @@ def pmin(x, axis_name, *, axis_index_groups=None):
     return _over_leaves(lambda leaf: _reduce(pmin_p, reduce_min, leaf, axis_name, axis_index_groups), x)
 
 
-# -- axis_index -------------------------------------------------------------------------------------------------------------
+# -- axis_index ------------------------------------------------------------------------------------
+# -------------------------
 
 
 def _axis_index_batch(axis_data, args, dims, *, axis_name):
@@ -223,14 +225,16 @@ def axis_index(axis_name):
     return position
 
 
-# -- moving data ------------------------------------------------------------------------------------------------------------
+# -- moving data -----------------------------------------------------------------------------------
+# -------------------------
 
 
 def _one_name(what: str, axis_name):
     """The single name that a collective is over."""
     if isinstance(axis_name, (tuple, list)):
         if len(axis_name) != 1:
-            raise NotImplementedError(f"{what} over several axes at once ({axis_name}); apply it to one after the other")
+            raise NotImplementedError(f"{what} over several axes at once ({axis_name}); apply it to one after the "
+                                      "other")
         (axis_name,) = axis_name
     axis_size(axis_name)
     return axis_name
@@ -315,11 +319,13 @@ def _reduce_scatter_type(x, *, scatter_dimension, axis_size, tiled, **_):
     shape = list(x.shape)
     if tiled:
         if shape[scatter_dimension] % axis_size:
-            raise ValueError(f"tiled reduce_scatter operand scatter dimension size {shape[scatter_dimension]} must be divisible by shard_count {axis_size}")
+            raise ValueError(f"tiled reduce_scatter operand scatter dimension size {shape[scatter_dimension]} must "
+                             f"be divisible by shard_count {axis_size}")
         shape[scatter_dimension] //= axis_size
     else:
         if shape[scatter_dimension] != axis_size:
-            raise ValueError(f"reduce_scatter operand scatter dimension size {shape[scatter_dimension]} must match shard_count {axis_size}")
+            raise ValueError(f"reduce_scatter operand scatter dimension size {shape[scatter_dimension]} must match "
+                             f"shard_count {axis_size}")
         del shape[scatter_dimension]
     return shaped_array(tuple(shape), x.dtype, x.weak_type)
 
@@ -365,7 +371,12 @@ def psum_scatter(x, axis_name, *, scatter_dimension: int = 0, axis_index_groups=
     size = axis_size(name)
     return _over_leaves(
         lambda leaf: reduce_scatter_p.bind(
-            leaf, axis_index_groups=None, axis_name=(name,), axis_size=size, scatter_dimension=scatter_dimension, tiled=tiled
+            leaf,
+            axis_index_groups=None,
+            axis_name=(name,),
+            axis_size=size,
+            scatter_dimension=scatter_dimension,
+            tiled=tiled,
         ),
         x,
     )
@@ -405,7 +416,8 @@ def ppermute(x, axis_name, perm: Sequence[tuple[int, int]]):
     Args:
       x: a pytree of arrays.
       axis_name: the name.
-      perm: pairs ``(source, destination)``, with no source and no destination twice; examples that nothing is sent to get zeros.
+      perm: pairs ``(source, destination)``, with no source and no destination twice; examples that
+        nothing is sent to get zeros.
 
     Raises:
       ValueError: if ``perm`` is no partial permutation of the axis.
@@ -448,7 +460,8 @@ def _all_to_all_batch(axis_data, args, dims, *, split_axis, concat_axis, axis_na
     n = axis_data.size
     x = matchaxis(n, d, 0, x)
     shape = get_aval(x).shape[1:]
-    # cut the split axis in n parts, which become the mapped axis; the mapped axis becomes the major part of the concatenated one
+    # cut the split axis in n parts, which become the mapped axis; the mapped axis becomes the major
+    # part of the concatenated one
     x = reshape(x, (n, *shape[:split_axis], n, shape[split_axis] // n, *shape[split_axis + 1 :]))
     x = ops.moveaxis(x, split_axis + 1, 0)  # (new mapped, old mapped, *shape with the split axis cut)
     x = ops.moveaxis(x, 1, concat_axis + 1)
@@ -479,7 +492,8 @@ def all_to_all(x, axis_name, split_axis: int, concat_axis: int, *, axis_index_gr
       axis_name: the name.
       split_axis: the axis that is cut; of the size of the named axis unless ``tiled``.
       concat_axis: where the received parts go.
-      tiled: whether the parts are blocks of ``split_axis`` and are concatenated along ``concat_axis``; otherwise they are entries, and stacked.
+      tiled: whether the parts are blocks of ``split_axis`` and are concatenated along
+        ``concat_axis``; otherwise they are entries, and stacked.
 
     Raises:
       ValueError: if the sizes do not fit.
@@ -493,7 +507,8 @@ def all_to_all(x, axis_name, split_axis: int, concat_axis: int, *, axis_index_gr
         params = dict(axis_name=name, axis_index_groups=None, tiled=tiled)
         if tiled:
             if shape[split_axis] % size:
-                raise ValueError(f"all_to_all with tiled=True requires the size of split_axis, {shape[split_axis]}, to be divisible by that of {name!r}, {size}")
+                raise ValueError(f"all_to_all with tiled=True requires the size of split_axis, {shape[split_axis]}, "
+                                 f"to be divisible by that of {name!r}, {size}")
             return all_to_all_p.bind(leaf, split_axis=split_axis, concat_axis=concat_axis, **params)
         if shape[split_axis] != size:
             raise ValueError(

@@ -68,7 +68,9 @@ def ge(x, y):
     return ge_p.bind(*core_args("ge", x, y))
 
 
-is_finite_p = elementwise("is_finite", FLOAT, jvp=zero_derivative, lower="is_finite", result=lambda dtype: np.dtype(bool))
+is_finite_p = elementwise(
+    "is_finite", FLOAT, jvp=zero_derivative, lower="is_finite", result=lambda dtype: np.dtype(bool)
+)
 
 
 def is_finite(x):
@@ -179,7 +181,9 @@ def nextafter(x1, x2):
 def _clamp_type(lo, x, hi):
     for a, what in ((lo, "min"), (hi, "max")):
         if a.shape and a.shape != x.shape:
-            raise TypeError(f"clamp requires {what}.shape == operand.shape or {what}.shape == (), got {what}.shape={a.shape}, operand.shape={x.shape}.")
+            raise TypeError(
+                f"clamp requires {what}.shape == operand.shape or {what}.shape == (), got {what}.shape={a.shape}, operand.shape={x.shape}."
+            )
         if a.dtype != x.dtype:
             raise TypeError(f"clamp requires arguments to have the same dtypes, got {lo.dtype}, {x.dtype}, {hi.dtype}.")
     return shaped_array(x.shape, x.dtype, lo.weak_type and x.weak_type and hi.weak_type)
@@ -226,7 +230,15 @@ def _clamp_lower(ctx, lo, x, hi):
     return b.map("clamp", lo, x, hi)
 
 
-clamp_p = define("clamp", abstract_eval=_clamp_type, lower=_clamp_lower, jvp=_clamp_jvp, transpose=None, batch=_clamp_batch, elementwise=True)
+clamp_p = define(
+    "clamp",
+    abstract_eval=_clamp_type,
+    lower=_clamp_lower,
+    jvp=_clamp_jvp,
+    transpose=None,
+    batch=_clamp_batch,
+    elementwise=True,
+)
 
 
 def clamp(min, x, max):
@@ -240,5 +252,3 @@ def clamp(min, x, max):
       TypeError: if dtypes or shapes differ.
     """
     return clamp_p.bind(*core_args("clamp", min, x, max, same_dtype=False))
-
-

@@ -85,8 +85,8 @@ def _linearize(nonzeros, index, *ops, branches):
 class _LinearBranches:
     """The branches split into what runs now and what is linear, with one layout of residuals.
 
-    A residual that is an operand is read from the operand. The others go through slots, each of one type and shared by the branches; a branch that does
-    not use a slot returns zeros in it.
+    A residual that is an operand is read from the operand. The others go through slots, each of one
+    type and shared by the branches; a branch that does not use a slot returns zeros in it.
 
     Attributes:
       primal: branches ``operands -> (*outs, *slots)``.
@@ -144,7 +144,10 @@ def _transpose(cts, index, *ops, branches):
     key = ("cond transpose", tuple(linear), tuple(zero_cts), branches)
     derived, nonzero = branches[0].memo(key, lambda: _transposed(branches, linear, zero_cts))
     outs = cond_p.bind(
-        index, *(x for x, lin in zip(ops, linear, strict=True) if not lin), *(ct for ct in cts if type(ct) is not Zero), branches=derived
+        index,
+        *(x for x, lin in zip(ops, linear, strict=True) if not lin),
+        *(ct for ct in cts if type(ct) is not Zero),
+        branches=derived,
     )
     given, flags = iter(outs), iter(nonzero)
     return [None, *((next(given) if next(flags) else Zero(x.aval.to_tangent_aval())) if lin else None for x, lin in zip(ops, linear, strict=True))]
@@ -177,13 +180,16 @@ def _batch(axis_data, args, dims, *, branches):
 
 
 def _batch_index(axis_data, index, ops, op_dims, branches):
-    """A branch for each example: all of them run, and each example selects. A branch sees the operands of examples that choose another one without
-    their gradient, so that what they would make undefined there does not spread."""
+    """A branch for each example: all of them run, and each example selects. A branch sees the
+    operands of examples that choose another one without their gradient, so that what they would
+    make undefined there does not spread."""
     effects = join_effects(*(b.effects for b in branches))
     if any(isinstance(e, IOEffect) or e in ordered_effects for e in effects):
-        raise NotImplementedError("IO effect not supported in vmap-of-cond: every branch would run for every example. Move the effect out of the cond.")
+        raise NotImplementedError("IO effect not supported in vmap-of-cond: every branch would run for every "
+                                  "example. Move the effect out of the cond.")
     if any(isinstance(e, JaxprInputEffect) for e in effects):
-        raise NotImplementedError("vmap of a cond whose branches read or write references, with a predicate that differs from example to example")
+        raise NotImplementedError("vmap of a cond whose branches read or write references, with a predicate that "
+                                  "differs from example to example")
     ops = [matchaxis(axis_data.size, d, 0, x) for x, d in zip(ops, op_dims, strict=True)]
     outs = []
     for k, branch in enumerate(branches):
@@ -264,12 +270,13 @@ cond_p = define(
 cond_p.rules["physical"] = True
 
 
-# -- the functions ----------------------------------------------------------------------------------------------------------
+# -- the functions ---------------------------------------------------------------------------------
+# -------------------------
 
 
 def _trace_branches(what: str, names: Sequence[str], funs: Sequence[Callable], operands) -> tuple:
-    """Jaxprs of the branches on common inputs (what any of them closes over, then the operands), the closed-over values, the operands, and
-    the structure of the result."""
+    """Jaxprs of the branches on common inputs (what any of them closes over, then the operands),
+    the closed-over values, the operands, and the structure of the result."""
     leaves, tree = flatten_values(operands)
     avals = [get_aval(x) for x in leaves]
     in_tree = argument_tree(*tree.children())
@@ -316,7 +323,8 @@ def _check_branches(what, names, funs, traced) -> None:
         head = f"{names[0]} is {describe(funs[0])}\n{name} is {describe(fun)}"
         if other != tree:
             lines = [
-                f"{names[0]} output{_at(keystr(path))} is a {_kind(this)} but {name} output{_at(keystr(path))} is a {_kind(that)}, so {why}"
+                f"{names[0]} output{_at(keystr(path))} is a {_kind(this)} but {name} output{_at(keystr(path))} is a "
+                f"{_kind(that)}, so {why}"
                 for path, this, that, why in structure_errors(tree, first.out_avals, other, jaxpr.out_avals)
             ] or [f"{names[0]} output has structure {tree} but {name} output has structure {other}"]
             detail = f"{lines[0]}." if len(lines) == 1 else ";\n".join(f"  * {line}" for line in lines) + "."
@@ -325,7 +333,8 @@ def _check_branches(what, names, funs, traced) -> None:
                 f"Revise {names[0]} and/or {name} so that they have the same pytree structure."
             )
         lines = [
-            f"output of {names[0]}{_at(path_of(tree, i))} has type {first.out_avals[i].str_short()} but the corresponding output of {name} has type "
+            f"output of {names[0]}{_at(path_of(tree, i))} has type {first.out_avals[i].str_short()} but the "
+            f"corresponding output of {name} has type "
             f"{jaxpr.out_avals[i].str_short()}, so {why}"
             for i, why in type_errors(first.out_avals, jaxpr.out_avals)
         ]
@@ -391,7 +400,8 @@ _NO_OPERAND = object()  # None is an operand
 def cond(pred, true_fun, false_fun, *operands, operand=_NO_OPERAND, **named):
     """Apply ``true_fun`` or ``false_fun``.
 
-    Only the chosen one runs, except under a `vmap` that maps ``pred``: then both run and each example selects its result.
+    Only the chosen one runs, except under a `vmap` that maps ``pred``: then both run and each
+    example selects its result.
 
     Args:
       pred: a boolean or number scalar (nonzero means True).
@@ -404,7 +414,8 @@ def cond(pred, true_fun, false_fun, *operands, operand=_NO_OPERAND, **named):
       The result of the chosen function.
 
     Raises:
-      TypeError: if ``pred`` is no scalar, a branch is no function, or the branches' results differ in structure or type.
+      TypeError: if ``pred`` is no scalar, a branch is no function, or the branches' results differ
+        in structure or type.
 
     Example:
       >>> from velax import lax
@@ -423,7 +434,8 @@ def cond(pred, true_fun, false_fun, *operands, operand=_NO_OPERAND, **named):
         raise TypeError("lax.cond: true_fun and false_fun arguments should be callable.")
     if operand is not _NO_OPERAND:
         if operands:
-            raise TypeError("if 'operand' keyword is passed then no positional operands can be passed, got operand and positional operands")
+            raise TypeError("if 'operand' keyword is passed then no positional operands can be passed, got operand "
+                            "and positional operands")
         operands = (operand,)
     pred, aval = _predicate(pred)
     if config.jax_disable_jit and (known := to_concrete_value(pred)) is not None:
@@ -456,7 +468,8 @@ def _predicate(pred):
 def switch(index, branches: Sequence[Callable], *operands, operand=_NO_OPERAND):
     """Apply the branch that an index names.
 
-    Only the chosen one runs, except under a `vmap` that maps ``index``: then all run and each example selects its result.
+    Only the chosen one runs, except under a `vmap` that maps ``index``: then all run and each
+    example selects its result.
 
     Args:
       index: an integer scalar; out of range, the nearest branch is chosen.
@@ -480,7 +493,8 @@ def switch(index, branches: Sequence[Callable], *operands, operand=_NO_OPERAND):
         raise TypeError("lax.switch: branches argument should be a sequence of callables.")
     if operand is not _NO_OPERAND:
         if operands:
-            raise TypeError("if 'operand' keyword is passed then no positional operands can be passed, got operand and positional operands")
+            raise TypeError("if 'operand' keyword is passed then no positional operands can be passed, got operand "
+                            "and positional operands")
         operands = (operand,)
     try:
         aval = get_aval(index)
@@ -533,5 +547,6 @@ def platform_dependent(*args, default: Callable | None = None, **per_platform: C
     chosen = per_platform.get("cpu", default)
     if chosen is None:
         known = ", ".join(per_platform) or "none"
-        raise NotImplementedError(f"platform_dependent: no function for the platform cpu and no default (there is one for: {known})")
+        raise NotImplementedError("platform_dependent: no function for the platform cpu and no default (there is "
+                                  f"one for: {known})")
     return chosen(*args)

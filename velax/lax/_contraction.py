@@ -101,7 +101,9 @@ class DotAlgorithmPreset(enum.Enum):
         return self.name
 
 
-PrecisionLike = None | str | Precision | tuple[str, str] | tuple[Precision, Precision] | DotAlgorithm | DotAlgorithmPreset
+PrecisionLike = (
+    None | str | Precision | tuple[str, str] | tuple[Precision, Precision] | DotAlgorithm | DotAlgorithmPreset
+)
 
 #: algorithm -> the dtype in which it is computed here
 _COMPUTED = {
@@ -133,7 +135,10 @@ def canonicalize_precision(precision):
     elif isinstance(precision, (DotAlgorithmPreset, DotAlgorithm)):
         return precision
     elif isinstance(precision, (tuple, list)) and len(precision) == 2:
-        pair = tuple(p if isinstance(p, Precision) else _PRECISION_NAMES.get(p) if isinstance(p, str) else None for p in precision)
+        pair = tuple(
+            p if isinstance(p, Precision) else _PRECISION_NAMES.get(p) if isinstance(p, str) else None
+            for p in precision
+        )
         if None not in pair:
             return pair
         if all(p is None for p in precision):
@@ -174,7 +179,9 @@ def _check_side(side: str, aval, batch, contract) -> None:
     if len(set(batch)) != len(batch):
         raise TypeError(f"dot_general requires {side} batch dimensions to be distinct, got {side}_batch {batch}.")
     if len(set(contract)) != len(contract):
-        raise TypeError(f"dot_general requires {side} contracting dimensions to be distinct, got {side}_contracting {contract}.")
+        raise TypeError(
+            f"dot_general requires {side} contracting dimensions to be distinct, got {side}_contracting {contract}."
+        )
     if set(batch) & set(contract):
         raise TypeError(
             f"dot_general requires {side} batch dimensions to be disjoint from contracting dimensions, got {side}_batch {batch} and "
@@ -187,10 +194,14 @@ def _dot_general_type(lhs, rhs, *, dimension_numbers, precision, preferred_eleme
     _check_side("lhs", lhs, lb, lc)
     _check_side("rhs", rhs, rb, rc)
     if len(lb) != len(rb):
-        raise TypeError(f"dot_general requires equal numbers of lhs_batch and rhs_batch dimensions, got lhs_batch {lb} and rhs_batch {rb}.")
+        raise TypeError(
+            f"dot_general requires equal numbers of lhs_batch and rhs_batch dimensions, got lhs_batch {lb} and rhs_batch {rb}."
+        )
     sizes = lambda aval, dims: tuple(aval.shape[d] for d in dims)
     if sizes(lhs, lb) != sizes(rhs, rb):
-        raise TypeError(f"dot_general requires lhs batch dimensions and rhs batch dimensions to have the same shape, got {sizes(lhs, lb)} and {sizes(rhs, rb)}.")
+        raise TypeError(
+            f"dot_general requires lhs batch dimensions and rhs batch dimensions to have the same shape, got {sizes(lhs, lb)} and {sizes(rhs, rb)}."
+        )
     if sizes(lhs, lc) != sizes(rhs, rc):
         raise TypeError(
             f"dot_general requires contracting dimensions to have the same shape, got {sizes(lhs, lc)} and {sizes(rhs, rc)}. The operands have the "
@@ -198,9 +209,13 @@ def _dot_general_type(lhs, rhs, *, dimension_numbers, precision, preferred_eleme
         )
     for position, aval in enumerate((lhs, rhs)):
         if dtypes.is_extended(aval.dtype):
-            raise TypeError(f"dot_general does not accept dtype {aval.dtype} at position {position}; it takes numbers and booleans.")
+            raise TypeError(
+                f"dot_general does not accept dtype {aval.dtype} at position {position}; it takes numbers and booleans."
+            )
     shape = (*sizes(lhs, lb), *sizes(lhs, _free(lhs.ndim, lb, lc)), *sizes(rhs, _free(rhs.ndim, rb, rc)))
-    return shaped_array(shape, _result_dtype(lhs.dtype, rhs.dtype, preferred_element_type), lhs.weak_type and rhs.weak_type)
+    return shaped_array(
+        shape, _result_dtype(lhs.dtype, rhs.dtype, preferred_element_type), lhs.weak_type and rhs.weak_type
+    )
 
 
 def _result_dtype(lhs, rhs, preferred):
@@ -372,7 +387,9 @@ def dot_general(lhs, rhs, dimension_numbers, precision=None, preferred_element_t
       (2, 3, 5)
     """
     if out_sharding is not None:
-        raise NotImplementedError(f"dot_general: {out_sharding=} asks for a partitioned result, which is not available; leave it out")
+        raise NotImplementedError(
+            f"dot_general: {out_sharding=} asks for a partitioned result, which is not available; leave it out"
+        )
     lhs, rhs = core_args("dot_general", lhs, rhs, same_dtype=False)
     (lc, rc), (lb, rb) = dimension_numbers
     numbers = ((_axes(lc), _axes(rc)), (_axes(lb), _axes(rb)))

@@ -1,4 +1,6 @@
-"""What the control-flow operations share: tracing their functions, hoisting constants, checking that types agree, rearranging jaxprs."""
+"""What the control-flow operations share: tracing their functions, hoisting constants, checking
+that types agree, rearranging jaxprs.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,8 @@ def trace_body(what: str, fun: Callable, in_tree, in_avals) -> tuple[ClosedJaxpr
     """Trace ``fun`` (positional arguments of structure ``in_tree``).
 
     Returns:
-      The jaxpr without constants, what it closes over (its first inputs), and the structure of its result. Kept for functions seen again.
+      The jaxpr without constants, what it closes over (its first inputs), and the structure of its
+      result. Kept for functions seen again.
     """
     key = (what, in_tree, tuple(in_avals), _native.config_key(), axis_names())
     try:
@@ -105,7 +108,8 @@ def _check_outputs(what, fun, outs, tree) -> None:
         except TypeError:
             path = path_of(tree, i)
             where = f" at output component {path}" if path else ""
-            raise TypeError(f"function {describe(fun)} traced for {what} returned a value of type {type(x)}{where}, which is not a valid JAX type") from None
+            raise TypeError(f"function {describe(fun)} traced for {what} returned a value of type {type(x)}{where}, "
+                            "which is not a valid JAX type") from None
 
 
 def describe(fun) -> str:
@@ -122,7 +126,8 @@ def check_no_refs(what: str, leaves) -> None:
     for x in leaves:
         aval = get_aval(x)
         if isinstance(aval, AbstractRef):
-            raise TypeError(f"{what} cannot carry a mutable array reference ({aval.str_short()}): let the function close over it instead.")
+            raise TypeError(f"{what} cannot carry a mutable array reference ({aval.str_short()}): let the function "
+                            "close over it instead.")
 
 
 def is_ref(x) -> bool:
@@ -135,11 +140,14 @@ def values_of(args) -> list:
 
 
 def forwarded(x):
-    """An operand that is a result as well. Results of evaluation are arrays; while tracing a number stays the literal it is."""
+    """An operand that is a result as well. Results of evaluation are arrays; while tracing a number
+    stays the literal it is.
+    """
     return as_array(x) if _native.get_trace() is None else x
 
 
-# -- jaxprs -----------------------------------------------------------------------------------------------------------------
+# -- jaxprs ----------------------------------------------------------------------------------------
+# -------------------------
 
 
 def permuted(jaxpr: ClosedJaxpr, ins: Sequence[int] | None = None, outs: Sequence[int] | None = None) -> ClosedJaxpr:
@@ -160,7 +168,9 @@ def shift_input_effects(effects, position: Callable[[int], int]) -> frozenset:
 
 
 def give_result(jaxpr: ClosedJaxpr, position: int | None) -> ClosedJaxpr:
-    """The jaxpr with a dummy boolean as first result, and as input ``position`` where that is not None: for control flow run for its effects."""
+    """The jaxpr with a dummy boolean as first result, and as input ``position`` where that is not
+    None: for control flow run for its effects.
+    """
     j = jaxpr.jaxpr
     aval = shaped_array((), np.dtype(bool))
     if position is None:
@@ -171,7 +181,9 @@ def give_result(jaxpr: ClosedJaxpr, position: int | None) -> ClosedJaxpr:
 
 
 def fill_outputs(jaxpr: ClosedJaxpr, layout: Sequence) -> ClosedJaxpr:
-    """The jaxpr with results rearranged: an int of ``layout`` is an old position, an aval a result of zeros of that type."""
+    """The jaxpr with results rearranged: an int of ``layout`` is an old position, an aval a result
+    of zeros of that type.
+    """
     if all(isinstance(x, int) for x in layout):
         return permuted(jaxpr, outs=layout)
 
@@ -182,7 +194,8 @@ def fill_outputs(jaxpr: ClosedJaxpr, layout: Sequence) -> ClosedJaxpr:
     return trace_to_jaxpr(run, jaxpr.in_avals, jaxpr.jaxpr._debug_info)
 
 
-# -- types ------------------------------------------------------------------------------------------------------------------
+# -- types -----------------------------------------------------------------------------------------
+# -------------------------
 
 
 def message_lines(lines: Sequence[str], article: str = "The") -> str:
@@ -225,15 +238,18 @@ def check_carry(what: str, fun: Callable, in_tree, in_avals, out_tree, out_avals
 
     if in_tree != out_tree:
         lines = [
-            f"{component(keystr(path))} is a {this} but the corresponding component of the carry output is a {that}, so {why}"
+            f"{component(keystr(path))} is a {this} but the corresponding component of the carry output is a {that}, "
+            f"so {why}"
             for path, this, that, why in structure_errors(in_tree, in_avals, out_tree, out_avals)
         ] or [f"input carry {name} has structure {in_tree} but the carry output has structure {out_tree}"]
         raise TypeError(
-            f"{what} carry input and carry output must have the same pytree structure, but they differ:\n\n{message_lines(lines)}\n\n"
+            f"{what} carry input and carry output must have the same pytree structure, but they "
+            f"differ:\n\n{message_lines(lines)}\n\n"
             "Revise the function so that the carry output has the same pytree structure as the carry input."
         )
     lines = [
-        f"{component(path_of(in_tree, i))} has type {in_avals[i].str_short()} but the corresponding output carry component has type "
+        f"{component(path_of(in_tree, i))} has type {in_avals[i].str_short()} but the corresponding output carry "
+        "component has type "
         f"{out_avals[i].str_short()}, so {why}"
         for i, why in type_errors(in_avals, out_avals)
     ]

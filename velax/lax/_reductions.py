@@ -134,9 +134,15 @@ def _bind_reduction(name, primitive, operand, axes):
     ndim = get_aval(operand).ndim
     axes = tuple(operator.index(a) for a in axes)
     if not all(0 <= a < ndim for a in axes):
-        raise ValueError(f"{name}: reduction axes {axes} contains out-of-bounds indices for {get_aval(operand).str_short()}.")
+        raise ValueError(
+            f"{name}: reduction axes {axes} contains out-of-bounds indices for {get_aval(operand).str_short()}."
+        )
     if primitive is reduce_sum_p or primitive is reduce_prod_p:
-        return primitive.bind(operand, axes=axes, out_sharding=None) if primitive is reduce_sum_p else primitive.bind(operand, axes=axes)
+        return (
+            primitive.bind(operand, axes=axes, out_sharding=None)
+            if primitive is reduce_sum_p
+            else primitive.bind(operand, axes=axes)
+        )
     return primitive.bind(operand, axes=axes)
 
 
@@ -269,7 +275,12 @@ def _cumsum_jvp(primals, tangents, **params):
 
 
 cumsum_p = _define_cumulative(
-    "cumsum", "add", ARITH, _cumsum_jvp, lambda ct, x, *, axis, reverse: [Zero(x.aval) if type(ct) is Zero else cumsum(ct, axis, not reverse)], (0,)
+    "cumsum",
+    "add",
+    ARITH,
+    _cumsum_jvp,
+    lambda ct, x, *, axis, reverse: [Zero(x.aval) if type(ct) is Zero else cumsum(ct, axis, not reverse)],
+    (0,),
 )
 
 
@@ -337,5 +348,3 @@ def cummin(operand, axis: int = 0, reverse: bool = False):
 def cumlogsumexp(operand, axis: int = 0, reverse: bool = False):
     """Cumulative logarithm of the sum of exponentials along an axis; as `cumsum`."""
     return _bind_cumulative("cumlogsumexp", cumlogsumexp_p, operand, axis, reverse)
-
-

@@ -1,7 +1,8 @@
 """References to arrays: boxes that are read and written in place.
 
-In eager code a reference is a `Ref` that holds an array. While tracing, reads and writes are equations, which `velax._transforms.discharge` turns into values
-before anything is compiled. Under differentiation a reference goes with one for its tangent, under `vmap` it holds the whole batch.
+In eager code a reference is a `Ref` that holds an array. While tracing, reads and writes are
+equations, which `velax._transforms.discharge` turns into values before anything is compiled. Under
+differentiation a reference goes with one for its tangent, under `vmap` it holds the whole batch.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ class _RefMeta(type):
 class Ref(metaclass=_RefMeta):
     """A mutable reference to an array: ``ref[index]`` reads, ``ref[index] = value`` writes.
 
-    Made by `new_ref`. Transformed and compiled functions may close over references and take them as arguments, and their writes are seen by the
-    caller; they cannot return them.
+    Made by `new_ref`. Transformed and compiled functions may close over references and take them as
+    arguments, and their writes are seen by the caller; they cannot return them.
 
     Attributes:
       shape, dtype, ndim, size, weak_type: those of the array it holds.
@@ -162,7 +163,8 @@ def _check_ref(name, ref) -> None:
         raise TypeError(f"{name} must be called on a reference, but got a value of type {ref}. Make one with new_ref.")
 
 
-# -- making and freezing ----------------------------------------------------------------------------------------------------
+# -- making and freezing ---------------------------------------------------------------------------
+# -------------------------
 
 
 def _new_ref_type(x, *, memory_space, kind):
@@ -241,7 +243,8 @@ def new_ref(init_val, *, memory_space=None, kind: str | None = None) -> Ref:
       memory_space, kind: None for the device's memory; recorded in the type.
 
     Returns:
-      A `Ref`: ``ref[...]`` reads it, ``ref[index] = value`` writes it, also in compiled functions that close over it or take it as an argument.
+      A `Ref`: ``ref[...]`` reads it, ``ref[index] = value`` writes it, also in compiled functions
+      that close over it or take it as an argument.
 
     Example:
       >>> import velax, velax.numpy as jnp
@@ -265,7 +268,8 @@ def freeze(ref):
     return freeze_p.bind(ref)
 
 
-# -- get --------------------------------------------------------------------------------------------------------------------
+# -- get -------------------------------------------------------------------------------------------
+# -------------------------
 
 
 def _get_type(ref, *operands, plan):
@@ -314,16 +318,19 @@ get_p = define(
 )
 
 
-# -- swap and addupdate -----------------------------------------------------------------------------------------------------
+# -- swap and addupdate ----------------------------------------------------------------------------
+# -------------------------
 
 
 def _check_value(name, ref, value, operands, plan) -> ShapedArray:
     _check_ref(name, ref)
     expected = _selected_aval(ref, operands, plan)
     if value.shape != expected.shape:
-        raise ValueError(f"Invalid shape for `{name}`. Ref shape: {ref.shape}. Expected shape: {expected.shape}. Value shape: {value.shape}. Broadcast the value.")
+        raise ValueError(f"Invalid shape for `{name}`. Ref shape: {ref.shape}. Expected shape: {expected.shape}. "
+                         f"Value shape: {value.shape}. Broadcast the value.")
     if value.dtype != expected.dtype:
-        raise ValueError(f"Invalid dtype for `{name}`. Ref dtype: {ref.dtype}. Value dtype: {value.dtype}. Convert the value with astype.")
+        raise ValueError(f"Invalid dtype for `{name}`. Ref dtype: {ref.dtype}. Value dtype: {value.dtype}. Convert "
+                         "the value with astype.")
     return expected
 
 
@@ -333,8 +340,10 @@ def _swap_type(ref, value, *operands, plan):
 
 def _undifferentiated(ref) -> ValueError:
     return ValueError(
-        f"a value that is differentiated is written to a mutable array reference of type {get_aval(ref).str_short()} that is not: it was made outside of the "
-        "differentiated function. Write stop_gradient(value), make the reference inside, or pass it as an argument to differentiate."
+        f"a value that is differentiated is written to a mutable array reference of type {get_aval(ref).str_short()} "
+        "that is not: it was made outside of the "
+        "differentiated function. Write stop_gradient(value), make the reference inside, or pass it as an argument "
+        "to differentiate."
     )
 
 
@@ -445,11 +454,15 @@ addupdate_p = define(
     batch=None,
     batch_axis=_addupdate_batch,
     multiple_results=True,
-    discharge=lambda in_avals, out_avals, x, value, *operands, plan: ([_store(x, operands, plan, value, "add"), None], []),
+    discharge=lambda in_avals, out_avals, x, value, *operands, plan: (
+        [_store(x, operands, plan, value, "add"), None],
+        [],
+    ),
 )
 
 
-# -- indexing ---------------------------------------------------------------------------------------------------------------
+# -- indexing --------------------------------------------------------------------------------------
+# -------------------------
 
 
 def _planned(ref, index):
@@ -531,7 +544,8 @@ AbstractRef._getitem = staticmethod(ref_get)
 AbstractRef._setitem = staticmethod(ref_set)
 
 
-# -- text -------------------------------------------------------------------------------------------------------------------
+# -- text ------------------------------------------------------------------------------------------
+# -------------------------
 
 
 def _index_text(eqn, context, first: int) -> str:

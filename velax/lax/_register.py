@@ -27,7 +27,11 @@ def _full(aval, value):
     if dtypes.is_extended(aval.dtype):
         return aval.dtype.full(aval.shape, value)
     number = scalar_of(aval.dtype, value, aval.weak_type)
-    return structural.full(aval.shape, number, None if isinstance(number, (int, float, complex)) else aval.dtype) if aval.shape else number
+    return (
+        structural.full(aval.shape, number, None if isinstance(number, (int, float, complex)) else aval.dtype)
+        if aval.shape
+        else number
+    )
 
 
 def _broadcast(x, size, axis):
@@ -56,7 +60,10 @@ def _select(which, on_true, on_false):
     """`lax.select` whose cases may be of rank 0 next to arrays."""
     shapes = [get_aval(v).shape for v in (which, on_true, on_false)]
     shape = max(shapes, key=len)
-    cases = [v if s == shape else structural.broadcast_in_dim(v, shape, ()) for v, s in zip((on_true, on_false), shapes[1:], strict=True)]
+    cases = [
+        v if s == shape else structural.broadcast_in_dim(v, shape, ())
+        for v, s in zip((on_true, on_false), shapes[1:], strict=True)
+    ]
     return structural.select(which, *cases)
 
 

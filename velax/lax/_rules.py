@@ -48,7 +48,9 @@ def check_dtype(name: str, aval, classes, position: int | None = None) -> None:
     if not _accepts(aval.dtype, classes):
         accepted = ", ".join(_NAMES[c] for c in classes)
         at = "" if position is None else f" at position {position}"
-        raise TypeError(f"{name} does not accept dtype {aval.dtype}{at}. Accepted dtypes{at} are subtypes of {accepted}.")
+        raise TypeError(
+            f"{name} does not accept dtype {aval.dtype}{at}. Accepted dtypes{at} are subtypes of {accepted}."
+        )
 
 
 def broadcast_shapes(name: str, shapes: Sequence[tuple]) -> tuple:
@@ -129,7 +131,9 @@ def elementwise_batch(primitive: Callable[[], Primitive]) -> Callable:
         rank = max(len(a.shape) - (d is not None) for a, d in zip(avals, dims, strict=True))
         mapped = [d for d in dims if d is not None]
         # all mapped operands of full rank and aligned: nothing to move
-        if len(set(mapped)) == 1 and all(len(a.shape) == rank + 1 if d is not None else not a.shape for a, d in zip(avals, dims, strict=True)):
+        if len(set(mapped)) == 1 and all(
+            len(a.shape) == rank + 1 if d is not None else not a.shape for a, d in zip(avals, dims, strict=True)
+        ):
             return p.bind(*args, **params), mapped[0]
         moved = []
         for x, a, d in zip(args, avals, dims, strict=True):

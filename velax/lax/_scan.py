@@ -112,7 +112,14 @@ def _linearize(nonzeros, *primals, jaxpr, length, num_consts, num_carry, reverse
     early = eval_jaxpr(plan.early, [], *primals[:num_consts])
     consts = [early[i] if computed else primals[i] for computed, i in plan.consts]
     outs = scan_p.bind(
-        *consts, *primals[num_consts:], jaxpr=plan.body, length=length, num_consts=len(consts), num_carry=num_carry, reverse=reverse, unroll=unroll
+        *consts,
+        *primals[num_consts:],
+        jaxpr=plan.body,
+        length=length,
+        num_consts=len(consts),
+        num_carry=num_carry,
+        reverse=reverse,
+        unroll=unroll,
     )
     results, stacked = outs[: split.n_outs], outs[split.n_outs :]
     fixed = [early[i] if computed else primals[i] for computed, i in plan.fixed]
@@ -136,8 +143,8 @@ def _linearize(nonzeros, *primals, jaxpr, length, num_consts, num_carry, reverse
 class _ResidualPlan:
     """How the residuals of a scan's body reach the tangent scan.
 
-    One computed from the constants alone is computed once, before the scan; one that is an input of the body is read from the scan's operand; the
-    others are stacked as results.
+    One computed from the constants alone is computed once, before the scan; one that is an input of
+    the body is read from the scan's operand; the others are stacked as results.
 
     Attributes:
       early: ``consts -> values`` that the body and the tangent body take as constants.
@@ -233,7 +240,13 @@ def _transpose(cts, *args, jaxpr, length, num_consts, num_carry, reverse, unroll
     key = ("scan transpose", tuple(c_lin), tuple(x_lin), has_ct, num_carry, avals)
     body = jaxpr.memo(key, lambda: _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry, avals))
     outs = scan_p.bind(
-        *values, jaxpr=body, length=length, num_consts=len(c_res), num_carry=len(ct_consts) + num_carry, reverse=not reverse, unroll=unroll
+        *values,
+        jaxpr=body,
+        length=length,
+        num_consts=len(c_res),
+        num_carry=len(ct_consts) + num_carry,
+        reverse=not reverse,
+        unroll=unroll,
     )
     given_consts, given_carry, given_xs = group(outs, len(ct_consts), num_carry)
     given_consts, given_xs = iter(given_consts), iter(given_xs)
@@ -261,7 +274,9 @@ def _transpose_used(smaller, used, cts, args, linear, length, num_consts, num_ca
 
 
 def _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry, avals):
-    """``(c_res, ct_consts, ct_carry, nonzero ct_ys, x_res) -> (ct_consts, ct_carry, ct_xs)`` of one step, on arguments of the types ``avals``."""
+    """``(c_res, ct_consts, ct_carry, nonzero ct_ys, x_res) -> (ct_consts, ct_carry, ct_xs)`` of one
+    step, on arguments of the types ``avals``.
+    """
     c_avals, _, x_avals = group(jaxpr.in_avals, num_consts, num_carry)
     out_ys = jaxpr.out_avals[num_carry:]
     n_c_res, n_c_lin = c_lin.count(False), c_lin.count(True)
@@ -286,8 +301,8 @@ def _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry, avals):
 
 
 def _known_carries(jaxpr, linear, num_consts, num_carry) -> list[int]:
-    """Carries that do not depend on linear inputs, such as counters. One that starts from a known value (a zero tangent) but takes up linear
-    values on the way is linear all the same."""
+    """Carries that do not depend on linear inputs, such as counters. One that starts from a known
+    value (a zero tangent) but takes up linear values on the way is linear all the same."""
     candidates = [i for i in range(num_carry) if not linear[num_consts + i]]
     if not candidates:
         return []
@@ -352,7 +367,13 @@ def _batch(axis_data, args, dims, *, jaxpr, length, num_consts, num_carry, rever
         else:
             placed.append(matchaxis(axis_data.size, d, 0 if i < num_consts else 1, x))
     outs = scan_p.bind(
-        *placed, jaxpr=derived, length=length, num_consts=num_consts, num_carry=num_carry, reverse=reverse, unroll=unroll
+        *placed,
+        jaxpr=derived,
+        length=length,
+        num_consts=num_consts,
+        num_carry=num_carry,
+        reverse=reverse,
+        unroll=unroll,
     )
     return outs, [(0 if i < num_carry else 1) if b else None for i, b in enumerate(out)]
 
@@ -443,7 +464,8 @@ def scan(f: Callable, init, xs=None, length: int | None = None, reverse: bool = 
       xs: a pytree of arrays with one leading axis size; ``x`` is one slice; None for no slices.
       length: the number of steps; needed if there are no ``xs``.
       reverse: whether to go from the last slice to the first.
-      unroll: how many steps to put together, True for all. A hint: the result is the same, and the compiler decides by the size of the body.
+      unroll: how many steps to put together, True for all. A hint: the result is the same, and the
+        compiler decides by the size of the body.
 
     Returns:
       ``(carry, ys)``: the last carry, and the ``y`` of all steps stacked along a new leading axis.
@@ -490,7 +512,8 @@ def scan(f: Callable, init, xs=None, length: int | None = None, reverse: bool = 
 def _pair(out_tree, out_avals):
     children = out_tree.children()
     if len(children) != 2:
-        raise TypeError(f"scan body output must be a pair, got {tree_unflatten(out_tree, [_Shown(a) for a in out_avals])}.")
+        raise TypeError("scan body output must be a pair, got "
+                        f"{tree_unflatten(out_tree, [_Shown(a) for a in out_avals])}.")
     return children
 
 
@@ -505,7 +528,9 @@ class _Shown:
 
 
 def _bind_scan(jaxpr, consts, init, xs, length, reverse, unroll) -> list:
-    """All results, with what needs no loop taken out of it: carries that never change become constants, ys that are slices of xs are those."""
+    """All results, with what needs no loop taken out of it: carries that never change become
+    constants, ys that are slices of xs are those.
+    """
     if has_refs(jaxpr):
         return _bind_scan_with_refs(jaxpr, consts, init, xs, length, reverse, unroll)
     n_consts, n_carry = len(consts), len(init)
@@ -533,7 +558,9 @@ def _bind_scan(jaxpr, consts, init, xs, length, reverse, unroll) -> list:
 
 
 def _bind_scan_with_refs(jaxpr, consts, init, xs, length, reverse, unroll) -> list:
-    """References that the body closes over are carried, those that are scanned over give a slice of their new value each step."""
+    """References that the body closes over are carried, those that are scanned over give a slice of
+    their new value each step.
+    """
     check_no_aliases("the body of scan", [*consts, *xs])
     pure, written = discharge(jaxpr)
     n_consts, n_carry = len(consts), len(init)
@@ -560,12 +587,14 @@ def _scan_length(leaves, length) -> int:
         aval = get_aval(x)
         if not isinstance(aval, (ShapedArray, AbstractRef)) or not aval.shape:
             raise ValueError(
-                f"scan got value with no leading axis to scan over: {aval}. Scan over arrays with one entry a step; close over the others or carry them."
+                f"scan got value with no leading axis to scan over: {aval}. Scan over arrays with one entry a step; "
+                "close over the others or carry them."
             )
         sizes.append(aval.shape[0])
     if length is not None:
         length = concrete_or_error(
-            None, length, "The `length` argument to `scan` expects a concrete `int` value. For a number of steps that is not known while tracing use "
+            None, length, "The `length` argument to `scan` expects a concrete `int` value. For a number of steps "
+                          "that is not known while tracing use "
             "`while_loop` or `fori_loop`."
         )  # fmt: skip
         try:
@@ -614,9 +643,8 @@ def map(f: Callable, xs, *, batch_size: int | None = None):
     Returns:
       The results, stacked along a new leading axis.
     """
-    if batch_size is not None:
-        if operator.index(batch_size) < 0:
-            raise ValueError(f"map: batch_size must be positive, got {batch_size}")
+    if batch_size is not None and operator.index(batch_size) < 0:
+        raise ValueError(f"map: batch_size must be positive, got {batch_size}")
     if batch_size:
         return _map_batches(f, xs, batch_size)
     return scan(lambda _, x: (None, f(x)), None, xs)[1]

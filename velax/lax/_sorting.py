@@ -41,7 +41,9 @@ def _sort_type(*avals, dimension, is_stable, num_keys):
         raise ValueError(f"axis {dimension} is out of bounds for array of dimension {len(avals[0].shape)}")
     for i, a in enumerate(avals[:num_keys]):
         if dtypes.is_extended(a.dtype):
-            raise TypeError(f"sort does not accept dtype {a.dtype} as a key at position {i}; sort numbers, and pass these as further operands")
+            raise TypeError(
+                f"sort does not accept dtype {a.dtype} as a key at position {i}; sort numbers, and pass these as further operands"
+            )
     return list(avals)
 
 
@@ -52,7 +54,8 @@ def _sort_jvp(primals, tangents, *, dimension, **params):
     positions = broadcasted_iota(np.uint32, get_aval(primals[0]).shape, dimension)
     *outs, order = sort_p.bind(*primals, positions, dimension=dimension, **params)
     return outs, [
-        Zero(get_aval(o).to_tangent_aval()) if type(t) is Zero else take_along(t, order, dimension) for o, t in zip(outs, tangents, strict=True)
+        Zero(get_aval(o).to_tangent_aval()) if type(t) is Zero else take_along(t, order, dimension)
+        for o, t in zip(outs, tangents, strict=True)
     ]
 
 
@@ -139,7 +142,9 @@ def _top_k_type(x, *, k, axis):
     if not 0 <= axis < len(x.shape):
         raise ValueError(f"axis {axis} is out of bounds for array of dimension {len(x.shape)}")
     if x.shape[axis] < k:
-        raise ValueError(f"k argument to top_k must be no larger than size along axis; got {k=} with shape={list(x.shape)} and {axis=}")
+        raise ValueError(
+            f"k argument to top_k must be no larger than size along axis; got {k=} with shape={list(x.shape)} and {axis=}"
+        )
     shape = (*x.shape[:axis], k, *x.shape[axis + 1 :])
     return [shaped_array(shape, x.dtype, x.weak_type), shaped_array(shape, np.dtype(np.int32))]
 

@@ -181,10 +181,14 @@ def _zeta_value(s, q):
 
 
 def _zeta_order(t, out, x, q):
-    raise NotImplementedError("zeta: the derivative in its first argument is not available; wrap that in lax.stop_gradient")
+    raise NotImplementedError(
+        "zeta: the derivative in its first argument is not available; wrap that in lax.stop_gradient"
+    )
 
 
-zeta_p = _define("zeta", _zeta_value, 2, _zeta_order, lambda t, out, x, q: mul(t, mul(neg(x), zeta(add(x, full_like(x, 1)), q))))
+zeta_p = _define(
+    "zeta", _zeta_value, 2, _zeta_order, lambda t, out, x, q: mul(t, mul(neg(x), zeta(add(x, full_like(x, 1)), q)))
+)
 
 
 def zeta(x, q):
@@ -198,7 +202,7 @@ def zeta(x, q):
     Example:
       >>> from velax import lax
       >>> f"{float(lax.zeta(2.0, 1.0)):.4f}"
-      '1.6449\'
+      '1.6449'
     """
     return zeta_p.bind(*core_args("zeta", x, q))
 
@@ -244,7 +248,7 @@ def polygamma(m, x):
     Example:
       >>> from velax import lax
       >>> f"{float(lax.polygamma(1.0, 1.0)):.4f}"
-      '1.6449\'
+      '1.6449'
     """
     return polygamma_p.bind(*core_args("polygamma", m, x))
 
@@ -413,14 +417,24 @@ def _no_second(name: str) -> tuple[Callable, Callable]:
 
 
 igamma_p = _define(
-    "igamma", _incomplete_gamma(False), 2, lambda t, out, a, x: mul(t, igamma_grad_a(a, x)), lambda t, out, a, x: mul(t, _density(a, x))
+    "igamma",
+    _incomplete_gamma(False),
+    2,
+    lambda t, out, a, x: mul(t, igamma_grad_a(a, x)),
+    lambda t, out, a, x: mul(t, _density(a, x)),
 )
 igammac_p = _define(
-    "igammac", _incomplete_gamma(True), 2, lambda t, out, a, x: neg(mul(t, igamma_grad_a(a, x))), lambda t, out, a, x: neg(mul(t, _density(a, x)))
+    "igammac",
+    _incomplete_gamma(True),
+    2,
+    lambda t, out, a, x: neg(mul(t, igamma_grad_a(a, x))),
+    lambda t, out, a, x: neg(mul(t, _density(a, x))),
 )
 igamma_grad_a_p = _define("igamma_grad_a", _igamma_grad_a_value, 2, *_no_second("igamma_grad_a"))
 random_gamma_grad_p = _define("random_gamma_grad", _gamma_grad_value, 2, *_no_second("random_gamma_grad"))
-random_log_gamma_grad_p = _define("random_log_gamma_grad", _log_gamma_grad_value, 2, *_no_second("random_log_gamma_grad"))
+random_log_gamma_grad_p = _define(
+    "random_log_gamma_grad", _log_gamma_grad_value, 2, *_no_second("random_log_gamma_grad")
+)
 
 
 def igamma(a, x):
@@ -436,7 +450,7 @@ def igamma(a, x):
     Example:
       >>> from velax import lax
       >>> f"{float(lax.igamma(1.0, 1.0)):.4f}"
-      '0.6321\'
+      '0.6321'
     """
     return igamma_p.bind(*core_args("igamma", a, x))
 
@@ -580,7 +594,9 @@ def _bessel_value(order: int) -> Callable:
     return value
 
 
-bessel_i0e_p = _define("bessel_i0e", _bessel_value(0), 1, lambda t, out, x: mul(t, sub(bessel_i1e(x), mul(sign(x), out))))
+bessel_i0e_p = _define(
+    "bessel_i0e", _bessel_value(0), 1, lambda t, out, x: mul(t, sub(bessel_i1e(x), mul(sign(x), out)))
+)
 
 
 def _i1e_jvp(t, out, x):

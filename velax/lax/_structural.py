@@ -41,12 +41,16 @@ def canonical_shape(shape, name: str) -> tuple[int, ...]:
     try:
         sizes = tuple(operator.index(n) for n in shape)
     except TypeError:
-        traced = any(isinstance(n, Tracer) for n in shape) if isinstance(shape, (tuple, list)) else isinstance(shape, Tracer)
+        traced = (
+            any(isinstance(n, Tracer) for n in shape) if isinstance(shape, (tuple, list)) else isinstance(shape, Tracer)
+        )
         hint = (
             " Shapes must be known while tracing: compute them from x.shape and Python integers, or mark the argument static (static_argnums)."
             if traced else ""
         )  # fmt: skip
-        raise TypeError(f"Shapes must be 1D sequences of concrete values of integer type, got {shape} in {name}.{hint}") from None
+        raise TypeError(
+            f"Shapes must be 1D sequences of concrete values of integer type, got {shape} in {name}.{hint}"
+        ) from None
     if any(n < 0 for n in sizes):
         raise TypeError(f"{name} shape must have every element be nonnegative, got {sizes}.")
     return sizes
@@ -118,10 +122,16 @@ def convert_type(operand, new_dtype=None, weak_type: bool | None = None):
     aval = get_aval(operand)
     dtype = aval.dtype if new_dtype is None else new_dtype
     weak = False if weak_type is None else weak_type
-    if aval.dtype == dtype and aval.weak_type == weak and not isinstance(operand, (builtins.int, builtins.float, builtins.complex, np.ndarray, np.generic)):
+    if (
+        aval.dtype == dtype
+        and aval.weak_type == weak
+        and not isinstance(operand, (builtins.int, builtins.float, builtins.complex, np.ndarray, np.generic))
+    ):
         return operand
     if dtypes.is_extended(dtype) or dtypes.is_extended(aval.dtype):
-        raise TypeError(f"convert_element_type: cannot convert {aval.dtype} to {dtype}; use random.key_data and random.wrap_key_data")
+        raise TypeError(
+            f"convert_element_type: cannot convert {aval.dtype} to {dtype}; use random.key_data and random.wrap_key_data"
+        )
     return convert_element_type_p.bind(operand, new_dtype=dtype, weak_type=builtins.bool(weak))
 
 
@@ -143,7 +153,9 @@ def _bitcast_type(x, *, new_dtype):
         shape = (*x.shape, old // new)
     else:
         if not x.shape or x.shape[-1] * old != new:
-            raise ValueError(f"lax.bitcast_convert_type: converting {x.dtype} to the wider {new_dtype} needs a last axis of size {new // old}, got shape {x.shape}")
+            raise ValueError(
+                f"lax.bitcast_convert_type: converting {x.dtype} to the wider {new_dtype} needs a last axis of size {new // old}, got shape {x.shape}"
+            )
         shape = x.shape[:-1]
     return shaped_array(shape, new_dtype)
 
@@ -186,9 +198,9 @@ bitcast_convert_type_p = define(
     "bitcast_convert_type",
     abstract_eval=_bitcast_type,
     lower=_bitcast_lower,
-    jvp=lambda primals, tangents, **p: (
-        lambda out: (out, Zero(get_aval(out).to_tangent_aval()))
-    )(bitcast_convert_type_p.bind(*primals, **p)),
+    jvp=lambda primals, tangents, **p: (lambda out: (out, Zero(get_aval(out).to_tangent_aval())))(
+        bitcast_convert_type_p.bind(*primals, **p)
+    ),
     transpose=None,
     batch=_bitcast_batch,
 )
@@ -211,14 +223,22 @@ def bitcast_convert_type(operand, new_dtype):
 def _broadcast_in_dim_type(x, *, shape, broadcast_dimensions, sharding=None):
     name = "broadcast_in_dim"
     if len(broadcast_dimensions) != len(x.shape):
-        raise shape_error(name, f"broadcast_dimensions must have one entry an operand axis, got {broadcast_dimensions} for shape {x.shape}")
+        raise shape_error(
+            name,
+            f"broadcast_dimensions must have one entry an operand axis, got {broadcast_dimensions} for shape {x.shape}",
+        )
     if list(broadcast_dimensions) != sorted(set(broadcast_dimensions)):
         raise shape_error(name, f"broadcast_dimensions must be strictly increasing, got {broadcast_dimensions}")
     for n, d in zip(x.shape, broadcast_dimensions, strict=True):
         if not 0 <= d < len(shape):
-            raise shape_error(name, f"broadcast_dimensions {broadcast_dimensions} must lie in [0, {len(shape)}) for the shape {shape}")
+            raise shape_error(
+                name, f"broadcast_dimensions {broadcast_dimensions} must lie in [0, {len(shape)}) for the shape {shape}"
+            )
         if n not in (1, shape[d]):
-            raise shape_error(name, f"operand shape {x.shape} is not broadcastable to {shape}: its axes map to {broadcast_dimensions}, sizes must be 1 or equal")
+            raise shape_error(
+                name,
+                f"operand shape {x.shape} is not broadcastable to {shape}: its axes map to {broadcast_dimensions}, sizes must be 1 or equal",
+            )
     return shaped_array(tuple(shape), x.dtype, x.weak_type)
 
 
@@ -275,7 +295,12 @@ def broadcast_in_dim(operand, shape, broadcast_dimensions: Sequence[int], *, out
     shape = canonical_shape(shape, "broadcast_in_dim")
     dims = tuple(operator.index(d) for d in broadcast_dimensions)
     aval = get_aval(operand)
-    if aval.shape == shape and dims == tuple(range(len(shape))) and isinstance(aval, ShapedArray) and not np.isscalar(operand):
+    if (
+        aval.shape == shape
+        and dims == tuple(range(len(shape)))
+        and isinstance(aval, ShapedArray)
+        and not np.isscalar(operand)
+    ):
         return operand
     return broadcast_in_dim_p.bind(operand, shape=shape, broadcast_dimensions=dims, sharding=None)
 
@@ -306,7 +331,10 @@ def broadcast_shapes(*shapes) -> tuple[int, ...]:
 
 def _reshape_type(x, *, new_sizes, dimensions=None, sharding=None):
     if math.prod(x.shape) != math.prod(new_sizes):
-        raise shape_error("reshape", f"total size of new array must be unchanged, got new_sizes={new_sizes} (size {math.prod(new_sizes)}) for shape {x.shape} (size {math.prod(x.shape)})")
+        raise shape_error(
+            "reshape",
+            f"total size of new array must be unchanged, got new_sizes={new_sizes} (size {math.prod(new_sizes)}) for shape {x.shape} (size {math.prod(x.shape)})",
+        )
     return shaped_array(tuple(new_sizes), x.dtype, x.weak_type)
 
 
@@ -347,7 +375,9 @@ def reshape(operand, new_sizes, dimensions: Sequence[int] | None = None, *, out_
 def _squeeze_type(x, *, dimensions):
     for d in dimensions:
         if x.shape[d] != 1:
-            raise ValueError(f"cannot select an axis to squeeze out which has size not equal to one, got shape={x.shape} and dimensions={dimensions}")
+            raise ValueError(
+                f"cannot select an axis to squeeze out which has size not equal to one, got shape={x.shape} and dimensions={dimensions}"
+            )
     return shaped_array(tuple(n for i, n in enumerate(x.shape) if i not in dimensions), x.dtype, x.weak_type)
 
 
@@ -410,7 +440,10 @@ def collapse(operand, start_dimension: int, stop_dimension: int | None = None):
 
 def _transpose_type(x, *, permutation):
     if sorted(permutation) != list(range(len(x.shape))):
-        raise shape_error("transpose", f"permutation isn't a permutation of operand's dimensions, got permutation {permutation} for operand shape {x.shape}.")
+        raise shape_error(
+            "transpose",
+            f"permutation isn't a permutation of operand's dimensions, got permutation {permutation} for operand shape {x.shape}.",
+        )
     return shaped_array(tuple(x.shape[p] for p in permutation), x.dtype, x.weak_type)
 
 
@@ -424,7 +457,9 @@ transpose_p = define(
     abstract_eval=_transpose_type,
     lower=lambda ctx, x, *, permutation: ctx.builder.transpose(x, permutation),
     jvp=lambda primals, tangents, **p: _linear_jvp(transpose_p, primals, tangents, p),
-    transpose=lambda ct, x, *, permutation: [Zero(x.aval) if type(ct) is Zero else transpose(ct, np.argsort(permutation))],
+    transpose=lambda ct, x, *, permutation: [
+        Zero(x.aval) if type(ct) is Zero else transpose(ct, np.argsort(permutation))
+    ],
     batch=_transpose_batch,
     linear_in=(0,),
 )
@@ -452,7 +487,8 @@ rev_p = define(
     jvp=lambda primals, tangents, **p: _linear_jvp(rev_p, primals, tangents, p),
     transpose=lambda ct, x, *, dimensions: [Zero(x.aval) if type(ct) is Zero else rev(ct, dimensions)],
     batch=lambda args, dims, *, dimensions: (
-        rev_p.bind(args[0], dimensions=tuple(i + (i >= dims[0]) for i in dimensions)), dims[0]
+        rev_p.bind(args[0], dimensions=tuple(i + (i >= dims[0]) for i in dimensions)),
+        dims[0],
     ),
     linear_in=(0,),
 )
@@ -479,7 +515,9 @@ def _select_n_type(which, *cases):
     if any(c.dtype != cases[0].dtype for c in cases):
         raise TypeError(f"select cases must have the same dtypes, got [{', '.join(str(c.dtype) for c in cases)}].")
     if which.shape and which.shape != cases[0].shape:
-        raise TypeError(f"select `which` must be scalar or have the same shape as cases, got `which` shape {which.shape} but case shape {cases[0].shape}.")
+        raise TypeError(
+            f"select `which` must be scalar or have the same shape as cases, got `which` shape {which.shape} but case shape {cases[0].shape}."
+        )
     return shaped_array(cases[0].shape, cases[0].dtype, all(c.weak_type for c in cases))
 
 
@@ -512,7 +550,9 @@ def _select_n_transpose(ct, which, *cases):
     return [
         None,
         *(
-            select_n(which, *(ct if i == j else zeros for j in range(len(cases)))) if type(c) is UndefinedPrimal else None
+            select_n(which, *(ct if i == j else zeros for j in range(len(cases))))
+            if type(c) is UndefinedPrimal
+            else None
             for i, c in enumerate(cases)
         ),
     ]
@@ -600,7 +640,9 @@ def broadcasted_iota(dtype, shape, dimension: int, *, out_sharding=None):
     if not 0 <= dimension < len(shape):
         raise ValueError(f"iota dimension must be between 0 and len(shape), got {dimension=} for {shape=}")
     if dtype == np.bool_:
-        raise TypeError("iota does not accept dtype bool. Accepted dtypes are subtypes of integer, floating, complexfloating.")
+        raise TypeError(
+            "iota does not accept dtype bool. Accepted dtypes are subtypes of integer, floating, complexfloating."
+        )
     return iota_p.bind(dtype=dtype, shape=shape, dimension=dimension, sharding=None)
 
 
@@ -635,7 +677,9 @@ def full(shape, fill_value, dtype=None, *, sharding=None):
 
 def full_like(x, fill_value, dtype=None, shape=None, sharding=None):
     """`full` with the shape and dtype of ``x``, unless given."""
-    aval = x if isinstance(x, ShapedArray) else get_aval(x) if not hasattr(x, "shape") or isinstance(x, Tracer) else None
+    aval = (
+        x if isinstance(x, ShapedArray) else get_aval(x) if not hasattr(x, "shape") or isinstance(x, Tracer) else None
+    )
     have_shape = aval.shape if aval is not None else x.shape
     have_dtype = aval.dtype if aval is not None else x.dtype
     weak = dtype is None and (aval.weak_type if aval is not None else getattr(x, "weak_type", False))
@@ -719,5 +763,3 @@ def optimization_barrier(operand, /):
 
     leaves, tree = tree_flatten(operand)
     return tree_unflatten(tree, optimization_barrier_p.bind(*leaves)) if leaves else operand
-
-

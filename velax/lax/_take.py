@@ -58,11 +58,15 @@ def index_take(src, idxs: Sequence, axes: Sequence[int]):
     if len(idxs) != len(axes) or not axes:
         raise TypeError(f"index_take: got {len(idxs)} index arrays for the axes {axes}; give one for each axis")
     if any(a.ndim != 1 or a.shape != avals[0].shape or not dtypes.is_integer(a.dtype) for a in avals):
-        raise TypeError(f"index_take: indices must be 1D integer arrays of one length, got {', '.join(map(str, avals))}")
+        raise TypeError(
+            f"index_take: indices must be 1D integer arrays of one length, got {', '.join(map(str, avals))}"
+        )
     columns = []
     for index, aval, axis in zip(idxs, avals, axes, strict=True):
         if not 0 <= axis < len(shape):
-            raise TypeError(f"Invalid collapsed_slice_dims set in gather op; valid range is [0, {len(shape)}); got: {axis}.")
+            raise TypeError(
+                f"Invalid collapsed_slice_dims set in gather op; valid range is [0, {len(shape)}); got: {axis}."
+            )
         size = aval.dtype.type(shape[axis])
         index = rem(index, broadcast_in_dim(size, aval.shape, ()))
         negative = lt(index, broadcast_in_dim(aval.dtype.type(0), aval.shape, ()))

@@ -52,7 +52,6 @@ erf_inv_p = _unary("erf_inv", lambda out, x: mul(full_like(x, math.sqrt(math.pi)
 lgamma_p = _unary("lgamma", lambda out, x: digamma(x), FLOAT)
 
 
-
 def _trigamma(x):
     from velax.lax._special import polygamma  # made of the functions defined here
 
@@ -186,5 +185,3 @@ def conj(x):
     """Elementwise complex conjugate; real numbers become complex."""
     (x,) = core_args("conj", x)
     return conj_p.bind(x, input_dtype=get_aval(x).dtype)
-
-

@@ -54,7 +54,8 @@ def _while_type(*avals, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
     pred = cond_jaxpr.out_avals[0]
     outs = body_jaxpr.out_avals
     if any(a.shape[: pred.ndim] != pred.shape for a in outs if isinstance(a, ShapedArray)):
-        raise TypeError(f"while: the predicate has shape {pred.shape}, which is no prefix of the shapes of the carry, {[a.shape for a in outs]}")
+        raise TypeError(f"while: the predicate has shape {pred.shape}, which is no prefix of the shapes of the "
+                        f"carry, {[a.shape for a in outs]}")
     cond_effects = shift_input_effects(cond_jaxpr.effects, lambda i: i if i < cond_nconsts else i + body_nconsts)
     body_effects = shift_input_effects(body_jaxpr.effects, lambda i: i + cond_nconsts)
     return outs, join_effects(cond_effects, body_effects)
@@ -84,7 +85,9 @@ def _tangent_flags(nonzeros, body_jaxpr, cond_nconsts, body_nconsts):
 
 
 def _bind_jvp(primals, tangents, flags, derived, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
-    """Bind the loop over carries and the tangents of those with ``flags``; ``tangents`` are those of the body's constants and the carries, None for none."""
+    """Bind the loop over carries and the tangents of those with ``flags``; ``tangents`` are those
+    of the body's constants and the carries, None for none.
+    """
     n_carry = len(flags)
     cond_consts, body_consts, init = group(list(primals), cond_nconsts, body_nconsts)
     consts_t, init_t = group(list(tangents), body_nconsts)
@@ -137,7 +140,8 @@ def _transpose(cts, *args, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
     if all(type(ct) is Zero for ct in cts):
         return [Zero(x.aval.to_tangent_aval()) if type(x) is UndefinedPrimal else None for x in args]
     raise ValueError(
-        "Reverse-mode differentiation does not work for lax.while_loop or lax.fori_loop with dynamic start/stop values. "
+        "Reverse-mode differentiation does not work for lax.while_loop or lax.fori_loop with dynamic start/stop "
+        "values. "
         "Try using lax.scan, or using fori_loop with static start/stop."
     )
 
@@ -145,7 +149,8 @@ def _transpose(cts, *args, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
 def _batch(axis_data, args, dims, *, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
     cond_flags, body_flags, carry_flags = group([d is not None for d in dims], cond_nconsts, body_nconsts)
     n_carry = len(carry_flags)
-    # a predicate that has a shape is that of an outer vmap: its axes lead those of the carry, so the new axis must lead it too
+    # a predicate that has a shape is that of an outer vmap: its axes lead those of the carry, so
+    # the new axis must lead it too
     batched_pred = bool(cond_jaxpr.out_avals[0].shape)
 
     def step(carry):
@@ -202,7 +207,8 @@ def _dce(used_outputs, eqn):
 
 
 def _for_each_example(cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
-    """A loop with a predicate for each example as one that runs while any holds and leaves the carries of finished examples alone.
+    """A loop with a predicate for each example as one that runs while any holds and leaves the
+    carries of finished examples alone.
 
     The new body takes the predicate's constants before its own.
     """
@@ -289,7 +295,8 @@ def while_loop(cond_fun: Callable, body_fun: Callable, init_val):
 
     Raises:
       TypeError: if ``cond_fun`` returns no boolean scalar, or the carry changes structure or type.
-      ValueError: under reverse-mode differentiation, as the number of steps is unknown: use `scan`, or `fori_loop` with static bounds.
+      ValueError: under reverse-mode differentiation, as the number of steps is unknown: use `scan`,
+        or `fori_loop` with static bounds.
 
     Example:
       >>> from velax import lax
@@ -377,7 +384,11 @@ def _bind_while_with_refs(cond_jaxpr, cond_consts, body_jaxpr, body_consts, init
     cond = cond.replace(jaxpr=j.replace(invars=[*(j.invars[k] for k in cond_read), *seen, *j.invars[n_cond:]]))
     values = values_of(body_consts)
     outs = _bind_while(
-        cond, values_of([cond_consts[k] for k in cond_read]), body, [values[i] for i in read], [*(values[i] for i in written), *init]
+        cond,
+        values_of([cond_consts[k] for k in cond_read]),
+        body,
+        [values[i] for i in read],
+        [*(values[i] for i in written), *init],
     )
     for i, value in zip(written, outs, strict=False):
         ops.ref_set(body_consts[i], value)
@@ -451,8 +462,9 @@ _functions: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def _loop_functions(body_fun):
-    """The bodies of the `scan` and of the `while_loop` that a `fori_loop` becomes: the same for the same function, so that a function seen again is not
-    traced again. They refer to it weakly, as they live as long as it does."""
+    """The bodies of the `scan` and of the `while_loop` that a `fori_loop` becomes: the same for the
+    same function, so that a function seen again is not traced again. They refer to it weakly, as
+    they live as long as it does."""
     try:
         known = _functions.get(body_fun)
     except TypeError:  # not weakly referenceable or unhashable
@@ -488,7 +500,8 @@ def _static_bound(x, which: str) -> int:
     try:
         return operator.index(x)
     except TypeError:
-        raise TypeError(f"fori_loop: the {which} bound must be an integer scalar, got {x!r}. Round it, e.g. by // instead of /.") from None
+        raise TypeError(f"fori_loop: the {which} bound must be an integer scalar, got {x!r}. Round it, e.g. by // "
+                        "instead of /.") from None
 
 
 def _bound_dtype(lower, upper):
@@ -497,4 +510,5 @@ def _bound_dtype(lower, upper):
         return lower.dtype
     if dtypes.is_signed_integer(lower.dtype) and dtypes.is_signed_integer(upper.dtype) and lower.weak_type != upper.weak_type:
         return upper.dtype if lower.weak_type else lower.dtype
-    raise TypeError(f"lower and upper arguments to fori_loop must have equal types, got {lower.dtype.name} and {upper.dtype.name}")
+    raise TypeError(f"lower and upper arguments to fori_loop must have equal types, got {lower.dtype.name} and "
+                    f"{upper.dtype.name}")

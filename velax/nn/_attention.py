@@ -71,7 +71,19 @@ def dot_product_attention(
         raise ValueError(f"The number of query heads must be a multiple of key/value heads, but got {N} vs {K}")
     scale = 1 / np.sqrt(H) if scale is None else scale
     window = (local_window_size, local_window_size) if isinstance(local_window_size, int) else local_window_size
-    out, residual = _attend(query, key, value, bias, mask, scale, is_causal, query_seq_lengths, key_value_seq_lengths, window, return_residual)
+    out, residual = _attend(
+        query,
+        key,
+        value,
+        bias,
+        mask,
+        scale,
+        is_causal,
+        query_seq_lengths,
+        key_value_seq_lengths,
+        window,
+        return_residual,
+    )
     out = out.reshape(out_shape)
     return (out, residual.reshape(out_shape[:-1])) if return_residual else out
 
@@ -93,7 +105,11 @@ def _attend(query, key, value, bias, mask, scale, is_causal, q_lengths, kv_lengt
     S, K = key.shape[1:3]
     G = N // K
     grouped = query.reshape(B, T, K, G, H)
-    logit_dtype = np.promote_types(query.dtype, np.float32) if dtypes.is_floating(query.dtype) and query.dtype.itemsize >= 4 else np.dtype("float32")
+    logit_dtype = (
+        np.promote_types(query.dtype, np.float32)
+        if dtypes.is_floating(query.dtype) and query.dtype.itemsize >= 4
+        else np.dtype("float32")
+    )
     # (B, K, T, G, S), then (B, K, G, T, S)
     logits = lax.dot_general(grouped, key, (((4,), (3,)), ((0, 2), (0, 2))), preferred_element_type=logit_dtype)
     logits = lax.transpose(logits * jnp.asarray(scale, logit_dtype), (0, 1, 3, 2, 4))

@@ -205,7 +205,9 @@ def _glu_value(x, axis):
     check_arraylike("glu", x)
     size = get_aval(x).shape[axis]
     assert size % 2 == 0, "axis size must be divisible by 2"
-    first, second = lax.split(jnp.asarray(x), (size // 2, size // 2), axis=canonical_axis(axis, get_aval(x).ndim, "glu"))
+    first, second = lax.split(
+        jnp.asarray(x), (size // 2, size // 2), axis=canonical_axis(axis, get_aval(x).ndim, "glu")
+    )
     return first * sigmoid(second)
 
 

@@ -135,7 +135,11 @@ def _count(x, axis, where, keepdims):
     shape = get_aval(x).shape
     dtype = dtypes.to_floating_dtype(get_aval(x).dtype)
     if where is None:
-        axes = range(len(shape)) if axis is None else [canonical_axis(i, len(shape), "reduction") for i in (axis if isinstance(axis, tuple) else (axis,))]
+        axes = (
+            range(len(shape))
+            if axis is None
+            else [canonical_axis(i, len(shape), "reduction") for i in (axis if isinstance(axis, tuple) else (axis,))]
+        )
         return dtype.type(np.prod([shape[i] for i in axes], dtype=np.int64))
     return jnp.sum(jnp.broadcast_to(where, shape), axis=axis, keepdims=keepdims, dtype=dtype)
 
@@ -207,7 +211,11 @@ def one_hot(x, num_classes: int, *, dtype=None, axis=-1):
     dtype = dtypes.default_float_dtype() if dtype is None else dtypes.check_user_dtype_supported(dtype, "one_hot")
     x = x if hasattr(x, "dtype") else jnp.asarray(x)
     if not dtypes.is_integer(dtypes.dtype(x)):
-        warnings.warn(f"jax.nn.one_hot input should be integer-typed; got dtype={dtypes.dtype(x)}", DeprecationWarning, stacklevel=2)
+        warnings.warn(
+            f"jax.nn.one_hot input should be integer-typed; got dtype={dtypes.dtype(x)}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
     if not isinstance(axis, (int, np.integer)):
         return _one_hot_named(jnp.asarray(x), num_classes, dtype, axis)
     return _one_hot(x, num_classes, dtype, int(axis))

@@ -178,7 +178,12 @@ def variance_scaling(
         dtype = _dtype(dtype, None)
         shape = tuple(shape)
         fan_in, fan_out = _fans(shape, in_axis, out_axis, batch_axis)
-        denominators = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2, "fan_geo_avg": (fan_in * fan_out) ** 0.5}
+        denominators = {
+            "fan_in": fan_in,
+            "fan_out": fan_out,
+            "fan_avg": (fan_in + fan_out) / 2,
+            "fan_geo_avg": (fan_in * fan_out) ** 0.5,
+        }
         if mode not in denominators:
             raise ValueError(f"invalid mode for variance scaling initializer: {mode}")
         is_complex = dtypes.is_complex(dtype)
@@ -188,8 +193,12 @@ def variance_scaling(
         if distribution == "truncated_normal":
             # the standard deviation of the truncated distribution, by which it is rescaled
             if is_complex:
-                return _complex_truncated_normal(key, 2, shape, dtype) * (root(variance) / _number(0.95311164380491208, dtype))
-            return random.truncated_normal(key, -2, 2, shape, dtype) * (root(variance) / _number(0.87962566103423978, dtype))
+                return _complex_truncated_normal(key, 2, shape, dtype) * (
+                    root(variance) / _number(0.95311164380491208, dtype)
+                )
+            return random.truncated_normal(key, -2, 2, shape, dtype) * (
+                root(variance) / _number(0.87962566103423978, dtype)
+            )
         if distribution == "normal":
             return random.normal(key, shape, dtype) * root(variance)
         if distribution == "uniform":
@@ -202,7 +211,12 @@ def variance_scaling(
 
 
 def _family(name: str, scale: float, mode: str, distribution: str, summary: str):
-    def make(in_axis: int | Sequence[int] = -2, out_axis: int | Sequence[int] = -1, batch_axis: int | Sequence[int] = (), dtype=None) -> Initializer:
+    def make(
+        in_axis: int | Sequence[int] = -2,
+        out_axis: int | Sequence[int] = -1,
+        batch_axis: int | Sequence[int] = (),
+        dtype=None,
+    ) -> Initializer:
         return variance_scaling(scale, mode, distribution, in_axis, out_axis, batch_axis, dtype)
 
     make.__name__ = make.__qualname__ = name
@@ -218,8 +232,16 @@ def _family(name: str, scale: float, mode: str, distribution: str, summary: str)
     return make
 
 
-glorot_uniform = _family("glorot_uniform", 1.0, "fan_avg", "uniform", "Glorot and Bengio's uniform initializer (also called Xavier's).")
-glorot_normal = _family("glorot_normal", 1.0, "fan_avg", "truncated_normal", "Glorot and Bengio's normal initializer (also called Xavier's).")
+glorot_uniform = _family(
+    "glorot_uniform", 1.0, "fan_avg", "uniform", "Glorot and Bengio's uniform initializer (also called Xavier's)."
+)
+glorot_normal = _family(
+    "glorot_normal",
+    1.0,
+    "fan_avg",
+    "truncated_normal",
+    "Glorot and Bengio's normal initializer (also called Xavier's).",
+)
 lecun_uniform = _family("lecun_uniform", 1.0, "fan_in", "uniform", "LeCun's uniform initializer.")
 lecun_normal = _family("lecun_normal", 1.0, "fan_in", "truncated_normal", "LeCun's normal initializer.")
 he_uniform = _family("he_uniform", 2.0, "fan_in", "uniform", "He's uniform initializer (also called Kaiming's).")
@@ -234,7 +256,9 @@ kaiming_uniform, kaiming_normal = he_uniform, he_normal
 def _qr(matrix):
     linalg = getattr(jnp, "linalg", None)
     if linalg is None or not hasattr(linalg, "qr"):
-        raise NotImplementedError("orthogonal initializers need the QR decomposition, which is not implemented; use variance_scaling instead")
+        raise NotImplementedError(
+            "orthogonal initializers need the QR decomposition, which is not implemented; use variance_scaling instead"
+        )
     return linalg.qr(matrix)
 
 

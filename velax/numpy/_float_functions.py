@@ -206,7 +206,7 @@ def rint(x, /):
     check_arraylike("rint", x)
     dtype = get_aval(x).dtype
     if dtypes.is_integer(dtype) or dtype == np.bool_:
-        return convert_type(x, dtypes.to_inexact_dtype(dtype), False)
+        return convert_type(x, dtypes.default_float_dtype(), False)
     if dtypes.is_complex(get_aval(x).dtype):
         return lax.complex(rint(lax.real(x)), rint(lax.imag(x)))
     return lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN)

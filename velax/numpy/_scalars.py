@@ -239,7 +239,9 @@ def isscalar(element: Any):
     """Whether ``element`` is a Python or NumPy number or an array of rank 0."""
     if np.isscalar(element):
         return True
-    if isinstance(element, (np.ndarray, Array)) or (is_arraylike(element) and hasattr(element, "__jax_array__")):
+    if isinstance(element, np.ndarray):  # of objects and texts too
+        return element.ndim == 0
+    if isinstance(element, Array) or (is_arraylike(element) and hasattr(element, "__jax_array__")):
         return get_aval(element.__jax_array__() if hasattr(element, "__jax_array__") else element).ndim == 0
     return False
 

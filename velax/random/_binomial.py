@@ -71,7 +71,9 @@ def _binomial(key, n, p, shape, dtype):
     # each method sees parameters that it is made for
     counted = _by_counting(key, lax.select(few, lax.floor(n), number(0)), safe_q, shape, drawn)
     other = lax.bitwise_or(few, endless)
-    rejection = _by_rejection(key, lax.select(other, number(1e4), n), lax.select(other, number(0.5), safe_q), shape, drawn)
+    rejection = _by_rejection(
+        key, lax.select(other, number(1e4), n), lax.select(other, number(0.5), safe_q), shape, drawn
+    )
     out = lax.select(few, counted, rejection)
     out = lax.select(endless, number(np.inf), out)
     out = lax.select(lax.bitwise_or(rare, endless), out, lax.sub(n, out))
@@ -190,7 +192,9 @@ def _multinomial(key, n, p, shape, dtype, unroll):
     # the probability of an outcome, given that those before did not occur
     rest = lax.cumsum(p, 0, reverse=True)
     nothing = lax.eq(rest, lax.full_like(rest, 0))
-    conditional = lax.clamp(constant(drawn, 0), lax.div(p, lax.select(nothing, lax.full_like(rest, 1), rest)), constant(drawn, 1))
+    conditional = lax.clamp(
+        constant(drawn, 0), lax.div(p, lax.select(nothing, lax.full_like(rest, 1), rest)), constant(drawn, 1)
+    )
 
     def step(left, inputs):
         ratio, subkey = inputs

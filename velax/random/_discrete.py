@@ -146,7 +146,12 @@ def bernoulli(key, p=0.5, shape=None, mode="low", *, out_sharding=None):
     dtype = dtypes.dtype(p)
     if not dtypes.is_floating(dtype):
         raise TypeError(f"bernoulli probability `p` must have a floating dtype, got {dtype}.")
-    return _bernoulli(key, p if isinstance(p, Array) else constant(dtype, p) if np.ndim(p) == 0 else p, result_shape("bernoulli", shape, p), mode)
+    return _bernoulli(
+        key,
+        p if isinstance(p, Array) else constant(dtype, p) if np.ndim(p) == 0 else p,
+        result_shape("bernoulli", shape, p),
+        mode,
+    )
 
 
 @compiled(static=("shape", "mode"))
@@ -175,7 +180,12 @@ def rademacher(key, shape=(), dtype=None, *, out_sharding=None):
 
 @compiled(static=("shape", "dtype"))
 def _rademacher(key, shape, dtype):
-    draws = _bernoulli(key, constant(np.dtype("float32") if dtypes.default_float_dtype() == np.float32 else np.dtype("float64"), 0.5), shape, "low")
+    draws = _bernoulli(
+        key,
+        constant(np.dtype("float32") if dtypes.default_float_dtype() == np.float32 else np.dtype("float64"), 0.5),
+        shape,
+        "low",
+    )
     number = np.dtype("int32") if dtype == np.bool_ else dtype
     out = lax.sub(lax.mul(constant(number, 2), convert_type(draws, number)), constant(number, 1))
     return convert_type(out, dtype)
@@ -257,7 +267,9 @@ def categorical(key, logits, axis=-1, shape=None, replace=True, mode=None, *, ou
     prefix = shape[: len(shape) - len(batch)]
     count, categories = math.prod(prefix), logits_shape[axis]
     if not replace and count > categories:
-        raise ValueError(f"Number of samples without replacement ({count}) cannot exceed number of categories ({categories}).")
+        raise ValueError(
+            f"Number of samples without replacement ({count}) cannot exceed number of categories ({categories})."
+        )
     return _categorical(key, logits, axis, shape, bool(replace), mode, dtype)
 
 
@@ -274,7 +286,9 @@ def _categorical(key, logits, axis, shape, replace, mode, dtype):
         noise = _gumbel(key, drawn, dtype, mode)
         return lax.argmax(lax.add(noise, to_rank(logits, len(drawn))), len(drawn) + axis, dtypes.default_int_dtype())
     noisy = lax.add(logits, _gumbel(key, have, dtype, mode))
-    _, indices = lax.top_k(lax.transpose(noisy, [*(i for i in range(rank) if i != axis % rank), axis % rank]), math.prod(prefix))
+    _, indices = lax.top_k(
+        lax.transpose(noisy, [*(i for i in range(rank) if i != axis % rank), axis % rank]), math.prod(prefix)
+    )
     return lax.reshape(indices, shape, (rank - 1, *range(rank - 1)))
 
 
@@ -402,7 +416,9 @@ def choice(key, a, shape=(), replace=True, p=None, axis=0, mode=None):
     check_arraylike("choice", p)
     (p,) = promote_dtypes_inexact(p)
     if get_aval(p).shape != (n,):
-        raise ValueError(f"p must be None or a 1D vector with the same size as a.shape[axis]. p has shape {get_aval(p).shape} and a.shape[axis] is {n}.")
+        raise ValueError(
+            f"p must be None or a 1D vector with the same size as a.shape[axis]. p has shape {get_aval(p).shape} and a.shape[axis] is {n}."
+        )
     drawn = _weighted(key, p, shape, _gumbel_mode(mode), bool(replace))
     return lax.reshape(_take(a, drawn, axis) if a_shape else drawn, out_shape)
 
@@ -420,5 +436,3 @@ def _weighted(key, p, shape, mode, replace):
     last = lax.index_in_dim(total, -1, 0, keepdims=False)
     u = lax.sub(constant(dtype, 1), _uniform(key, shape, dtype, 0.0, 1.0))
     return searchsorted(total, lax.mul(last, u))
-
-

@@ -72,7 +72,9 @@ def _gamma_one(key, alpha, log_space: bool):
     _, _, v, _ = lax.while_loop(rejected, draw, (key, lax.full_like(c, 0), lax.full_like(c, 1), lax.full_like(c, 2)))
     if log_space:
         log_u = lax.neg(_exponential(subkey, (), dtype))
-        boost = lax.select(lax.bitwise_or(large, lax.eq(log_u, zero)), lax.full_like(c, 0), lax.mul(log_u, lax.div(one, given)))
+        boost = lax.select(
+            lax.bitwise_or(large, lax.eq(log_u, zero)), lax.full_like(c, 0), lax.mul(log_u, lax.div(one, given))
+        )
         return lax.add(lax.add(lax.log(d), lax.log(v)), boost)
     u = lax.sub(one, _uniform(subkey, (), dtype, 0.0, 1.0))
     boost = lax.select(large, lax.full_like(c, 1), lax.pow(u, lax.div(one, given)))
@@ -92,7 +94,9 @@ def _gamma_all(keys, a, log_space: bool):
 
 def _gamma_type(keys, a, *, log_space):
     if a.shape[: keys.ndim] != keys.shape:
-        raise TypeError(f"random_gamma: the leading axes of the parameters must be those of the keys, got keys {keys} and parameters {a}")
+        raise TypeError(
+            f"random_gamma: the leading axes of the parameters must be those of the keys, got keys {keys} and parameters {a}"
+        )
     return shaped_array(a.shape, a.dtype)
 
 
@@ -116,7 +120,9 @@ def _gamma_batch(args, dims, **params):
     return random_gamma_p.bind(keys, a, **params), 0
 
 
-random_gamma_p = define("random_gamma", abstract_eval=_gamma_type, lower=_gamma_lower, jvp=_gamma_jvp, transpose=None, batch=_gamma_batch)
+random_gamma_p = define(
+    "random_gamma", abstract_eval=_gamma_type, lower=_gamma_lower, jvp=_gamma_jvp, transpose=None, batch=_gamma_batch
+)
 random_gamma_p.rules["physical"] = True
 
 
@@ -165,7 +171,10 @@ def beta(key, a, b, shape=None, dtype=None, *, out_sharding=None):
 
 @compiled(static=("shape", "dtype"))
 def _beta(key, a, b, shape, dtype):
-    logs = [_gamma(k, widen(convert_type(x, dtype), shape), shape, dtype, True) for k, x in zip(fresh_keys(key), (a, b), strict=True)]
+    logs = [
+        _gamma(k, widen(convert_type(x, dtype), shape), shape, dtype, True)
+        for k, x in zip(fresh_keys(key), (a, b), strict=True)
+    ]
     top = lax.max(*logs)
     first, second = (lax.exp(lax.sub(x, top)) for x in logs)
     return lax.div(first, lax.add(first, second))
@@ -262,7 +271,9 @@ def generalized_normal(key, p, shape=(), dtype=None, *, out_sharding=None):
       out_sharding: placement; None, as there is one device.
     """
     key = prepare("generalized_normal", key, out_sharding)
-    return _generalized_normal(key, p, canonical_shape(shape, "generalized_normal"), float_dtype("generalized_normal", dtype))
+    return _generalized_normal(
+        key, p, canonical_shape(shape, "generalized_normal"), float_dtype("generalized_normal", dtype)
+    )
 
 
 @compiled(static=("shape", "dtype"))

@@ -53,7 +53,9 @@ def _resolve_impl(spec) -> PRNGImpl:
         if spec in _IMPLS:
             return _IMPLS[spec]
         if spec in _OTHER_IMPLS:
-            raise NotImplementedError(f"the generator {spec!r} is not implemented; use impl='threefry2x32', whose bits are the same on every machine")
+            raise NotImplementedError(
+                f"the generator {spec!r} is not implemented; use impl='threefry2x32', whose bits are the same on every machine"
+            )
         known = ", ".join(f'"{n}"' for n in (*_IMPLS, *_OTHER_IMPLS))
         raise ValueError(f'unrecognized PRNG implementation "{spec}". Did you mean one of: {known}?')
     raise TypeError(f"unrecognized type {type(spec)} for specifying PRNG implementation: {spec!r}")
@@ -101,7 +103,9 @@ def check_key(name: str, key, *, allow_batched: bool = False):
     else:
         raise TypeError(f"unexpected PRNG key type {type(key)}")
     if not allow_batched and typed.shape:
-        raise ValueError(f"{name} accepts a single key, but was given a key array of shape {np.shape(key) if raw else key.shape} != (). Use jax.vmap for batching.")
+        raise ValueError(
+            f"{name} accepts a single key, but was given a key array of shape {np.shape(key) if raw else key.shape} != (). Use jax.vmap for batching."
+        )
     return typed, raw
 
 
@@ -131,7 +135,9 @@ def wrap_raw(words, impl: PRNGImpl):
     if words.ndim < n:
         raise TypeError(f"{problem}.ndim >= {n}; got ndim={words.ndim}")
     if tuple(words.shape[words.ndim - n :]) != impl.key_shape:
-        raise TypeError(f"{problem}.shape to end with {impl.key_shape}; got shape={tuple(words.shape)} for impl={impl.name}")
+        raise TypeError(
+            f"{problem}.shape to end with {impl.key_shape}; got shape={tuple(words.shape)} for impl={impl.name}"
+        )
     if words.dtype != _UINT32:
         raise TypeError(f"{problem}.dtype = uint32; got dtype={words.dtype}")
     if not isinstance(words, Tracer) and _native.get_trace() is None:
@@ -141,7 +147,9 @@ def wrap_raw(words, impl: PRNGImpl):
 
 def unwrap(keys):
     """The words of typed keys."""
-    return keys._base_array if type(keys) is PRNGKeyArray and _native.get_trace() is None else random_unwrap_p.bind(keys)
+    return (
+        keys._base_array if type(keys) is PRNGKeyArray and _native.get_trace() is None else random_unwrap_p.bind(keys)
+    )
 
 
 # -- seeds ----------------------------------------------------------------------------------------------------------------
@@ -160,7 +168,9 @@ def _seeded(name: str, seed, impl: PRNGImpl):
         seed = _as_array(seed)
     aval = get_aval(seed)
     if aval.shape:
-        raise TypeError(f"{name} accepts a scalar seed, but was given an array of shape {aval.shape} != (). Use jax.vmap for batching")
+        raise TypeError(
+            f"{name} accepts a scalar seed, but was given an array of shape {aval.shape} != (). Use jax.vmap for batching"
+        )
     if not (dtypes.is_integer(aval.dtype) or aval.dtype == np.bool_):
         raise TypeError(f"PRNG key seed must be an integer; got {seed!r}")
     if config.jax_random_seed_offset:
@@ -300,7 +310,11 @@ def split(key, num: int | tuple[int, ...] = 2):
     """
     typed, raw = check_key("split", key)
     check_mode()
-    shape = canonical_shape(num, "split") if isinstance(num, (tuple, list)) else canonical_shape((operator.index(num),), "split")
+    shape = (
+        canonical_shape(num, "split")
+        if isinstance(num, (tuple, list))
+        else canonical_shape((operator.index(num),), "split")
+    )
     keys = random_split_p.bind(typed, shape=shape)
     return unwrap(keys) if raw else keys
 
@@ -330,7 +344,9 @@ def fold_in(key, data):
 
 def _fold_word(data):
     if isinstance(data, np.ndarray) or np.ndim(data) if not isinstance(data, Array) else data.ndim:
-        raise TypeError(f"fold_in accepts a scalar, but was given an array of shape {np.shape(data)} != (). Use jax.vmap for batching.")
+        raise TypeError(
+            f"fold_in accepts a scalar, but was given an array of shape {np.shape(data)} != (). Use jax.vmap for batching."
+        )
     if isinstance(data, (int, float)):
         return np.uint32(data)
     if isinstance(data, np.generic):
@@ -368,7 +384,9 @@ def bits(key, shape=(), dtype=None, *, out_sharding=None):
 
 def check_out_sharding(name: str, out_sharding) -> None:
     if out_sharding is not None:
-        raise NotImplementedError(f"random.{name}: out_sharding={out_sharding!r} asks for a partitioned result; there is one device")
+        raise NotImplementedError(
+            f"random.{name}: out_sharding={out_sharding!r} asks for a partitioned result; there is one device"
+        )
 
 
 def draw_bits(key, bit_width: int, shape: tuple[int, ...]):

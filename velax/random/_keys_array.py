@@ -36,7 +36,10 @@ class PRNGKeyArray(Array):
 
     def __init__(self, impl: PRNGImpl, key_data: ArrayImpl):
         self._impl, self._base_array, self._aval = impl, key_data, None
-        self._leaf = (key_data, impl.tag)  # what compiled calls take: the words, and what distinguishes them from plain integers
+        self._leaf = (
+            key_data,
+            impl.tag,
+        )  # what compiled calls take: the words, and what distinguishes them from plain integers
 
     # -- attributes -----------------------------------------------------------------------------------------------------
 
@@ -149,7 +152,9 @@ class PRNGKeyArray(Array):
             raise _no_arithmetic(name, self, other)
         a, b = random_unwrap_p.bind(self), random_unwrap_p.bind(other)
         rank = max(a.ndim, b.ndim)
-        a, b = (lax.broadcast_in_dim(x, (*(1,) * (rank - x.ndim), *x.shape), range(rank - x.ndim, rank)) for x in (a, b))
+        a, b = (
+            lax.broadcast_in_dim(x, (*(1,) * (rank - x.ndim), *x.shape), range(rank - x.ndim, rank)) for x in (a, b)
+        )
         return lax.reduce_and(lax.eq(a, b), (rank - 1,))
 
     def __eq__(self, other):
@@ -179,7 +184,9 @@ class PRNGKeyArray(Array):
 
 def _no_arithmetic(name: str, *operands) -> TypeError:
     names = ", ".join(str(get_aval(x).dtype) for x in operands)
-    return TypeError(f"{name} does not accept dtype{'s' if len(operands) > 1 else ''} {names}. Random keys are drawn from (random.normal, random.split, ...), not computed with.")
+    return TypeError(
+        f"{name} does not accept dtype{'s' if len(operands) > 1 else ''} {names}. Random keys are drawn from (random.normal, random.split, ...), not computed with."
+    )
 
 
 def _refuse(name: str, binary: bool):

@@ -38,7 +38,9 @@ def multivariate_normal(key, mean, cov, shape=None, dtype=None, method: str = "c
         raise ValueError(f"multivariate_normal requires cov.ndim >= 2, got cov.ndim == {len(cov_shape)}")
     n = mean_shape[-1]
     if cov_shape[-2:] != (n, n):
-        raise ValueError(f"multivariate_normal requires cov.shape == (..., n, n) for n={n}, but got cov.shape == {cov_shape}.")
+        raise ValueError(
+            f"multivariate_normal requires cov.shape == (..., n, n) for n={n}, but got cov.shape == {cov_shape}."
+        )
     if shape is None:
         shape = broadcast_shapes(mean_shape[:-1], cov_shape[:-2])
     else:
@@ -61,7 +63,9 @@ def _factor(jnp, cov, method: str):
     """A matrix whose product with its transpose is ``cov``."""
     linalg = getattr(jnp, "linalg", None)
     if linalg is None or not hasattr(linalg, method):
-        raise NotImplementedError(f"multivariate_normal(method={method!r}) needs jnp.linalg.{method}, which is not implemented; multiply random.normal by a factor of the covariance")
+        raise NotImplementedError(
+            f"multivariate_normal(method={method!r}) needs jnp.linalg.{method}, which is not implemented; multiply random.normal by a factor of the covariance"
+        )
     if method == "cholesky":
         return linalg.cholesky(cov)
     if method == "svd":

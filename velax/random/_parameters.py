@@ -11,7 +11,17 @@ from velax._lang.trace import get_aval
 from velax.lax._structural import canonical_shape, convert_type
 from velax.random._keys import check_key, check_out_sharding
 
-__all__ = ["broadcast_shapes", "check_parameters", "constant", "float_dtype", "fresh_keys", "result_shape", "shape_of", "to_rank", "widen"]
+__all__ = [
+    "broadcast_shapes",
+    "check_parameters",
+    "constant",
+    "float_dtype",
+    "fresh_keys",
+    "result_shape",
+    "shape_of",
+    "to_rank",
+    "widen",
+]
 
 
 def prepare(name: str, key, out_sharding=None):

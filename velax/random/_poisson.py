@@ -36,7 +36,9 @@ def poisson(key, lam, shape=None, dtype=None, *, out_sharding=None):
     key = prepare("poisson", key, out_sharding)
     dtype = int_dtype("poisson", dtype)
     if not dtypes.is_integer(dtype):
-        raise ValueError(f"Invalid integer data type {dtype.kind!r}. The counts of poisson are integers, got dtype={dtype}.")
+        raise ValueError(
+            f"Invalid integer data type {dtype.kind!r}. The counts of poisson are integers, got dtype={dtype}."
+        )
     return _poisson(key, lam, result_shape("poisson", shape, lam), dtype)
 
 

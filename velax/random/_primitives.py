@@ -15,7 +15,15 @@ from velax.lax._rules import broadcast_shapes, elementwise_batch
 from velax.random._keys_array import PRNGKeyArray
 from velax.random._threefry import fold_node, key_dtype_of, random_bits_node, seed_node, split_node
 
-__all__ = ["random_bits_p", "random_clone_p", "random_fold_in_p", "random_seed_p", "random_split_p", "random_unwrap_p", "random_wrap_p"]
+__all__ = [
+    "random_bits_p",
+    "random_clone_p",
+    "random_fold_in_p",
+    "random_seed_p",
+    "random_split_p",
+    "random_unwrap_p",
+    "random_wrap_p",
+]
 
 _UINT32 = np.dtype("uint32")
 
@@ -32,7 +40,15 @@ def _no_derivative(primitive):
 
 def _define(name, abstract_eval, lower, batch, impl=None):
     """A primitive whose lowering takes and gives the words of keys."""
-    p = define(name, abstract_eval=abstract_eval, lower=lower, jvp=_no_derivative(lambda: p), transpose=None, batch=batch, impl=impl)
+    p = define(
+        name,
+        abstract_eval=abstract_eval,
+        lower=lower,
+        jvp=_no_derivative(lambda: p),
+        transpose=None,
+        batch=batch,
+        impl=impl,
+    )
     p.rules["physical"] = True
     return p
 
@@ -49,13 +65,22 @@ def _seed_type(seeds, *, impl):
 
 
 random_seed_p = _define(
-    "random_seed", _seed_type, lambda ctx, seed, *, impl: seed_node(ctx.builder, seed), lambda args, dims, **p: vectorized_batcher(random_seed_p)(args, dims, **p)
+    "random_seed",
+    _seed_type,
+    lambda ctx, seed, *, impl: seed_node(ctx.builder, seed),
+    lambda args, dims, **p: vectorized_batcher(random_seed_p)(args, dims, **p),
 )
 
 
 def _wrap_type(base, *, impl):
-    if base.dtype != _UINT32 or base.shape[len(base.shape) - len(impl.key_shape) :] != impl.key_shape or len(base.shape) < len(impl.key_shape):
-        raise TypeError(f"random_wrap: the words of {impl.name} keys are uint32 with last axes {impl.key_shape}, got {base}")
+    if (
+        base.dtype != _UINT32
+        or base.shape[len(base.shape) - len(impl.key_shape) :] != impl.key_shape
+        or len(base.shape) < len(impl.key_shape)
+    ):
+        raise TypeError(
+            f"random_wrap: the words of {impl.name} keys are uint32 with last axes {impl.key_shape}, got {base}"
+        )
     return shaped_array(base.shape[: len(base.shape) - len(impl.key_shape)], key_dtype_of(impl))
 
 
@@ -135,5 +160,9 @@ random_bits_p = _define(
 )
 
 random_clone_p = _define(
-    "random_clone", lambda x: x, lambda ctx, x: x, lambda args, dims: vectorized_batcher(random_clone_p)(args, dims), impl=lambda x: x
+    "random_clone",
+    lambda x: x,
+    lambda ctx, x: x,
+    lambda args, dims: vectorized_batcher(random_clone_p)(args, dims),
+    impl=lambda x: x,
 )

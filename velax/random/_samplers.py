@@ -233,7 +233,9 @@ exponential = _from_shape("exponential", _exponential, "Draw from the exponentia
 laplace = _from_shape("laplace", _laplace, "Draw from the Laplace distribution of mean 0 and scale 1.")
 logistic = _from_shape("logistic", _logistic, "Draw from the logistic distribution of mean 0 and scale 1.")
 cauchy = _from_shape("cauchy", _cauchy, "Draw from the Cauchy distribution around 0 of scale 1.")
-maxwell = _from_shape("maxwell", _maxwell, "Draw from the Maxwell distribution of scale 1: lengths of normal vectors of three dimensions.")
+maxwell = _from_shape(
+    "maxwell", _maxwell, "Draw from the Maxwell distribution of scale 1: lengths of normal vectors of three dimensions."
+)
 
 
 def gumbel(key, shape=(), dtype=None, mode=None, *, out_sharding=None):
@@ -291,7 +293,9 @@ def double_sided_maxwell(key, loc, scale, shape=(), dtype=None):
       dtype: a float dtype.
     """
     key = prepare("double_sided_maxwell", key)
-    return _double_sided_maxwell(key, loc, scale, canonical_shape(shape, "double_sided_maxwell"), float_dtype("double_sided_maxwell", dtype))
+    return _double_sided_maxwell(
+        key, loc, scale, canonical_shape(shape, "double_sided_maxwell"), float_dtype("double_sided_maxwell", dtype)
+    )
 
 
 @compiled(static=("shape", "dtype"))
@@ -316,7 +320,9 @@ def weibull_min(key, scale, concentration, shape=(), dtype=None):
       dtype: a float dtype.
     """
     key = prepare("weibull_min", key)
-    return _weibull_min(key, scale, concentration, canonical_shape(shape, "weibull_min"), float_dtype("weibull_min", dtype))
+    return _weibull_min(
+        key, scale, concentration, canonical_shape(shape, "weibull_min"), float_dtype("weibull_min", dtype)
+    )
 
 
 @compiled(static=("shape", "dtype"))

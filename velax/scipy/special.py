@@ -127,7 +127,9 @@ def _real_float(name: str, x):
     x = jnp.asarray(x)
     dtype = get_aval(x).dtype
     if dtype not in (np.float32, np.float64):
-        raise TypeError(f"x.dtype={dtype} is not supported, see docstring for supported types. It is computed in float32 and float64; convert with astype.")
+        raise TypeError(
+            f"x.dtype={dtype} is not supported, see docstring for supported types. It is computed in float32 and float64; convert with astype."
+        )
     return x, dtype
 
 
@@ -442,7 +444,9 @@ def zeta(x, q=None):
       NotImplementedError: without ``q``.
     """
     if q is None:
-        raise NotImplementedError("Riemann zeta function not implemented; pass q != None to compute the Hurwitz Zeta function.")
+        raise NotImplementedError(
+            "Riemann zeta function not implemented; pass q != None to compute the Hurwitz Zeta function."
+        )
     return _zeta(x, q)
 
 
