@@ -258,6 +258,7 @@ def _dot(node, x, y):
     right = [r or next(letters) for r in right]
     out = [left[i] for i in lb] + [c for i, c in enumerate(left) if i not in (*lc, *lb)] + [c for j, c in enumerate(right) if j not in (*rc, *rb)]
     wide = NUMPY[node.dtype] if node.dtype not in ("f16", "bf16") else np.float32
+    out = [out[p] for p in node.attrs.get("order", range(len(out)))]
     return np.einsum(f"{''.join(left)},{''.join(right)}->{''.join(out)}", x.astype(wide), y.astype(wide))
 
 

@@ -46,25 +46,51 @@ def print(
     """
     if fmt is None:
         return functools.partial(
-            print, ordered=ordered, partitioned=partitioned, skip_format_check=skip_format_check, _use_logging=_use_logging, **kwargs
+            print,
+            ordered=ordered,
+            partitioned=partitioned,
+            skip_format_check=skip_format_check,
+            _use_logging=_use_logging,
+            **kwargs,
         )
     _callbacks.debug_print(
-        fmt, args, kwargs, ordered=ordered, partitioned=partitioned, skip_format_check=skip_format_check, logger=_logger if _use_logging else None
+        fmt,
+        args,
+        kwargs,
+        ordered=ordered,
+        partitioned=partitioned,
+        skip_format_check=skip_format_check,
+        logger=_logger if _use_logging else None,
     )
     return None
 
 
 def log(
-    fmt: str | None = None, *args: Any, ordered: bool = False, partitioned: bool = False, skip_format_check: bool = False, **kwargs: Any
+    fmt: str | None = None,
+    *args: Any,
+    ordered: bool = False,
+    partitioned: bool = False,
+    skip_format_check: bool = False,
+    **kwargs: Any,
 ) -> Callable[..., None] | None:
     """As `print`, to the logger ``velax.debug`` at level INFO."""
     return print(
-        fmt, *args, ordered=ordered, partitioned=partitioned, skip_format_check=skip_format_check, _use_logging=True, **kwargs
+        fmt,
+        *args,
+        ordered=ordered,
+        partitioned=partitioned,
+        skip_format_check=skip_format_check,
+        _use_logging=True,
+        **kwargs,
     )
 
 
 def callback(
-    callback: Callable[..., None] | None = None, *args: Any, ordered: bool = False, partitioned: bool = False, **kwargs: Any
+    callback: Callable[..., None] | None = None,
+    *args: Any,
+    ordered: bool = False,
+    partitioned: bool = False,
+    **kwargs: Any,
 ) -> Callable[..., None] | None:
     """Call a Python function with values when the program runs, also from compiled code.
 

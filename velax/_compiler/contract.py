@@ -28,9 +28,11 @@ from velax._compiler.contract_tile import (
     TileBuilder,
     accumulator,
     build_row_panels,
+    decode,
+    result_at,
     row_panels_size,
 )
-from velax._compiler.nest_dot import At, Dim, DotSpec
+from velax._compiler.nest_dot import Dim, DotSpec
 from velax._compiler.target import Target
 from velax._ir import loops
 from velax._ir import loops_build as lb
@@ -163,7 +165,6 @@ class Contraction(Record):
         main = self.main
         if self.swapped:
             a, b = b, a
-            epilogue = epilogue and _swap_epilogue(epilogue)
         problem = Problem(main.spec, a, b, c, c if sums is None else sums, epilogue)
         if isinstance(main, RowsPlan):
             body, extents = build_rows(
@@ -177,13 +178,7 @@ class Contraction(Record):
 
     def finish(self, sums, c, epilogue: Epilogue | None = None) -> ContractionNest:
         """The launch that adds `copies` partial results in order."""
-        if self.swapped:
-            epilogue = epilogue and _swap_epilogue(epilogue)
         return build_sum(self.main.spec, self.copies, sums, c, epilogue, self.target)
-
-
-def _swap_epilogue(epilogue: Epilogue) -> Epilogue:
-    return lambda value, at: epilogue(value, replace(at, row=at.column, column=at.row))
 
 
 def plan_contraction(spec: DotSpec, target: Target, has_epilogue: bool = False) -> Contraction:
@@ -444,14 +439,17 @@ def build_sum(spec: DotSpec, copies: int, sums, c, epilogue: Epilogue | None, ta
     column = lb.c(0) if n == 1 else loops.Var("column")
     linear = lb.add(lb.mul(task, column_extent), column)
     acc = loops.Buffer("acc", acc_dtype, "register", parts)
+    before: list[loops.Stmt] = []
+    *entry, row = decode(task, [*(extents.size(d.extent) for d in spec.batch), row_extent], before, "part")
+    at = result_at(spec, extents, entry, row_extent, column_extent)(row, column)
     body: list[loops.Stmt] = [loops.Alloc(acc)]
     add = []
     for part in range(parts):
-        at = lb.c(part)
-        body.append(loops.Store(acc, at, lb.c(0, acc_dtype)))
+        where = lb.c(part)
+        body.append(loops.Store(acc, where, lb.c(0, acc_dtype)))
         x = lb.load(sums, lb.add(lb.mul(lb.add(lb.mul(k, whole), linear), parts), part))
         combine = lb.or_ if spec.dtype == "bool" else lb.add
-        add.append(loops.Store(acc, at, combine(lb.load(acc, at), x)))
+        add.append(loops.Store(acc, where, combine(lb.load(acc, where), x)))
     body.append(loops.For(k, lb.c(0), count, tuple(add)))
     values = []
     for part in range(parts):
@@ -459,11 +457,10 @@ def build_sum(spec: DotSpec, copies: int, sums, c, epilogue: Epilogue | None, ta
         body.append(loops.Let(var, lb.cast(var.dtype, lb.load(acc, lb.c(part)))))
         values.append(var)
     if epilogue is None:
-        body += [loops.Store(c, lb.add(lb.mul(linear, parts), part), x) for part, x in enumerate(values)]
+        body += [loops.Store(c, lb.add(lb.mul(at.linear, parts), part), x) for part, x in enumerate(values)]
     else:
-        at = At(linear, lb.div(task, row_extent), lb.rem(task, row_extent), column)
         body += epilogue(values[0] if parts == 1 else tuple(values), at)
     if n > 1:
         body = [loops.For(column, lb.c(0), column_extent, tuple(body), "vector", target.lanes(acc_dtype))]
-    nest = [loops.For(task, loops.LO, loops.HI, tuple(body))]
+    nest = [loops.For(task, loops.LO, loops.HI, (*before, *body))]
     return ContractionNest(nest, extents.values, batch * m, batch * m * n * copies * 0.1 * parts + 20)

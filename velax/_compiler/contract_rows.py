@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 
-from velax._compiler.contract_tile import Extents, Problem, accumulator, decode
-from velax._compiler.nest_dot import At
+from velax._compiler.contract_tile import Extents, Problem, accumulator, decode, result_at
 from velax._ir import loops
 from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART
@@ -85,10 +84,11 @@ class _Rows:
         for index, (extent, sa, sb) in zip(digits, batch_dims):
             a_at, b_at = lb.add(a_at, lb.mul(index, sa)), lb.add(b_at, lb.mul(index, sb))
             number = lb.add(lb.mul(number, extent), index)
-        self.batch = number
-        if split is not None:
+        if split is None:
+            self.at = result_at(spec, self.extents, digits, m, n)
+        else:
             number = lb.add(lb.mul(split, size(math.prod(d.extent for d in spec.batch))), number)
-        self.c_at = lb.mul(number, lb.mul(m, n))
+            self.copy_at = lb.mul(number, lb.mul(m, n))
         self.a_at, self.b_at, self.m, self.n = a_at, b_at, m, n
         self.column_end = column1
         ranges = [(lb.c(0), extent) for extent, _, _ in k_dims]
@@ -184,7 +184,11 @@ class _Rows:
         result: list[Stmt] = []
         for j in range(tile.columns):
             for i in range(tile.rows):
-                linear = lb.add_n(self.c_at, lb.mul(self._row(row, lb.c(i)), self.n), self._column(column, lb.c(j)))
+                place = self._row(row, lb.c(i)), self._column(column, lb.c(j))
+                if tile.split:
+                    linear = lb.add_n(self.copy_at, lb.mul(place[0], self.n), place[1])
+                else:
+                    linear = self.at(*place).linear
                 for part in range(parts):
                     value = lb.cast(to.dtype, lb.load(acc, lb.c((j * tile.rows + i) * parts + part)))
                     result.append(Store(to, lb.add(lb.mul(linear, parts), part), value))
@@ -199,7 +203,7 @@ class _Rows:
         rows = lb.c(tile.rows) if tile.exact_rows else lb.min_(tile.rows, lb.sub(self.m, row))
         columns = lb.min_(tile.columns, lb.sub(self.column_end, column))
         r, q = lb.add(row, i), lb.add(column, j)
-        at = At(lb.add_n(self.c_at, lb.mul(r, self.n), q), self.batch, r, q)
+        at = self.at(r, q)
         body: list[Stmt] = []
         values = []
         for part in range(parts):

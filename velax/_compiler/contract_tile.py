@@ -39,6 +39,7 @@ __all__ = [
     "accumulator",
     "build_row_panels",
     "decode",
+    "result_at",
     "row_panels_size",
 ]
 
@@ -163,6 +164,24 @@ def decode(index: Expr, extents: Sequence[Expr], statements: list[Stmt], name: s
     return [index, *reversed(digits)] if extents else []
 
 
+def result_at(spec: DotSpec, extents: Extents, entry: Sequence[Expr], m: Expr, n: Expr) -> Callable[[Expr, Expr], At]:
+    """``at(row, column)`` in C for the batch entry with these digits; ``m`` and ``n`` are extents of
+    these sizes."""
+    batch = tuple((index, d.extent, d.c) for index, d in zip(entry, spec.batch))
+    columns, apart = spec.size("n"), spec.row_stride
+    stride = n if apart == columns else extents.stride(apart)
+    start = lb.c(0)
+    for index, _, c in batch:
+        whole = len(batch) == 1 and c == spec.size("m") * columns
+        start = lb.add(start, lb.mul(index, lb.mul(m, n) if whole else extents.stride(c)))
+
+    def at(row: Expr, column: Expr) -> At:
+        digits = (*batch, (row, spec.size("m"), apart), (column, columns, 1))
+        return At(lb.add_n(start, lb.mul(row, stride), column), digits)
+
+    return at
+
+
 class TileBuilder:
     """Writes the loop nest of one `Problem` with one `Tile`."""
 
@@ -214,10 +233,11 @@ class TileBuilder:
             number = lb.add(lb.mul(number, extent), index)
         self.a_at, self.b_at = self._bind("a_at", a_at, into), self._bind("b_at", b_at, into)
         self.batch = number = self._bind("batch", number, into)
+        self._at = result_at(self.spec, self.extents, batch, self.m, self.n)
         if tile.block == "split":
             whole = size(math.prod(d.extent for d in self.spec.batch))
             number = lb.add(lb.mul(named["split"], whole), number)
-        self.c_at = self._bind("c_at", lb.mul(number, lb.mul(self.m, self.n)), into)
+            self.copy_at = self._bind("copy_at", lb.mul(number, lb.mul(self.m, self.n)), into)
         self.row0, self.row1 = lb.c(0), self.m
         if tile.row_blocks:
             block = size(sizes.row_block)
@@ -467,10 +487,6 @@ class TileBuilder:
 
     # The result.
 
-    def _at(self, row: Expr, column: Expr) -> At:
-        linear = lb.add_n(self.c_at, lb.mul(row, self.n), column)
-        return At(linear, self.batch, row, column)
-
     def _start(self, acc: Buffer, row: Expr, column: Expr, vectors: int, lanes: int) -> list[Stmt]:
         """Accumulators of zero, or of what is in C already."""
         zero = lb.c(0, self.acc_dtype)
@@ -498,10 +514,10 @@ class TileBuilder:
         values = [lb.load(buffer, lb.add(first, k)) for k in range(self.parts)]
         return values if dtype is None else [lb.cast(COMPLEX_PART.get(dtype, dtype), x) for x in values]
 
-    def store(self, values: Sequence[Expr], at: At, to: Buffer) -> list[Stmt]:
+    def store(self, values: Sequence[Expr], at: Expr, to: Buffer) -> list[Stmt]:
         if self.parts == 1:
-            return [Store(to, at.linear, values[0])]
-        index = lb.mul(at.linear, 2)
+            return [Store(to, at, values[0])]
+        index = lb.mul(at, 2)
         return [Store(to, lb.add(index, k), x) for k, x in enumerate(values)]
 
     def _store_tile(self, acc: Buffer, row: Expr, column: Expr, vectors: int, lanes: int) -> Stmt:
@@ -509,7 +525,11 @@ class TileBuilder:
         i = Var("i")
         body: list[Stmt] = []
         for v in range(vectors):
-            at = self._at(self._rows(row, i), lb.add(column, v * lanes))
+            place = self._rows(row, i), lb.add(column, v * lanes)
+            if self.tile.block == "split":
+                at = lb.add_n(self.copy_at, lb.mul(place[0], self.n), place[1])
+            else:
+                at = self._at(*place).linear
             first = lb.mul(lb.add(lb.mul(i, vectors), v), self.parts)
             values = [lb.cast(to.dtype, x) for x in self._values(acc, first, None)]
             body += self.store(values, at, to)
@@ -529,7 +549,7 @@ class TileBuilder:
         body: list[Stmt] = []
         values = [self._named("value", x, body) for x in self._values(staged, first, self.spec.dtype)]
         if self.problem.epilogue is None:
-            body += self.store(values, at, self.problem.c)
+            body += self.store(values, at.linear, self.problem.c)
         else:
             body += self.problem.epilogue(values[0] if self.parts == 1 else tuple(values), at)
         inner = For(v, lb.c(0), lb.c(vectors), tuple(body)) if vectors > 1 else None

@@ -33,7 +33,8 @@ class Dim(Record):
 
 class DotSpec(Record):
     """``C[batch, m, n] = sum over k of A[batch, m, k] * B[batch, k, n]``, each index a group of
-    dimensions, outermost first."""
+    dimensions, outermost first. The rows of C are one stride apart, and its columns are neighbours;
+    batch dimensions lie anywhere."""
 
     a_dtype: str
     b_dtype: str
@@ -48,17 +49,21 @@ class DotSpec(Record):
     def size(self, group: str) -> int:
         return math.prod(d.extent for d in getattr(self, group))
 
+    @property
+    def row_stride(self) -> int:
+        """How far apart the rows of C are."""
+        return self.m[-1].c if self.m else self.size("n")
+
 
 def dot_spec(node: Node) -> tuple[DotSpec, Node, Node]:
     """The spec of a ``dot`` node, and the nodes in memory that its operands are views of."""
     lhs, rhs = node.inputs
     (lc, rc), (lb_, rb) = node.attrs["contract"], node.attrs["batch"]
     (a_base, a_offset, a_axes), (b_base, b_offset, b_axes) = operand_views(node)
-    c_strides, stride = [], 1
-    for n in reversed(node.shape):
-        c_strides.append(stride)
+    c_strides, stride = [0] * node.ndim, 1
+    for p, n in reversed(list(zip(node.attrs.get("order", range(node.ndim)), node.shape))):
+        c_strides[p] = stride
         stride *= n
-    c_strides.reverse()
     a_free = [d for d in range(lhs.ndim) if d not in lc and d not in lb_]
     b_free = [d for d in range(rhs.ndim) if d not in rc and d not in rb]
     batch = _group([(a_axes[i], b_axes[j], c_strides[k], lhs.shape[i]) for k, (i, j) in enumerate(zip(lb_, rb))])
@@ -113,13 +118,11 @@ _ACCUMULATE = {"f16": "f32", "bf16": "f32", "f8e4m3fn": "f32", "f8e5m2": "f32"}
 
 
 class At(Record):
-    """Where in C a value belongs: ``linear`` element, and its ``batch``, ``row`` and ``column``
-    (each the index of its group)."""
+    """Where in C a value belongs: its ``linear`` element, and what that is made of: ``digits``, each
+    an (index, extent, stride in C)."""
 
     linear: loops.Expr
-    batch: loops.Expr
-    row: loops.Expr
-    column: loops.Expr
+    digits: tuple[tuple[loops.Expr, int, int], ...]
 
 
 def build_dot(
@@ -142,7 +145,6 @@ def build_dot(
     """
     part = COMPLEX_PART.get(spec.dtype)
     acc_dtype = _ACCUMULATE.get(part or spec.dtype, part or spec.dtype)
-    groups = [*("b" for _ in spec.batch), *("m" for _ in spec.m), *("n" for _ in spec.n)]
     outer = [*spec.batch, *spec.m, *spec.n[:-1]]
     lane = spec.n[-1] if spec.n else None
     along_k = lane is None or (lane.extent < 4 and spec.size("k") >= 16) or (
@@ -210,16 +212,10 @@ def build_dot(
         values = [lb.cast(part or spec.dtype, lb.load(acc)) for acc in accs]
         names = [loops.Var("s", v.dtype) for v in values]
         lets = [loops.Let(name, v) for name, v in zip(names, values)]
-        index = {"b": lb.c(0), "m": lb.c(0), "n": lb.c(0)}
-        linear = lb.c(0)
-        for x, dim, key in zip(coordinates, (*spec.batch, *spec.m, *spec.n), groups):
-            index[key] = lb.add(lb.mul(index[key], dim.extent), x)
-            linear = lb.add(linear, lb.mul(x, dim.c))
+        digits = [(x, dim.extent, dim.c) for x, dim in zip(coordinates, (*spec.batch, *spec.m, *spec.n))]
+        linear = lb.add_n(lb.c(0), *(lb.mul(x, stride) for x, _, stride in digits))
         if epilogue is not None:
-            return [
-                *lets,
-                *epilogue(tuple(names) if part else names[0], At(linear, index["b"], index["m"], index["n"])),
-            ]
+            return [*lets, *epilogue(tuple(names) if part else names[0], At(linear, tuple(digits)))]
         if part is None:
             return [*lets, loops.Store(c, linear, names[0])]
         linear = lb.mul(linear, 2)

@@ -483,7 +483,7 @@ def _inline_dot(region: _Region, group: fuse.Group, position: int) -> None:
     if not roots:
         return
     members = set(group.roots)
-    store = epilogue(group, spec, lambda x: None if x in members else region.values.get(x), places)
+    store = epilogue(group, lambda x: None if x in members else region.values.get(x), places)
     region.statements += build_dot(spec, *buffers, None, region.kernel.target, lb.c(0), None, store).body
     region.values.update(places)
 

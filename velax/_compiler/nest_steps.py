@@ -206,7 +206,7 @@ def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
         places = {root: params.written(value) for root, value in stored.items()}
         if plain:
             return places[node].buffer, None
-        return None, epilogue(group, spec, lambda x: None if x in members else params.place(x), places)
+        return None, epilogue(group, lambda x: None if x in members else params.place(x), places)
 
     lhs = block.values[a]
     if plan.panels:
@@ -225,16 +225,15 @@ def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
         block.launch(params, plan.finish(partial, *finish(params)), aligned)
 
 
-def epilogue(group: fuse.Group, spec, place, places):
+def epilogue(group: fuse.Group, place, places):
     """What a contraction does with its results: ``epilogue(value, at)`` computes the elementwise roots of its group and stores them."""
     node = group.roots[0]
     space = Space()
     ev = Evaluator(space, place)
-    m, n = spec.size("m"), spec.size("n")
 
     def store(value, at):
         index = space.zero
-        for x, extent, stride in ((at.batch, spec.size("batch"), m * n), (at.row, m, n), (at.column, n, 1)):
+        for x, extent, stride in at.digits:
             index = space.add(index, space.scale(space.opaque(x, 0, extent - 1), stride))
         if index.terms and index.expr is None:
             index.expr = at.linear

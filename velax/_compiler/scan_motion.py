@@ -184,6 +184,7 @@ class _Motion:
             attrs = {
                 "contract": (dot.attrs["contract"][0], tuple(range(n, m))),
                 "batch": (dot.attrs["batch"][0], tuple(range(n))),
+                **{k: v for k, v in dot.attrs.items() if k == "order"},
             }
             self.turned[dot] = Node("dot", (dot.inputs[0], x), attrs, dot.shape, dot.dtype, dot.source)
         self.fetched[x] = self._outside(x)
@@ -332,7 +333,7 @@ class _Motion:
         contract = tuple((0, *(d + 1 for d in axes)) for axes in dot.attrs["contract"])
         batch = tuple(tuple(d + 1 for d in axes) for axes in dot.attrs["batch"])
         self.builder.source = dot.source
-        return self.builder.dot(lhs, rhs, contract, batch, dot.dtype)
+        return self.builder.dot(lhs, rhs, contract, batch, dot.dtype, dot.attrs.get("order"))
 
 
 def _order_until(outputs, known) -> list[Node]:

@@ -332,7 +332,7 @@ def _reshape(builder: Builder, node: Node, inputs):
 
 
 def _transpose(builder: Builder, node: Node, inputs):
-    """transposes merge; of a contraction, one; that moves only extents 1, a reshape; of a scalar's broadcast, a broadcast."""
+    """transposes merge; of a contraction, one that stores it so; that moves only extents 1, a reshape; of a scalar's broadcast, a broadcast."""
     x, perm = inputs[0], node.attrs["perm"]
     if x.op == "dot" and builder.uses[node.inputs[0]] == 1:
         found = _transposed_dot(builder, x, perm)
@@ -355,16 +355,23 @@ def _transpose(builder: Builder, node: Node, inputs):
 
 
 def _transposed_dot(builder: Builder, dot: Node, perm) -> Node | None:
-    """transpose(dot(x, y)) -> dot(y, x), if batch dimensions stay in front: operands are read in any order of dimensions."""
+    """transpose(dot(x, y)) -> dot(x, y) or dot(y, x) with the result in that order, if it ends in all columns (of either
+    operand), and rows stay side by side: operands are read in any order of dimensions, batch entries are stored anywhere."""
     (lc, rc), (lb_, rb) = dot.attrs["contract"], dot.attrs["batch"]
+    perm = [dot.attrs["order"][p] for p in perm] if "order" in dot.attrs else list(perm)
     operands, contract, batch = list(dot.inputs), [lc, rc], [lb_, rb]
     free = [[d for d in range(x.ndim) if d not in c and d not in b] for x, c, b in zip(operands, contract, batch)]
     n, m = len(lb_), len(lb_) + len(free[0])
     orders = [[p - n for p in perm if n <= p < m], [p - m for p in perm if p >= m]]
     kept = [p for p in perm if p < n]
     rows, columns = ([p + at for p in order] for at, order in zip((n, m), orders))
-    swap = list(perm) == [*kept, *columns, *rows]
-    if not swap and list(perm) != [*kept, *rows, *columns]:
+    shape = [*(dot.inputs[0].shape[d] for d in lb_), *(x.shape[d] for x, own in zip(operands, free) for d in own)]
+    long, long_rows, long_columns = ([p for p in axes if shape[p] != 1] for axes in (perm, rows, columns))
+    swap = bool(long_rows) and long[-1] in long_rows
+    if swap:
+        rows, columns, long_rows, long_columns = columns, rows, long_columns, long_rows
+    first = long.index(long_rows[0]) if long_rows else 0
+    if long[len(long) - len(long_columns) :] != long_columns or long[first : first + len(long_rows)] != long_rows:
         return None
     for side, order in enumerate(orders):
         batch[side] = tuple(batch[side][p] for p in kept)
@@ -375,7 +382,9 @@ def _transposed_dot(builder: Builder, dot: Node, perm) -> Node | None:
             contract[side] = tuple(range(len(axes) - len(contract[side]), len(axes)))
     if swap:
         operands, contract, batch = operands[::-1], contract[::-1], batch[::-1]
-    return builder.dot(*operands, contract, batch, dot.dtype)
+    made = [*kept, *rows, *columns]
+    order = [made.index(p) for p in perm]
+    return builder.dot(*operands, contract, batch, dot.dtype, None if order == sorted(order) else order)
 
 
 def _slice(builder: Builder, node: Node, inputs):

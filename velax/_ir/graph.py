@@ -28,7 +28,8 @@ reduce              fn: add mul min max and or xor, over axes (add of f16/bf16 a
 argreduce           fn: argmin | argmax along axis; first occurrence, NaN wins; integer result dtype
 cumulate            fn: add mul min max logaddexp, along axis, reverse
 sort                several operands along dim; the first num_keys are keys, compared lexicographically, NaN last, stable
-dot                 lhs, rhs; contract ((l...), (r...)), batch ((l...), (r...)); result (batch, lhs free, rhs free) in dtype
+dot                 lhs, rhs; contract ((l...), (r...)), batch ((l...), (r...)); result (batch, lhs free, rhs free) in dtype;
+                    order (none: as they are): result axis i is axis order[i] of these
 while               cond (Graph -> rank-0 bool), body (Graph), operands: cond_consts, body_consts, init; results as init
 cond                index (rank-0 i32, clamped), branches (Graphs of one signature)
 scan                body: (consts, carry, x slices) -> (carry, y slices); length, reverse, counts
@@ -257,14 +258,18 @@ class Builder:
         node = self._share("sort", tuple(xs), {"dim": dim, "num_keys": num_keys}, None, None)
         return [self.get(node, k, x.shape, x.dtype) for k, x in enumerate(xs)]
 
-    def dot(self, lhs: Node, rhs: Node, contract, batch, dtype: str) -> Node:
+    def dot(self, lhs: Node, rhs: Node, contract, batch, dtype: str, order=None) -> Node:
         (lc, rc), (lb, rb) = (tuple(map(tuple, contract)), tuple(map(tuple, batch)))
         shape = (
             *(lhs.shape[i] for i in lb),
             *(n for i, n in enumerate(lhs.shape) if i not in lc and i not in lb),
             *(n for i, n in enumerate(rhs.shape) if i not in rc and i not in rb),
         )
-        return self._share("dot", (lhs, rhs), {"contract": (lc, rc), "batch": (lb, rb)}, shape, dtype)
+        attrs = {"contract": (lc, rc), "batch": (lb, rb)}
+        if order is not None:
+            attrs["order"] = order = tuple(order)
+            shape = tuple(shape[p] for p in order)
+        return self._share("dot", (lhs, rhs), attrs, shape, dtype)
 
     # -- control flow and effects -----------------------------------------------------------------------------------
 

@@ -270,6 +270,9 @@ def _dot(node: Node, x: Node, y: Node) -> None:
     shape = [x.shape[i] for i in lb]
     shape += [n for i, n in enumerate(x.shape) if i not in lc and i not in lb]
     shape += [n for j, n in enumerate(y.shape) if j not in rc and j not in rb]
+    order = node.attrs.get("order", range(len(shape)))
+    _require(sorted(order) == list(range(len(shape))), f"order {order} of {len(shape)} axes")
+    shape = [shape[p] for p in order]
     _require(node.shape == tuple(shape), f"shape should be {shape}")
 
 

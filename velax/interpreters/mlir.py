@@ -1,6 +1,7 @@
 """Lowering rules of libraries' own primitives.
 
-Velax compiles through its own graph, not MLIR: a rule that is a Python function made with `lower_fun` works; one that writes MLIR operations cannot.
+Velax compiles through its own graph, not MLIR: a rule that is a Python function made with
+  `lower_fun` works; one that writes MLIR operations cannot.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def register_lowering(prim: Primitive, rule: Callable, platform: str | None = No
 
 
 class _MlirRule:
-    """A rule written for MLIR: reported when something compiles the primitive. Rules for Velax's graph take a `LoweringContext` too and run."""
+    """A rule written for MLIR: reported when something compiles the primitive. Rules for Velax's
+    graph take a `LoweringContext` too and run.
+    """
 
     def __init__(self, prim: Primitive, rule: Callable):
         self.prim, self.rule = prim, rule
@@ -58,5 +61,6 @@ class _MlirRule:
             return self.rule(ctx, *nodes, **params)
         except AttributeError as e:
             raise NotImplementedError(
-                f"the lowering of '{self.prim}' does not fit Velax's LoweringContext ({e}). Velax has no MLIR; register mlir.lower_fun(python_function) instead."
+                f"the lowering of '{self.prim}' does not fit Velax's LoweringContext ({e}). Velax has no MLIR; "
+                "register mlir.lower_fun(python_function) instead."
             ) from e

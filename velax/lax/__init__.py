@@ -16,10 +16,32 @@ from velax.lax._reductions import *
 from velax.lax._scan import *
 from velax.lax._slicing import *
 from velax.lax._sorting import *
-from velax.lax._special import *
 from velax.lax._structural import *
 from velax.lax._take import *
 from velax.lax._transcendental import *
 from velax.lax._while import *
+
+#: made of the other operations, in a module that most programs do without
+_SPECIAL = frozenset({
+    "bessel_i0e", "bessel_i0e_p", "bessel_i1e", "bessel_i1e_p", "betainc", "igamma", "igamma_grad_a", "igamma_grad_a_p",
+    "igamma_p", "igammac", "igammac_p", "polygamma", "polygamma_p", "random_gamma_grad", "random_gamma_grad_p",
+    "regularized_incomplete_beta_p", "zeta", "zeta_p",
+})  # fmt: skip
+
+
+def __getattr__(name):
+    if name not in _SPECIAL:
+        raise AttributeError(f"module 'velax.lax' has no attribute {name!r}")
+    from velax.lax import _special
+
+    found = {key: getattr(_special, key) for key in _SPECIAL} | {"__name__": __name__}
+    _public_module(found)
+    globals().update(found)
+    return globals()[name]
+
+
+def __dir__():
+    return sorted({*globals(), *_SPECIAL})
+
 
 _public_module(globals())

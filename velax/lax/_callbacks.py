@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from velax._lang.effects import (
 )
 from velax._lang.errors import JaxRuntimeError
 from velax._lang.primitive import Primitive, define
+from velax._lang.record import Record
 from velax._lang.trace import Tracer, as_array, get_aval
 from velax._transforms.batching import matchaxis
 from velax._transforms.zero import Zero, ops
@@ -41,7 +42,7 @@ _native.set_runtime_error_type(JaxRuntimeError)
 _VMAP_METHODS = ("sequential", "sequential_unrolled", "expand_dims", "broadcast_all", "legacy_vectorized", None)
 
 
-class _FlatCallback(NamedTuple):
+class _FlatCallback(Record):
     """A host function of pytrees as one of flat arrays. Two of the same function and structure are equal."""
 
     callback_func: Callable
@@ -299,7 +300,7 @@ def io_callback(callback: Callable, result_shape_dtypes, *args, sharding=None, o
 # -------------------------
 
 
-class _EachExample(NamedTuple):
+class _EachExample(Record):
     """A callback that gets whole arrays (mapped ones with their axis in front) and calls another for each example."""
 
     callback: Callable
@@ -356,7 +357,7 @@ debug_callback_p = _define_callback(
 debug_callback_p.rules["transpose"] = _no_cotangents
 
 
-class _Static(NamedTuple):
+class _Static(Record):
     """An argument of a debugging function that is no array, at its place."""
 
     value: Any
@@ -401,7 +402,7 @@ def debug_callback(callback: Callable, *args, ordered: bool = False, partitioned
 # -------------------------
 
 
-class _Printer(NamedTuple):
+class _Printer(Record):
     """Writes a line from values."""
 
     fmt: str

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from velax._lang import dtypes
+from velax._lang.record import Record
 from velax._lang.trace import get_aval
 from velax._transforms.jit import jit
 from velax.lax._arithmetic import add, mul
@@ -113,7 +114,7 @@ def static_part(x, shape, plan: tuple, operands: list):
     return expand_dims(x, new) if new else x
 
 
-class Window(NamedTuple):
+class Window(Record):
     """An index made of scalars and slices without steps: a box, whose start is clamped.
 
     Attributes:
@@ -179,7 +180,7 @@ def dynamic_part(x, shape, plan: tuple, operands: Sequence):
 # -- gathers and scatters ------------------------------------------------------------------------
 
 
-class Gather(NamedTuple):
+class Gather(Record):
     """An index as index vectors and dimension numbers, for gather and scatter alike.
 
     Attributes:
