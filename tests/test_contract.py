@@ -301,16 +301,43 @@ def dot_and_transposes(perms):
 
 
 def test_transposed_results():
-    """Batch axes in front, then rows and columns as groups, in any order: the contraction writes it
-    so."""
+    """Batch axes anywhere, rows and columns as groups in any order, one of them last: the
+    contraction writes it so."""
     groups = [[(0, 1), (1, 0)], [(2, 3), (3, 2)], [(4, 5), (5, 4)]]
     direct = [
         batch + rows + columns for batch, *free in itertools.product(*groups) for rows, columns in (free, free[::-1])
     ]
     for perm in direct[1:]:
         assert len(dot_and_transposes([perm])) == 1, perm
+    for perm in ((1, 2, 3, 0, 4, 5), (2, 3, 0, 1, 5, 4), (0, 4, 5, 1, 3, 2)):
+        assert len(dot_and_transposes([perm])) == 1, perm
+    assert len(dot_and_transposes([(2, 3, 4, 5, 0, 1)])) == 2
     assert len(dot_and_transposes([(2, 0, 1, 3, 4, 5)])) == 2
     assert len(dot_and_transposes([(0, 1, 2, 4, 3, 5)])) == 2
+
+
+@pytest.mark.parametrize("dtype, m, n, k", [
+    ("f32", 5, 40, 7), ("f32", 70, 1, 9), ("c64", 3, 5, 4), ("bf16", 20, 33, 8), ("f64", 2, 3, 40_000), ("f32", 1, 1, 6),
+])  # fmt: skip
+def test_batches_between_rows_and_columns(dtype, m, n, k):
+    """bias + transpose(dot) * factor, for orders of two batch axes, rows and columns."""
+    rng = np.random.default_rng(m)
+    for perm in random.Random(n).sample(list(itertools.permutations(range(4))), 8):
+        b = Builder()
+        x, y = b.input((2, m, 3, k), dtype), b.input((3, 2, k, n), dtype)
+        product = b.transpose(b.dot(x, y, ((3,), (2,)), ((0, 2), (1, 0)), dtype), perm)
+        factor, bias = b.input(product.shape, dtype), b.input(product.shape[1:3], dtype)
+        out = b.map("add", b.map("mul", product, factor), b.broadcast(bias, product.shape, (1, 2)))
+        compiled = Compiled(Graph((x, y, factor, bias), (out, product) if k < 10 else (out,)))
+        arrays = [random_values(v.shape, dtype, rng) for v in (x, y, factor, bias)]
+        wide = [v.astype(np.complex128 if dtype == "c64" else np.float64) for v in arrays]
+        whole = np.einsum("amck,cakn->acmn", *wide[:2], optimize=True).transpose(perm)
+        size = np.einsum("amck,cakn->acmn", *map(abs, wide[:2]), optimize=True).transpose(perm)
+        got = compiled(*arrays)
+        want = [whole * wide[2] + wide[3][:, :, None], whole]
+        bounds = [size * abs(wide[2]) + abs(wide[3][:, :, None]), size]
+        for one, other, bound in zip(got, want, bounds):
+            assert (abs(one.astype(other.dtype) - other) <= bound * ULPS[dtype][0] * max(4, k**0.5)).all(), perm
 
 
 def test_a_product_is_not_made_twice_to_be_transposed():

@@ -60,6 +60,8 @@ FEW_PANELS = 4
 MOST_PANELS = 16
 #: depth of K up to which writing C is most of the work
 SHALLOW = 16
+#: vectors up to which an inner product is short: the sum over lanes is much of the work
+SHORT = 4
 #: rows of B that begin further apart than this are a page each
 PAGE_BYTES = 4096
 #: depth of one block of K where K is longer than that
@@ -247,10 +249,13 @@ def _plan_rows(spec: DotSpec, target: Target) -> RowsPlan | None:
     inner = spec.k[-1] if spec.k else None
     lanes = target.lanes(accumulator(spec.dtype))
     contiguous = inner is not None and inner.a == inner.b == 1
-    if n > 1 and not (contiguous and m <= _FEW_ROWS and inner.extent >= lanes):
+    if n > 1 and not (contiguous and m <= _FEW_ROWS and inner.extent >= (lanes if m > 1 else 2)):
         return None
     rows = m if m <= 4 else 4
     columns = 1 if n == 1 else 2 if n < 8 or rows > 2 else 4
+    depth = inner.extent if len(spec.k) == 1 and inner.extent <= SHORT * lanes else 0
+    if depth and m == 1:
+        columns = n if n <= 8 else next((c for c in (8, 7, 6, 5) if n % c == 0), 8)
     width = 1
     if inner is not None and inner.extent >= 4:
         width = lanes * max(1, 8 // (rows * columns))
@@ -268,7 +273,7 @@ def _plan_rows(spec: DotSpec, target: Target) -> RowsPlan | None:
         if len(spec.k) == 1:
             k_block = _ceil(k_block, width) * width
         k_blocks = _ceil(spec.k[0].extent, k_block)
-    tile = RowsTile(columns, rows, rows == m, width, blocks > 1, k_blocks > 1)
+    tile = RowsTile(columns, rows, rows == m, width, depth, n % columns == 0, blocks > 1, k_blocks > 1)
     return RowsPlan(spec, tile, block, blocks, k_block, k_blocks, batch * blocks * k_blocks, work)
 
 

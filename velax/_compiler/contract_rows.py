@@ -27,6 +27,8 @@ class RowsTile(Record):
         columns, rows: columns and rows of C in one register tile; ``exact_rows``: whether ``rows``
             is all of M.
         width: lanes of the loop over K, a multiple of a register's.
+        depth: K, where it is short, 0 for one that is given at run time.
+        exact_columns: whether ``columns`` divide the columns of a task.
         column_blocks: whether columns are cut between tasks.
         split: whether blocks of K are tasks with a C each.
     """
@@ -35,6 +37,8 @@ class RowsTile(Record):
     rows: int
     exact_rows: bool
     width: int
+    depth: int
+    exact_columns: bool
     column_blocks: bool
     split: bool
 
@@ -64,7 +68,7 @@ class _Rows:
         m, n = size(spec.size("m")), size(spec.size("n"))
         self.m_dims = [(size(d.extent), stride(d.a)) for d in spec.m]
         self.n_dims = [(size(d.extent), stride(d.b)) for d in spec.n]
-        k_dims = [(size(d.extent), stride(d.a), stride(d.b)) for d in spec.k]
+        k_dims = [(lb.c(d.extent) if tile.depth else size(d.extent), stride(d.a), stride(d.b)) for d in spec.k]
         batch_dims = [(size(d.extent), stride(d.a), stride(d.b)) for d in spec.batch]
         a_at, b_at = self.extents.offset(spec.a_offset), self.extents.offset(spec.b_offset)
         task = Var("task")
@@ -108,7 +112,8 @@ class _Rows:
         return row if self.tile.exact_rows else lb.min_(row, lb.sub(self.m, 1))
 
     def _column(self, column: Expr, j: Expr) -> Expr:
-        return lb.min_(lb.add(column, j), lb.sub(self.column_end, 1)) if self.tile.columns > 1 else column
+        column = lb.add(column, j)
+        return column if self.tile.exact_columns else lb.min_(column, lb.sub(self.column_end, 1))
 
     def _read(self, buffer: Buffer, index: Expr, dtype: str, body: list[Stmt]) -> list[Expr]:
         is_complex = dtype in COMPLEX_PART
@@ -153,11 +158,10 @@ class _Rows:
                     )
         for position, (var, (start, stop)) in reversed(list(enumerate(zip(variables, ranges)))):
             vector = position == len(variables) - 1 and tile.width > 1
-            body = [
-                For(var, start, stop, tuple(body), "vector", tile.width)
-                if vector
-                else For(var, start, stop, tuple(body))
-            ]
+            if vector:
+                body = [For(var, start, stop, tuple(body), "vector", tile.width)]
+            else:
+                body = [For(var, start, stop, tuple(body), "unrolled" if 0 < tile.depth < 4 else "serial")]
         return [Alloc(acc), zero, *body, *self._store(acc, column, row)]
 
     def _product(self, x: list[Expr], y: list[Expr]) -> list[Expr]:
@@ -201,7 +205,9 @@ class _Rows:
         k, i, j = Var("i"), Var("i"), Var("j")
         put = For(k, lb.c(0), lb.c(acc.size), (Store(staged, k, lb.load(acc, k)),), "unrolled")
         rows = lb.c(tile.rows) if tile.exact_rows else lb.min_(tile.rows, lb.sub(self.m, row))
-        columns = lb.min_(tile.columns, lb.sub(self.column_end, column))
+        columns = lb.c(tile.columns)
+        if not tile.exact_columns:
+            columns = lb.min_(columns, lb.sub(self.column_end, column))
         r, q = lb.add(row, i), lb.add(column, j)
         at = self.at(r, q)
         body: list[Stmt] = []

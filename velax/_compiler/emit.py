@@ -320,12 +320,26 @@ class _Emitter(Memory):
         total = x if block == lanes else self.shuffle(x, range(block))
         for first in range(block, lanes, block):
             total = self.binary(op, dtype, total, self.shuffle(x, range(first, first + block)))
-        while block > 1:
-            half = block // 2
-            low, high = self.shuffle(total, range(half)), self.shuffle(total, range(half, block))
-            total = self.binary(op, dtype, low, high)
-            block = half
-        return self.extract(total, 0)
+        return self._combine_halves(op, dtype, [total])[0]
+
+    def _combine_halves(self, op: str, dtype: str, vectors: list[Value]) -> list[Value]:
+        """For each of ``vectors``, of a power of two of lanes, all lanes combined, halves with halves.
+
+        Two vectors share an operation: ``[x low, y low] op [x high, y high]``, and so on with the halves of what each has left.
+        """
+        count, left = len(vectors), vectors[0].lanes  # ``left``: the lanes that each of the vectors has left
+        while left > 1:
+            half = left // 2
+            single = len(vectors) == 1
+            lanes = vectors[0].lanes * (1 if single else 2)
+            low, high = ([k for k in range(lanes) if (k % left >= half) is late] for late in (False, True))
+            made = []
+            for k in range(0, len(vectors), 2):
+                # an odd one is combined with itself
+                x, y = vectors[k], None if single else vectors[min(k + 1, len(vectors) - 1)]
+                made.append(self.binary(op, dtype, self.shuffle(x, low, y), self.shuffle(x, high, y)))
+            vectors, left = made, half
+        return [self.extract(x, k) for x in vectors for k in range(x.lanes)][:count]
 
     # Control flow.
 
@@ -608,8 +622,12 @@ class _Emitter(Memory):
         return self.target.vector_bytes == 64 and (operation_count(s.body) > _SHORT_BODY if wanted is None else bool(wanted))
 
     def _open_accumulators(self, s: For) -> list[tuple]:
-        """One vector of partial results for each outer element that the body reduces into."""
+        """One vector of partial results for each outer element that the body reduces into.
+
+        It begins with the identity, or with what is there if that is nothing yet.
+        """
         found: dict[tuple, tuple] = {}
+        result = []
         for r in outer_reductions(s.body):
             buffer = r.buffer
             if buffer.space == "register":
@@ -622,19 +640,34 @@ class _Emitter(Memory):
             elif self._bound(r.index):
                 index = self.value(r.index)
                 found[buffer, index.ref, "lane"] = (r.op, index)
-        for key, (op, _) in found.items():
+        for key, (op, index) in found.items():
             if self.lane_ops.setdefault(key, op) != op:
                 raise ValueError(f"kernel {self.kernel.name}: {key[0].name} is reduced by {op} and {self.lane_ops[key]} at once")
-            self.state[key] = self.splat(self.identity(op, key[0].dtype), lanes_of(s.width))
-        return [(key, op, index) for key, (op, index) in found.items()]
+            start = old = self.state.get(key[:2]) if type(key[1]) is int else None
+            if old is None or op != "add" or old.const != 0:
+                start = self.identity(op, key[0].dtype)
+            self.state[key] = self.splat(start, lanes_of(s.width))
+            result.append((key, op, index, start is old))
+        return result
 
     def _close_accumulators(self, accumulators) -> None:
-        for key, op, index in accumulators:
-            buffer = key[0]
-            total = self.combine_lanes(op, buffer.dtype, self.state.pop(key))
-            del self.lane_ops[key]
+        alike: dict[tuple, list] = {}
+        for key, op, _, _ in accumulators:
+            alike.setdefault((op, key[0].dtype), []).append(key)
+        totals = {}
+        for (op, dtype), keys in alike.items():
+            lanes = self.state[keys[0]].lanes
+            if lanes & (lanes - 1):
+                totals |= {key: self.combine_lanes(op, dtype, self.state[key]) for key in keys}
+            else:
+                totals |= zip(keys, self._combine_halves(op, dtype, [self.state[key] for key in keys]))
+        for key, op, index, began in accumulators:
+            buffer, total = key[0], totals[key]
+            del self.lane_ops[key], self.state[key]
             place = self.places[buffer]
-            if place.pointer is None:
+            if began:
+                self.state[key[:2]] = total
+            elif place.pointer is None:
                 k = index.const
                 old = self.state.get((buffer, k))
                 old = self.literal(0, buffer.dtype) if old is None else old

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 from velax._compiler import nest_map, schedule
 from velax._compiler.nest_group import Nest
@@ -19,7 +21,8 @@ from velax._ir import loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 from velax._lang.record import Record
 
-__all__ = ["At", "Dim", "DotSpec", "build_dot", "dot_spec"]
+__all__ = ["At", "Dim", "DotSpec", "build_dot", "dot_spec", "unrolled_dot"]
+
 
 class Dim(Record):
     """One dimension of a contraction and its strides, in elements of A, B and C (0 where it does
@@ -125,6 +128,33 @@ class At(Record):
     digits: tuple[tuple[loops.Expr, int, int], ...]
 
 
+def unrolled_dot(spec: DotSpec, a: Callable[[int], Any], b: Callable[[int], Any]) -> dict[int, Any]:
+    """Element of C -> its value, every product written out; for contractions of a few dozen products.
+
+    Args:
+        a, b: the value of an element of A's or B's memory: an expression, or a pair for a complex one.
+    """
+    part = COMPLEX_PART.get(spec.dtype)
+    acc_dtype = spec.dtype if part else _ACCUMULATE.get(spec.dtype, spec.dtype)
+    add = "or" if acc_dtype == "bool" else "add"
+    free = (*spec.batch, *spec.m, *spec.n)
+    result = {}
+    for index in itertools.product(*(range(d.extent) for d in free)):
+        total = None
+        for k in itertools.product(*(range(d.extent) for d in spec.k)):
+            terms = [*zip(index, free), *zip(k, spec.k)]
+            x = nest_map.convert(a(spec.a_offset + sum(i * d.a for i, d in terms)), acc_dtype)
+            y = nest_map.convert(b(spec.b_offset + sum(i * d.b for i, d in terms)), acc_dtype)
+            if total is not None and acc_dtype in loops.FLOATS:
+                total = lb.fma(x, y, total)
+                continue
+            product = nest_map.lower("and" if acc_dtype == "bool" else "mul", [x, y], acc_dtype)
+            total = product if total is None else nest_map.lower(add, [total, product], acc_dtype)
+        total = nest_map.constant(0, acc_dtype) if total is None else total
+        result[sum(i * d.c for i, d in zip(index, free))] = nest_map.convert(total, spec.dtype)
+    return result
+
+
 def build_dot(
     spec: DotSpec,
     a: loops.Buffer,
@@ -203,7 +233,8 @@ def build_dot(
         body = accumulate(at, vector)
         for position, (var, dim) in reversed(list(enumerate(variables))):
             if vector and position == len(variables) - 1 and dim.extent > 1:
-                body = [loops.For(var, lb.c(0), lb.c(dim.extent), tuple(body), "vector", max(2, width))]
+                lanes = min(max(2, width), 1 << (dim.extent - 1).bit_length())
+                body = [loops.For(var, lb.c(0), lb.c(dim.extent), tuple(body), "vector", lanes)]
             else:
                 body = [loops.For(var, lb.c(0), lb.c(dim.extent), tuple(body))]
         return body

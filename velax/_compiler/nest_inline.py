@@ -13,7 +13,7 @@ import math
 from velax._compiler import fuse, nest_group, nest_map, nest_reduce, schedule
 from velax._compiler.index import Space
 from velax._compiler.nest_cumulate import build_cumulate
-from velax._compiler.nest_dot import build_dot, dot_spec
+from velax._compiler.nest_dot import build_dot, dot_spec, unrolled_dot
 from velax._compiler.nest_group import Nest
 from velax._compiler.nest_steps import Params, bind_results, copy, epilogue, new_value
 from velax._compiler.nest_update import build_piece, build_scatter, build_update
@@ -24,7 +24,7 @@ from velax._ir.graph import COMPLEX_PART, Graph, Node
 
 __all__ = ["NotInlinable", "inline_loop", "inline_program"]
 
-_TINY = 8  #: elements of an array that is kept in registers
+_TINY = 9  #: elements of an array that is kept in registers: of larger ones, vectors are faster
 _UNROLLED = 48  #: element operations of a group that is written out element by element
 _SCRATCH_BYTES = 1 << 12  #: a larger temporary is scratch memory, not stack
 _MAX_BYTES = 1 << 17
@@ -478,6 +478,15 @@ def _inline_dot(region: _Region, group: fuse.Group, position: int) -> None:
     node = group.roots[0]
     roots = [root for root in group.roots if root in region.needed]
     spec, a, b = dot_spec(node)
+    if all(root.size <= _TINY for root in roots) and node.size * spec.size("k") <= _UNROLLED:
+        ev, space = region.evaluator(), region.space
+        elements = unrolled_dot(spec, *(lambda k, x=x: ev.at(x, space.const(k)) for x in (a, b)))
+        for k, value in elements.items():
+            lets, ev.memo[node, space.const(k)] = bind(value)
+            region.statements += lets
+        for root in roots:
+            region.values[root] = region._bound([ev.at(root, space.const(k)) for k in range(root.size)])
+        return
     buffers = [region.in_memory(x).buffer for x in (a, b)]
     places = {root: region.destination(root, position) if root.size > 1 else region.addressable(root) for root in roots}
     if not roots:

@@ -146,7 +146,7 @@ def build_scatter(node: Node, place, result, target, lo=loops.LO, hi=loops.HI) -
     checked = mode != "clip"
     missing: list = []
     while True:
-        found = gather_index(ev, dims, indices, batch, x.shape, sizes, missing, checked)
+        found = gather_index(ev, dims, indices, batch, x.shape, sizes, missing, checked, guarded=True)
         if found is not None:
             break
         for child, at in missing:

@@ -364,10 +364,15 @@ def _dynamic_slice(ev: Evaluator, node: Node, index: Affine, missing: list):
     return ev._get(x, space.linear(tuple(map(space.add, axes, bases)), x.shape), missing)
 
 
-def gather_index(ev: Evaluator, node_dims, indices: Node, batch: tuple, operand_shape, slice_sizes, missing: list, checked: bool):
-    """Start of the window per operand axis for the batch position ``batch``, and the condition that it lies inside (None: it does).
+def gather_index(
+    ev: Evaluator, node_dims, indices: Node, batch: tuple, operand_shape, slice_sizes, missing: list, checked: bool,
+    guarded: bool = False,
+):  # fmt: skip
+    """Start of the window per operand axis for the batch position ``batch``, and the condition that it lies inside
+    (None: it does).
 
-    Starts are clamped so that the window fits; with ``checked`` the condition compares the raw starts.
+    Starts are clamped so that the window fits; with ``checked`` the condition compares the raw starts. ``guarded``: the
+    caller uses the starts where the condition holds alone, so they need not be clamped.
     """
     space = ev.space
     starts = [space.zero] * len(operand_shape)
@@ -381,10 +386,15 @@ def gather_index(ev: Evaluator, node_dims, indices: Node, batch: tuple, operand_
             if found is not None:
                 starts[axis], raw = found
                 known = value_range(indices)
-                if known is None or known[0] < 0:
+                low, high = known is None or known[0] < 0, known is None or known[1] > room
+                if low and high and room >= 0:
+                    conditions.append(lb.le(lb.bitcast("u64", raw), lb.c(room, "u64")))  # as unsigned, -1 is large
+                elif low:
                     conditions.append(lb.ge(raw, 0))
-                if known is None or known[1] > room:
+                if high and not (low and room >= 0):
                     conditions.append(lb.le(raw, room))
+                if guarded:
+                    starts[axis] = space.opaque(raw, 0, max(room, 0))
         else:
             starts[axis] = ev.dynamic_index(indices, at, 0, max(room, 0), missing)
     if missing:

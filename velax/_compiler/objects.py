@@ -44,8 +44,11 @@ def _carries_values(stmts) -> bool:
         kind = type(s)
         if kind is Reduce or kind is While or (kind is Alloc and s.buffer.space == "register"):
             return True
-        if kind is For and (_carries_values(s.body) or (s.kind != "unrolled" and any(type(t) is For for t in s.body))):
-            return True
+        if kind is For:
+            inner = any(type(t) is For for t in s.body)
+            # A nest, a loop that carries values, or one element at a time: what is spilled is spilled in every iteration.
+            if _carries_values(s.body) or (inner and s.kind != "unrolled") or (s.kind == "serial" and not inner):
+                return True
         if kind is If and (_carries_values(s.then) or _carries_values(s.orelse)):
             return True
     return False

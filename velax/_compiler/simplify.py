@@ -371,6 +371,8 @@ def _transposed_dot(builder: Builder, dot: Node, perm) -> Node | None:
     if swap:
         rows, columns, long_rows, long_columns = columns, rows, long_columns, long_rows
     first = long.index(long_rows[0]) if long_rows else 0
+    if long_rows and not long_columns:
+        return None
     if long[len(long) - len(long_columns) :] != long_columns or long[first : first + len(long_rows)] != long_rows:
         return None
     for side, order in enumerate(orders):

@@ -23,6 +23,7 @@ from velax.numpy._sets import *
 from velax.numpy._shaping import *
 from velax.numpy._sorting_searching import *
 from velax.numpy._statistics import *
+from velax.numpy._ufunc import *
 
 
 def __getattr__(name):

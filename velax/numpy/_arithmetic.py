@@ -10,6 +10,7 @@ from velax._lang.array import ArrayImpl
 from velax._lang.trace import get_aval
 from velax.lax._structural import convert_type
 from velax.numpy._logic import greater, less
+from velax.numpy._ufunc import library_ufunc
 from velax.numpy._util import (
     check_arraylike,
     compiled,
@@ -29,7 +30,7 @@ __all__ = [
 # -- arithmetic ----------------------------------------------------------------------------------
 
 
-@inlined
+@library_ufunc(identity=0)
 def add(x, y, /):
     """Elementwise sum with promotion and broadcasting, ``x + y``; logical OR of booleans.
 
@@ -48,7 +49,7 @@ def add(x, y, /):
     return lax.add(x, y) if get_aval(x).dtype != np.bool_ else lax.bitwise_or(x, y)
 
 
-@inlined
+@library_ufunc()
 def subtract(x, y, /):
     """Elementwise difference with promotion and broadcasting, ``x - y``.
 
@@ -66,7 +67,7 @@ def subtract(x, y, /):
     return lax.sub(*promote_args("subtract", x, y))
 
 
-@inlined
+@library_ufunc(identity=1)
 def multiply(x, y, /):
     """Elementwise product with promotion and broadcasting, ``x * y``; logical AND of booleans.
 
@@ -331,7 +332,7 @@ def float_power(x, y, /):
     return lax.pow(*promote_args_inexact("float_power", x, y))
 
 
-@inlined
+@library_ufunc(nin=1)
 def negative(x, /):
     """Elementwise ``-x``.
 
@@ -453,7 +454,7 @@ def reciprocal(x, /):
     return lax.integer_pow(x, -1)
 
 
-@inlined
+@library_ufunc()
 def maximum(x, y, /):
     """Elementwise maximum with promotion and broadcasting; NaN if either is NaN.
 
@@ -471,7 +472,7 @@ def maximum(x, y, /):
     return lax.max(*promote_args("maximum", x, y))
 
 
-@inlined
+@library_ufunc()
 def minimum(x, y, /):
     """Elementwise minimum with promotion and broadcasting; NaN if either is NaN.
 

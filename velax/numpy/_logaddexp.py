@@ -10,12 +10,13 @@ from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax._transforms.custom_rules import custom_jvp
-from velax.numpy._util import compiled, promote_args_inexact
+from velax.numpy._ufunc import library_ufunc
+from velax.numpy._util import promote_args_inexact
 
 __all__ = ["logaddexp", "logaddexp2"]
 
 
-@compiled
+@library_ufunc(identity=-math.inf)
 def logaddexp(x1, x2, /):
     """Elementwise ``log(exp(x1) + exp(x2))`` without overflow.
 
@@ -30,7 +31,7 @@ def logaddexp(x1, x2, /):
     return _logaddexp(*promote_args_inexact("logaddexp", x1, x2))
 
 
-@compiled
+@library_ufunc(identity=-math.inf)
 def logaddexp2(x1, x2, /):
     """Elementwise ``log2(2**x1 + 2**x2)`` without overflow.
 

@@ -10,6 +10,7 @@ from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax.lax._structural import convert_type
+from velax.numpy._ufunc import library_ufunc
 from velax.numpy._util import (
     check_arraylike,
     compiled,
@@ -60,7 +61,7 @@ def _truth(name, *xs):
     return promote_shapes(name, *as_bool)
 
 
-@inlined
+@library_ufunc(identity=True)
 def logical_and(x, y, /):
     """Elementwise logical AND of truth values.
 
@@ -78,7 +79,7 @@ def logical_and(x, y, /):
     return lax.bitwise_and(*_truth("logical_and", x, y))
 
 
-@inlined
+@library_ufunc(identity=False)
 def logical_or(x, y, /):
     """Elementwise logical OR of truth values.
 
@@ -96,7 +97,7 @@ def logical_or(x, y, /):
     return lax.bitwise_or(*_truth("logical_or", x, y))
 
 
-@inlined
+@library_ufunc(identity=False)
 def logical_xor(x, y, /):
     """Elementwise logical exclusive OR of truth values.
 
@@ -132,7 +133,7 @@ def logical_not(x, /):
     return lax.bitwise_not(*_truth("logical_not", x))
 
 
-@inlined
+@library_ufunc(identity=-1)
 def bitwise_and(x, y, /):
     """Elementwise ``x & y``.
 
@@ -150,7 +151,7 @@ def bitwise_and(x, y, /):
     return lax.bitwise_and(*promote_args("bitwise_and", x, y))
 
 
-@inlined
+@library_ufunc(identity=0)
 def bitwise_or(x, y, /):
     """Elementwise ``x | y``.
 
@@ -168,7 +169,7 @@ def bitwise_or(x, y, /):
     return lax.bitwise_or(*promote_args("bitwise_or", x, y))
 
 
-@inlined
+@library_ufunc(identity=0)
 def bitwise_xor(x, y, /):
     """Elementwise ``x ^ y``.
 
