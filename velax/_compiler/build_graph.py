@@ -1,8 +1,8 @@
 """Jaxpr -> array graph.
 
 Each equation's primitive states its ``lower`` rule: ``rule(ctx, *nodes, **params) -> node(s)`` with ``ctx`` a `LoweringContext`. Calls are inlined; constants
-become runtime inputs after the arguments; arrays of an extended dtype (typed random keys) are their physical arrays, with the key's own axes last. Comes
-first in the pipeline; references must have been discharged.
+become runtime inputs after the arguments; arrays of an extended dtype (typed random keys) are their physical arrays, with the key's own axes last;
+integers of 4 bits are the low bits of bytes (`velax._ir.narrow_integers`). Comes first in the pipeline; references must have been discharged.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from velax._ir import narrow_integers
 from velax._ir.graph import Builder, Graph, Node
 from velax._lang import dtypes
 from velax._lang.avals import ShapedArray, shaped_array
@@ -72,11 +73,13 @@ class LoweringContext:
         outputs = scope.lower_jaxpr(closed.jaxpr, [], inputs)
         return Graph(tuple(inputs), tuple(outputs), tuple(scope.effects))
 
-    def callback(self, function: Callable, operands: Sequence[Node], out_avals, *, ordered: bool, effectful: bool) -> list[Node]:
-        """Call ``function(*arrays) -> sequence of arrays`` on the host."""
+    def callback(
+        self, function: Callable, operands: Sequence[Node], in_avals, out_avals, *, ordered: bool, effectful: bool
+    ) -> list[Node]:
+        """Call ``function(*arrays) -> sequence of arrays`` on the host; ``in_avals`` and ``out_avals`` are the types of both."""
         physical = [physical_aval(a) for a in out_avals]
         results = tuple((a.shape, dtypes.ir_name(a.dtype)) for a in physical)
-        types_in = [(x.shape, dtypes.dtype_of_ir_name(x.dtype), False) for x in operands]
+        types_in = [(a.shape, a.dtype, False) for a in map(physical_aval, in_avals)]
         self.module.callbacks.append((function, types_in, [(a.shape, a.dtype, False) for a in physical]))
         attrs = {"id": len(self.module.callbacks) - 1, "ordered": ordered, "results": results}
         node = Node("callback", tuple(operands), attrs, None, None, self.builder.source)
@@ -140,7 +143,8 @@ class _Scope:
         if dtype == dtypes.float0:
             return self.builder.literal(False, "bool")
         if dtypes.is_integer(dtype):
-            return self.builder.literal(int(value), dtypes.ir_name(dtype))
+            value = narrow_integers.literal_value(int(value), dtype) if narrow_integers.is_narrow(dtype) else int(value)
+            return self.builder.literal(value, dtypes.ir_name(dtype))
         return self.builder.literal(float(dtype.type(value)), dtypes.ir_name(dtype))
 
     def lower_jaxpr(self, jaxpr: Jaxpr, consts: Sequence[Node], args: Sequence[Node]) -> list[Node]:
@@ -167,8 +171,25 @@ class _Scope:
             _check_size(aval, eqn)
         if not primitive.rules.get("physical") and any(_is_key(a) for a in (*avals_in, *avals_out)):
             return self._lower_componentwise(rule, eqn, nodes, avals_in, avals_out)
+        if any(_is_narrow(a) for a in (*avals_in, *avals_out)):
+            return self._lower_narrow(rule, eqn, nodes, avals_in, avals_out)
         out = rule(LoweringContext(self, eqn, avals_in, avals_out), *nodes, **eqn.params)
         return out if isinstance(out, (list, tuple)) else [out]
+
+    def _lower_narrow(self, rule, eqn, nodes, avals_in, avals_out):
+        """An operation on integers of 4 bits: on the numbers that they stand for, of which the low bits are kept."""
+        # An own lowering, or another primitive of the same name, may compute whatever it likes.
+        b, name = self.builder, eqn.primitive.name if rule is eqn.primitive.defined_lower else ""
+        as_stored = narrow_integers.taken_as_stored(name, len(nodes))
+        given = [
+            narrow_integers.extended(b, x, a.dtype) if _is_narrow(a) and i not in as_stored else x
+            for i, (x, a) in enumerate(zip(nodes, avals_in, strict=True))
+        ]
+        out = rule(LoweringContext(self, eqn, avals_in, avals_out), *given, **eqn.params)
+        outs = out if isinstance(out, (list, tuple)) else [out]
+        return [
+            narrow_integers.computed(b, x, name, a.dtype) if _is_narrow(a) else x for x, a in zip(outs, avals_out, strict=True)
+        ]
 
     def _lower_componentwise(self, rule, eqn, nodes, avals_in, avals_out):
         """A structural operation on keys: the same on each of the words that make a key, then stacked."""
@@ -204,6 +225,10 @@ def _check_size(aval, eqn: JaxprEqn) -> None:
 
 def _is_key(aval) -> bool:
     return isinstance(aval, ShapedArray) and dtypes.is_extended(aval.dtype)
+
+
+def _is_narrow(aval) -> bool:
+    return isinstance(aval, ShapedArray) and narrow_integers.is_narrow(aval.dtype)
 
 
 def build_graph(closed: ClosedJaxpr) -> tuple[Graph, Module]:

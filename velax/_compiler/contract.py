@@ -252,7 +252,7 @@ def _plan_rows(spec: DotSpec, target: Target) -> RowsPlan | None:
     if n > 1 and not (contiguous and m <= _FEW_ROWS and inner.extent >= (lanes if m > 1 else 2)):
         return None
     rows = m if m <= 4 else 4
-    columns = 1 if n == 1 else 2 if n < 8 or rows > 2 else 4
+    columns = 1 if n == 1 else 2 if n < 8 else 4
     depth = inner.extent if len(spec.k) == 1 and inner.extent <= SHORT * lanes else 0
     if depth and m == 1:
         columns = n if n <= 8 else next((c for c in (8, 7, 6, 5) if n % c == 0), 8)

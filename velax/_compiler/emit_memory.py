@@ -39,6 +39,8 @@ _MISSING = object()
 _DEEP = 120
 #: strides up to this are read by whole vectors and shuffled apart; beyond, a gather touches less memory
 _MAX_SHUFFLED_STRIDE = 4
+#: strides up to this are, register by register, if that is less than a register's elements
+_MAX_PICKED_STRIDE = 12
 
 
 class Place(Record):
@@ -396,7 +398,7 @@ class Memory(Operations):
                 first = self.binary("sub", "i64", base, self.int_literal(lanes - 1))
                 value = self._read(place, self.address(place, first), lanes, impure, self._backwards())
                 return self.shuffle(value, range(lanes - 1, -1, -1)), depth
-            if 1 < stride <= _MAX_SHUFFLED_STRIDE and (mask is None or self._is_prefix()):
+            if 1 < stride <= self._shuffled_stride(place.elem) and (mask is None or self._is_prefix()):
                 return self._load_apart(place, index, stride, impure), depth
             if mask is None:
                 return self._load_each(place, base, stride, impure), depth
@@ -454,6 +456,8 @@ class Memory(Operations):
         phase = phase or 0
         first = self.binary("sub", "i64", base, self.int_literal(phase)) if phase else base
         reach = 0 if whole else stride - 1 - phase
+        if stride > _MAX_SHUFFLED_STRIDE:
+            return self._pick_apart(place, first, stride, phase, reach, impure)
         if self.mask is None:
             last = lanes * stride - reach
             touched = None
@@ -465,11 +469,58 @@ class Memory(Operations):
         value = self._read(place, self.address(place, first), total, impure, touched)
         return self.shuffle(value, range(phase, phase + lanes * stride, stride))
 
-    def _wide_prefix(self, stride: int, total: int, reach: int) -> Value:
-        """The mask of the elements of the active lanes, ``stride`` a lane, but for the last ``reach``."""
+    def _shuffled_stride(self, elem: str) -> int:
+        """The widest stride that `_load_apart` is for."""
+        nbytes = elem_bytes(elem)
+        narrowest = 4 if self.target.vector_bytes < 64 else 1 if self.target.has("avx512vbmi") else 2
+        if nbytes < narrowest:
+            return _MAX_SHUFFLED_STRIDE
+        return max(_MAX_SHUFFLED_STRIDE, min(self.target.vector_bytes // nbytes * 3 // 4, _MAX_PICKED_STRIDE))
+
+    def _pick_apart(self, place: Place, first: Value, stride: int, phase: int, reach: int, impure: bool) -> Value:
+        """`_load_apart` a register at a time: each takes its lanes from ``stride`` registers one after the other.
+
+        A shuffle of more than two registers would become moves of single elements.
+        """
+        lanes = self.vector.lanes
+        width = min(lanes, self.target.vector_bytes // elem_bytes(place.elem))
+        last = lanes * stride - reach
+        pieces: dict[int, Value] = {}
+
+        def piece(number: int) -> Value:
+            found = pieces.get(number)
+            if found is None:
+                start = number * width
+                inside = None
+                if self.mask is not None:
+                    inside = self._wide_prefix(stride, width, reach, start)
+                elif last < start + width:
+                    flags = ["i1 true"] * (last - start) + ["i1 false"] * (start + width - last)
+                    inside = Value(f"<{', '.join(flags)}>", "i1", width, 0)
+                address = self.address(place, self.binary("add", "i64", first, self.int_literal(start)))
+                found = pieces[number] = self._read(place, address, width, impure, inside)
+            return found
+
+        parts = []
+        for start in range(0, lanes, width):
+            places = [divmod(phase + lane * stride, width) for lane in range(start, start + width)]
+            part = None
+            for number in sorted({number for number, _ in places}):
+                if part is None:
+                    part = self.shuffle(piece(number), [at if own == number else 0 for own, at in places])
+                else:
+                    picks = [width + at if own == number else lane for lane, (own, at) in enumerate(places)]
+                    part = self.shuffle(part, picks, piece(number))
+            parts.append(part)
+        while len(parts) > 1:
+            parts = [self.shuffle(x, range(2 * x.lanes), y) for x, y in zip(parts[::2], parts[1::2])]
+        return parts[0]
+
+    def _wide_prefix(self, stride: int, total: int, reach: int, start: int = 0) -> Value:
+        """The mask of elements ``start .. start + total`` of the active lanes', ``stride`` a lane, but for the last ``reach``."""
         count = self.binary("mul", "i32", self.prefix[1], self.int_literal(stride, "i32"))
         count = self.binary("sub", "i32", count, self.int_literal(reach, "i32"))
-        return self.compare("icmp ult", self.iota(total, 1, "i32"), self.splat(count, total))
+        return self.compare("icmp slt", self.iota(total, 1, "i32", start), self.splat(count, total))
 
     def phase(self, e: Expr, k: int) -> int | None:
         """``e mod k`` where it follows from the form of ``e``, else None."""

@@ -11,6 +11,7 @@ Runs after simplification and before nests. Two linear passes:
    group is a domain and a sequence of values on it: *full* roots (one element a point) and *row* roots (one a row, where some
    axes of the domain are reduced). Position is linear index, so reshapes do not matter; rows are described by a *pattern*, the domain's extents
    labelled kept or reduced. Softmax, layer norm, their derivatives, batch norm and sibling reductions are all instances of this one rule.
+   A row that is put into a stack (`stacks_row`), as scans put their results, is stored there by the kernel that computes it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from velax._compiler import schedule
 from velax._compiler.views import operand_views
 from velax._ir.graph import Graph, Node
 
-__all__ = ["FULL", "OTHER", "Group", "Plan", "fuse", "operation_cost", "pattern_of", "storage"]
+__all__ = ["FULL", "OTHER", "Group", "Plan", "extent_of", "fuse", "operation_cost", "pattern_of", "stacks_row", "storage"]
 
 FULL = "full"
 OTHER = "other"
@@ -39,6 +40,7 @@ _IN_MEMORY = {
 _MAX_ROOTS = 24  #: roots in one group
 _MAX_NODES = 700  #: inlined nodes in one group
 _MAX_DEPTH = 400  #: operations in a chain within one kernel
+_LEAST_ROW = 16  #: elements of a row that a kernel may put into a stack besides what else it does
 
 
 class Plan:
@@ -60,11 +62,12 @@ class Group:
     Attributes:
         size: elements of the domain. ``pattern``: its rows, None if nothing is reduced.
         full, rows: which of ``roots`` are of the domain's size, which have one element a row.
+        stacks: the others, which are stacks that get a row: of the domain's size, or with one element a row.
         cost: arithmetic of one point of the domain.
         reads: values in memory that the group needs (of earlier groups or inputs) -> relations to the domain.
     """
 
-    __slots__ = ("cost", "full", "kind", "n_nodes", "pattern", "reads", "roots", "row_size", "rows", "size")
+    __slots__ = ("cost", "full", "kind", "n_nodes", "pattern", "reads", "roots", "row_size", "rows", "size", "stacks")
 
     def __init__(self, kind: str, size: int = 0, pattern=None):
         self.kind, self.size, self.pattern = kind, size, pattern
@@ -72,6 +75,7 @@ class Group:
         self.roots: list[Node] = []
         self.full: set[Node] = set()
         self.rows: set[Node] = set()
+        self.stacks: set[Node] = set()
         self.reads: dict[Node, set] = {}
         self.n_nodes = 0
         self.cost = 0.0
@@ -82,6 +86,16 @@ def storage(node: Node) -> Node:
     while node.op == "reshape":
         node = node.inputs[0]
     return node
+
+
+def stacks_row(node: Node) -> bool:
+    """Whether ``node`` replaces one row of a stack, everything behind the first axis."""
+    return node.op == "dynamic_update_slice" and node.inputs[1].shape == (1, *node.inputs[0].shape[1:])
+
+
+def extent_of(root: Node) -> int:
+    """How many elements a root of a nest stores."""
+    return root.inputs[1].size if root.op == "dynamic_update_slice" else root.size
 
 
 def fuse(graph: Graph) -> Plan:
@@ -345,6 +359,9 @@ def relations(root: Node, roots: set[Node]) -> tuple[dict[Node, set], int, float
     cost = operation_cost(root)
     if root.op in _REDUCTIONS:
         stack.append((root.inputs[0], FULL))
+    elif root.op == "dynamic_update_slice":
+        _, row, start, *_ = root.inputs
+        stack += [(row, FULL), (start, OTHER)]
     else:
         _visit(root, FULL, stack)
     while stack:
@@ -401,6 +418,8 @@ def form_groups(plan: Plan) -> None:
     for node in plan.order:
         if node not in roots or node.op in ("input", "get"):
             continue
+        if _join_as_row(node, plan, home, by_reader):
+            continue
         if node.op not in INLINE and node.op != "literal" and node.op not in _REDUCTIONS:
             group = Group(node.op, node.size if node.shape is not None else 0)
             reads, group.n_nodes = _opaque_reads(node, roots)
@@ -449,6 +468,33 @@ def form_groups(plan: Plan) -> None:
             group.reads.pop(node, None)
 
 
+def _join_as_row(node: Node, plan: Plan, home, by_reader) -> bool:
+    """Put a stack into the group that computes its new row, if there is one and nothing else uses the stack as it was."""
+    if not stacks_row(node) or node.inputs[1].size < _LEAST_ROW:
+        return False
+    x = node.inputs[0]
+    while x.op == "reshape" and len(plan.users[x]) == 1:
+        x = x.inputs[0]
+    reads, n_nodes, cost = relations(node, plan.roots)
+    if x.op == "reshape" or len(plan.users[x]) > 1 or x in reads:
+        return False
+    position = _find_group(node, {**reads, x: {OTHER}}, n_nodes, plan.groups, home, by_reader)
+    if position is None:
+        return False
+    group = plan.groups[position]
+    group.roots.append(node)
+    group.stacks.add(node)
+    group.n_nodes += n_nodes
+    group.cost += cost
+    home[node] = position
+    full = extent_of(node) == group.size
+    for leaf, states in reads.items():
+        if home.get(leaf) != position:
+            group.reads.setdefault(leaf, set()).update(states if full else {OTHER})
+    group.reads.setdefault(x, set()).add(OTHER)
+    return True
+
+
 def _opaque_reads(node: Node, roots) -> tuple[dict[Node, set], int]:
     reads: dict[Node, set] = {}
     n = 0
@@ -493,7 +539,7 @@ def _find_group(node, reads, n_nodes, groups, home, by_reader) -> int | None:
 
 def _can_be_epilogue(node, reads, group: Group, position: int, home) -> bool:
     """Whether a root is elementwise in a contraction's result, so that it can be computed as the result is stored."""
-    if node.op not in INLINE or node.size != group.size or len(group.roots) > 8:
+    if (node.op not in INLINE and not stacks_row(node)) or extent_of(node) != group.size or len(group.roots) > 8:
         return False
     own = [states for leaf, states in reads.items() if home.get(_source(leaf)) == position]
     return bool(own) and all(states == {FULL} for states in own)
@@ -511,9 +557,9 @@ def _can_join(node, reads, n_nodes, group: Group, position: int, home) -> bool:
         if group.pattern is not None and group.pattern != pattern:
             return False
         as_row = False
-    elif node.size == group.size:
+    elif extent_of(node) == group.size:
         pattern, as_row = group.pattern, False
-    elif group.pattern is not None and node.size == group.row_size and not any(len(item) == 3 for item in group.pattern):
+    elif group.pattern is not None and extent_of(node) == group.row_size and not any(len(item) == 3 for item in group.pattern):
         pattern, as_row = group.pattern, True
     else:
         return False

@@ -20,7 +20,7 @@ import itertools
 import math
 
 from velax._compiler import schedule
-from velax._compiler.fuse import FULL, INLINE, Group
+from velax._compiler.fuse import FULL, INLINE, Group, extent_of
 from velax._compiler.index import Affine, Space
 from velax._compiler.nest_reduce import Columns, accumulate, accumulator, finish
 from velax._compiler.nests import Evaluator, Memory, Misaligned
@@ -127,6 +127,8 @@ def _first_cuts(group: Group, roots) -> set[int]:
             stack.append(root.inputs[0])
         elif root in group.full:
             stack.append(root)
+        elif root in group.stacks and extent_of(root) == group.size:
+            stack.append(root.inputs[1])
     while stack:
         node = stack.pop()
         if node in seen:
@@ -598,17 +600,18 @@ class _Builder:
         for root in roots:
             place = self.stored_place(root)
             if place is not None:
-                values.append((place, self.ev.at(root, linear)))
+                node, where = self.ev.stored(root, linear)
+                values.append((place, where, self.ev.at(node, linear)))
         result: list[loops.Stmt] = []
         if len(values) > 1 or (values and values[0][0].complex) or self.levels[0].reductions:
             # an output may lie over an input: everything is read before the first store
-            for k, (place, value) in enumerate(values):
+            for k, (place, where, value) in enumerate(values):
                 parts = value if type(value) is tuple else (value,)
                 names = tuple(loops.Var("v", part.dtype) for part in parts)
                 result += [loops.Let(name, part) for name, part in zip(names, parts)]
-                values[k] = place, names if type(value) is tuple else names[0]
-        for place, value in values:
-            result += place.store(self.space, linear, value)
+                values[k] = place, where, names if type(value) is tuple else names[0]
+        for place, where, value in values:
+            result += place.store(self.space, where, value)
         return result
 
     def _values_to_keep(self) -> list[tuple[Node, int, int]]:
@@ -618,7 +621,8 @@ class _Builder:
         first_seen: dict[Node, int] = {}
         keep: dict[Node, list[int]] = {}
         for n, level in enumerate(self.levels):
-            stack = [(root.inputs[0], False) for root in level.reductions] + [(root, False) for root in level.full]
+            stack = [(root.inputs[0], False) for root in level.reductions]
+            stack += [(root if root in self.group.full else root.inputs[1], False) for root in level.full]
             done = set()
             while stack:
                 node, _ = stack.pop()
@@ -670,7 +674,7 @@ def levels_of(group: Group) -> list[_Level]:
         if root.op in ("reduce", "partial_reduce"):
             level(n).reductions.append(root)
             known[root] = n + 1
-        elif root in group.full:
+        elif root in group.full or (root in group.stacks and extent_of(root) == group.size):
             level(n).full.append(root)
             known[root] = n
         else:

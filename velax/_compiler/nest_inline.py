@@ -420,7 +420,7 @@ def _inline_nest(region: _Region, group: fuse.Group, position: int) -> None:
         if roots:
             region.values[roots[0]] = Registers([nest_map.constant(roots[0].attrs["value"], roots[0].dtype)])
         return
-    work = sum(root.inputs[0].size if root.op in ("reduce", "partial_reduce") else root.size for root in group.roots)
+    work = sum(root.inputs[0].size if root.op in ("reduce", "partial_reduce") else fuse.extent_of(root) for root in group.roots)
     if all(root.size <= _TINY for root in roots) and work <= _UNROLLED and not any(r.op == "partial_reduce" for r in group.roots):
         _inline_unrolled(region, group, roots)
         return
@@ -431,7 +431,10 @@ def _inline_nest(region: _Region, group: fuse.Group, position: int) -> None:
     places = {}
     for root in roots:
         # rows are stored before later rows are read: only full roots may lie over what the nest reads
-        places[root] = region.destination(root, position, aligned if root in group.full else frozenset())
+        if root in group.stacks:
+            places[root] = _updated(region, root, position)
+        else:
+            places[root] = region.destination(root, position, aligned if root in group.full else frozenset())
     members = set(group.roots)
     nest = nest_group.build_group(
         group, region.plan, lambda node: places.get(node) if node in members else region.values.get(node),
@@ -488,7 +491,12 @@ def _inline_dot(region: _Region, group: fuse.Group, position: int) -> None:
             region.values[root] = region._bound([ev.at(root, space.const(k)) for k in range(root.size)])
         return
     buffers = [region.in_memory(x).buffer for x in (a, b)]
-    places = {root: region.destination(root, position) if root.size > 1 else region.addressable(root) for root in roots}
+    places = {}
+    for root in roots:
+        if root in group.stacks:
+            places[root] = _updated(region, root, position)
+        else:
+            places[root] = region.destination(root, position) if root.size > 1 else region.addressable(root)
     if not roots:
         return
     members = set(group.roots)
@@ -514,6 +522,11 @@ def _inline_update(region: _Region, group: fuse.Group, position: int) -> None:
     nest, _ = build_update(node, region.plan, region.values.get, lambda: memory, target, None, False, lb.c(0), None)
     region.statements += nest.body
     region.values[node] = memory
+
+
+def _updated(region: _Region, node: Node, position: int) -> Memory:
+    """Memory with the operand of an update, to be updated: the operand's own if nothing needs it any more."""
+    return region.value(node.inputs[0]) if region.dies(node.inputs[0], position) else _fresh_copy(region, node, position)
 
 
 def _fresh_copy(region: _Region, node: Node, position: int) -> Memory:

@@ -16,6 +16,7 @@ from velax._compiler.memory import CallbackStep, CallStep, CopyStep, LaunchStep,
 from velax._compiler.nest_group import Nest, build_group
 from velax._compiler.nests import Evaluator, Memory, bind
 from velax._compiler.scratch import scratch_bytes
+from velax._compiler.split_ranges import split_ranges
 from velax._ir import loops
 from velax._ir.graph import COMPLEX_PART, Graph, Node
 from velax._ir.loops_canonical import canonical_text
@@ -36,7 +37,7 @@ class Context:
 
     def add_kernel(self, params, body, n_extents: int = 0) -> str:
         """Keep one kernel of each text, named by it."""
-        kernel = loops.Kernel("k", tuple(params), n_extents, tuple(body))
+        kernel = loops.Kernel("k", tuple(params), n_extents, split_ranges(tuple(body)))
         text = canonical_text(kernel)
         name = self.texts.get(text)
         if name is None:
@@ -143,10 +144,7 @@ def _lower_nest(block: BlockLowering, group: fuse.Group) -> None:
         node = group.roots[0]
         block.values[node] = literal_value(node)
         return
-    stored = {}
-    for root in group.roots:
-        if root in block.needed:
-            stored[root] = block.result(root)
+    stored = _results(block, group)
     if not stored:
         return
     if group.size == 0 and (not group.rows or group.row_size == 0):
@@ -182,9 +180,22 @@ def _aligned(block: BlockLowering, group: fuse.Group, stored: dict[Node, Value])
     return frozenset(
         (written, value)
         for root, written in stored.items()
+        if root not in group.stacks
         for value in same
         if schedule.element_bytes(value.dtype) == schedule.element_bytes(root.dtype)
     )
+
+
+def _results(block: BlockLowering, group: fuse.Group) -> dict[Node, Value]:
+    """The values of the roots that are needed outside of the group: new ones, or stacks to put a row into."""
+    found = {}
+    for root in group.roots:
+        if root in block.needed:
+            if root in group.stacks:
+                found[root] = block.values[root] = copy(block, block.value(root.inputs[0]))
+            else:
+                found[root] = block.result(root)
+    return found
 
 
 def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
@@ -192,7 +203,7 @@ def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
     from velax._compiler.nest_dot import dot_spec
 
     node = group.roots[0]
-    stored = {root: block.result(root) for root in group.roots if root in block.needed}
+    stored = _results(block, group)
     if node.size == 0 or not stored:
         return
     spec, a, b = dot_spec(node)
@@ -240,11 +251,12 @@ def epilogue(group: fuse.Group, place, places):
         ev.memo[node, index] = value
         statements, values = [], []
         for root in places:
-            lets, found = bind(ev.at(root, index)) if len(places) > 1 else ([], ev.at(root, index))
+            result, where = ev.stored(root, index)
+            lets, found = bind(ev.at(result, index)) if len(places) > 1 else ([], ev.at(result, index))
             statements += lets
-            values.append(found)
-        for memory, found in zip(places.values(), values):
-            statements += memory.store(space, index, found)
+            values.append((where, found))
+        for memory, (where, found) in zip(places.values(), values):
+            statements += memory.store(space, where, found)
         return statements
 
     return store

@@ -118,6 +118,19 @@ class Evaluator:
                 stack.pop()
         return memo[first]
 
+    def stored(self, root: Node, index: Affine) -> tuple[Node, Affine]:
+        """The node whose element ``index`` is stored for ``root``, and where: itself, or the new row of a stack (`fuse.stacks_row`)."""
+        if root.op != "dynamic_update_slice":
+            return root, index
+        space = self.space
+        x, row, start, *_ = root.inputs
+        self.at(start, space.zero)
+        first = space.scale(self.scalar_index(start, 0, x.shape[0] - 1, []), row.size)
+        where = space.add(first, index)
+        if where.expr is None and where.terms and index.terms:
+            where.expr = lb.add(space.expr(first), space.expr(index))
+        return row, where
+
     def _evaluate(self, node: Node, index: Affine, missing: list):
         """The value, or anything at all after adding to ``missing`` the (node, index) pairs to evaluate first."""
         op = node.op
