@@ -37,12 +37,12 @@ class Context:
 
     def add_kernel(self, params, body, n_extents: int = 0) -> str:
         """Keep one kernel of each text, named by it."""
-        kernel = loops.Kernel("k", tuple(params), n_extents, split_ranges(tuple(body)))
+        kernel = loops.Kernel("k", tuple(params), n_extents, tuple(body))
         text = canonical_text(kernel)
         name = self.texts.get(text)
         if name is None:
             name = self.texts[text] = f"k{len(self.texts)}"
-            self.kernels[name] = replace(kernel, name=name)
+            self.kernels[name] = replace(kernel, name=name, body=split_ranges(kernel.body))
             self.scratch_bytes = max(self.scratch_bytes, scratch_bytes(kernel))
         return name
 

@@ -13,7 +13,7 @@ after::
     for j in 63 .. 64 serial:
       y[j] = x[0]
 
-It runs on a kernel's statements before the kernel is known by its text. Legality: pieces run in order, and the iterations of a
+It runs once on the statements of a kernel, which is known by its text from before. Legality: pieces run in order, and the iterations of a
 vector loop are independent, so any order of them means the same; a reduction into a buffer outside the loop is one over all pieces
 (of floats, in another order, as `Reduce` allows).
 """
