@@ -525,12 +525,12 @@ def step_sort(w):
 def step_dot(w):
     x = w.array()
     y = w.pick(lambda y: y.ndim and y.dtype == x.dtype)
-    letters = "abcdefghij"
+    letters = "abcdefghijklmnopqrstuvwxyz"
     left = letters[: x.ndim]
     right, used = "", set()
     for n in y.shape:
         match = [c for c, m in zip(left, x.shape) if m == n and c not in used]
-        c = w.rng.choice(match) if match and w.rng.random() < 0.7 else letters[5 + len(right)]
+        c = w.rng.choice(match) if match and w.rng.random() < 0.7 else letters[13 + len(right)]
         used.add(c)
         right += c
     shared = [c for c in left if c in right]

@@ -105,9 +105,3 @@ def test_update_computed_from_its_operand(name):
     result = donating(argument, np.int32(4))
     assert_same(result, want, rtol=1e-5)
     assert result.unsafe_buffer_pointer() == where, "the update copied its operand"
-
-
-@pytest.mark.parametrize("convert", [lambda: jnp.arange(3).astype("uint4"), lambda: jnp.zeros(3, "int4") + 1])
-def test_there_is_no_arithmetic_of_four_bits(convert):
-    with pytest.raises(TypeError, match=r"int4 cannot be compiled; .* numpy\.asarray\(x\)\.astype\('int8'\)"):
-        convert()

@@ -344,6 +344,14 @@ def test_a_product_is_not_made_twice_to_be_transposed():
     assert len(dot_and_transposes([(0, 1, 2, 3, 4, 5), (0, 1, 4, 5, 2, 3)])) == 2
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "c64", "i32"])
+def test_short_inner_products(dtype, threads):
+    """Batches of small matrices times vectors: sums over the lanes of several columns are made together."""
+    for n, k in ((1, 3), (2, 2), (3, 3), (4, 4), (8, 8), (13, 5), (16, 16), (10, 40), (7, 64), (33, 100)):
+        check((9, n, k), (9, k), ((2,), (1,)), ((0,), (0,)), dtype, set_threads=threads)
+    check((6, 40), (30, 40), ((1,), (1,)), dtype=dtype)
+
+
 def test_columns_a_power_of_two_apart():
     """Packing walks columns that fall into one set of the cache."""
     check((20, 1024), (200, 1024), ((1,), (1,)))

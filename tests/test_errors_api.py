@@ -1,5 +1,6 @@
 """Errors of the public functions: the class and leading words of JAX's, and what Velax's add for the reader."""
 
+import functools
 import traceback
 
 import jax
@@ -18,7 +19,7 @@ ERRORS = {
     # shapes
     "add shapes": (lambda lib: lib.numpy.add(A3, A4), "TypeError", "add got incompatible shapes for broadcasting: (3,), (4,).", ()),
     "operator shapes": (lambda lib: lib.numpy.asarray(A3) * A4, "TypeError", "mul got incompatible shapes for broadcasting: (3,), (4,).", ()),
-    "ranks": (lambda lib: lib.numpy.ones((2, 3)) + lib.numpy.ones((3, 2, 4)), "", "ncompatible shapes", ("(2, 3)", "(3, 2, 4)")),
+    "ranks": (lambda lib: lib.numpy.ones((2, 3)) + lib.numpy.ones((3, 2, 4)), "ValueError", "Incompatible shapes for broadcasting: shapes=[(2, 3), (3, 2, 4)]", ("in add", "x[:, None]")),
     "lax ranks": (lambda lib: lib.lax.add(M, A3), "TypeError", "add: arrays must have the same number of dimensions", ("(2, 3)", "(3,)", "broadcast_in_dim")),
     "matmul": (lambda lib: lib.numpy.asarray(M) @ A4, "TypeError", "dot_general requires contracting dimensions to have the same shape, got (3,) and (4,).", ()),
     "matmul scalar": (lambda lib: lib.numpy.matmul(1.0, A3), "ValueError", "matmul input operand 0 must have ndim at least 1, but it has ndim 0", ()),
@@ -52,7 +53,15 @@ ERRORS = {
     "array of objects": (lambda lib: lib.numpy.array([object()]), "TypeError", "object", ()),
     "float index array": (lambda lib: lib.numpy.asarray(A3)[lib.numpy.asarray(A3)], "TypeError", "Indexer must have integer or boolean type, got indexer with type float32", ()),
     "float index scalar": (lambda lib: lib.numpy.asarray(A3)[1.5], "TypeError", "Indexer must have integer or boolean type", ()),
+    "array of a dict": (lambda lib: lib.numpy.array({"a": 1}), "TypeError", "is not a valid JAX array type", ("dict",)),
+    "array of a set": (lambda lib: lib.numpy.array({1, 2}), "TypeError", "is not a valid JAX array type", ("set",)),
+    "array of objects with None": (lambda lib: lib.numpy.array(np.array([1, None], object)), "TypeError", "", ("dtype object",)),
+    "array of unlike arrays": (lambda lib: lib.numpy.array([lib.numpy.ones(2), lib.numpy.ones(3)]), "TypeError", "shapes", ("(2,), (3,)", "Pad")),
+    "take at a float": (lambda lib: lib.numpy.take(M, 0.5), "ValueError", "indices must have an integer type", ("float32[]",)),
+    "4-bit promotion": (lambda lib: lib.numpy.promote_types("int4", "int8"), "TypePromotionError", "Input dtypes ('int4', 'int8') have no available implicit dtype promotion path.", ("astype",)),
     # indices and axes
+    "stack of two arguments": (lambda lib: lib.numpy.stack(A3, A3), "TypeError", "", ("jnp.stack([a, b], axis=0)",)),
+    "concatenate of two arguments": (lambda lib: lib.numpy.concatenate(M, M), "TypeError", "", ("jnp.concatenate([a, b], axis=0)", "(2, 3)")),
     "too many indices": (lambda lib: lib.numpy.asarray(A3)[0, 1], "IndexError", "Too many indices: array is 1-dimensional, but 2 were indexed", ()),
     "list index": (lambda lib: lib.numpy.asarray(A3)[[0, 1]], "TypeError", "Using a non-tuple sequence for multidimensional indexing is not allowed; use `arr[array(seq)]`", ()),
     "string index": (lambda lib: lib.numpy.asarray(A3)["a"], "TypeError", "'a'", ()),
@@ -72,7 +81,8 @@ ERRORS = {
     "grad of complex output": (lambda lib: lib.grad(lambda x: x * 1j)(1.0), "TypeError", "grad requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got complex64.", ()),
     "grad of integer output": (lambda lib: lib.grad(lambda x: 1)(1.0), "TypeError", "grad requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got int32.", ()),
     "grad of a string": (lambda lib: lib.grad(lambda x: "a")(1.0), "TypeError", "", ("str",)),
-    "grad argnums": (lambda lib: lib.grad(lambda x: x, argnums=1)(1.0), "", "", ("argnums", "1")),
+    "grad argnums": (lambda lib: lib.grad(lambda x: x, argnums=1)(1.0), "TypeError", "differentiating with respect to argnums=1 requires at least 2 positional arguments", ()),
+    "jacfwd argnums": (lambda lib: lib.jacfwd(lambda x: x, argnums=1)(1.0), "ValueError", "argnums", ("jacfwd: argnums 1 is out of range",)),
     "grad of no function": (lambda lib: lib.grad(3), "TypeError", "Expected a callable value, got 3", ()),
     "grad aux": (lambda lib: lib.grad(lambda x: x, has_aux=True)(1.0), "TypeError", "", ("has_aux",)),
     "jacfwd by an integer": (lambda lib: lib.jacfwd(lambda x: x)(1), "TypeError", "jacfwd requires real-valued inputs (input dtype that is a sub-dtype of np.floating), but got int32.", ()),
@@ -93,7 +103,20 @@ ERRORS = {
         "Reverse-mode differentiation does not work for lax.while_loop or lax.fori_loop", (),
     ),
     # vmap
-    "vmap sizes": (lambda lib: lib.vmap(lambda x, y: x)(A3, A4), "ValueError", "vmap got inconsistent sizes for array axes to be mapped", ("3", "4")),
+    "vmap sizes": (
+        lambda lib: lib.vmap(lambda x, d: x)(A3, {"w": A4}), "ValueError", "vmap got inconsistent sizes for array axes to be mapped",
+        ("axis 0 of argument x of type float32[3] has size 3", "argument d['w'] of type float32[4] has size 4"),
+    ),
+    "vmap sizes of keywords": (lambda lib: lib.vmap(lambda x, b, a: x)(A3, b=A3, a=A4), "ValueError", "vmap got inconsistent sizes", ("argument a of type float32[4]",)),
+    "vmap in_axes tree": (
+        lambda lib: lib.vmap(lambda d: d, in_axes=({"c": 0},))({"a": A3}), "ValueError",
+        "vmap in_axes specification must be a tree prefix of the corresponding value;", ("vmap in_axes[0]",),
+    ),
+    "vmap out_axes tree": (
+        lambda lib: lib.vmap(lambda x: x, out_axes=(0, 0))(A3), "ValueError",
+        "vmap out_axes specification must be a tree prefix of the corresponding value;", ("has a leaf",),
+    ),
+    "vmap of a string": (lambda lib: lib.vmap(lambda x: x)("a"), "TypeError", "is not a valid JAX type", ("argument x",)),
     "vmap of a scalar": (lambda lib: lib.vmap(lambda x: x)(1.0), "ValueError", "vmap was requested to map its argument along axis 0, which implies that its rank should be at least 1, but is only 0", ()),
     "vmap nothing mapped": (lambda lib: lib.vmap(lambda x: x, in_axes=None)(1.0), "ValueError", "vmap must have at least one non-None value in in_axes", ()),
     "vmap in_axes type": (lambda lib: lib.vmap(lambda x: x, in_axes="a"), "TypeError", "vmap in_axes must be an int, None, or a tuple of entries corresponding to the positional arguments", ()),
@@ -110,6 +133,20 @@ ERRORS = {
     "jit of no function": (lambda lib: lib.jit(3), "TypeError", "Expected a callable value, got 3", ()),
     "jit of a generator": (lambda lib: lib.jit(_generator), "TypeError", "Expected a function, got a generator function", ()),
     "jit arguments": (lambda lib: lib.jit(lambda x: x)(1.0, 2.0), "TypeError", "takes 1 positional argument but 2 were given", ()),
+    "jit of an array of strings": (lambda lib: lib.jit(lambda x: x)(np.array(["a"])), "TypeError", "Error interpreting argument to", ("path x", "dtype <U1")),
+    "jit options": (lambda lib: lib.jit(lambda x: x, compiler_options={"no_such": 1})(1.0), "JaxRuntimeError", "INVALID_ARGUMENT: No such compile option: 'no_such'", ()),
+    "compile options": (lambda lib: lib.jit(lambda x: x).lower(1.0).compile({"no_such": 1}), "JaxRuntimeError", "INVALID_ARGUMENT: No such compile option: 'no_such'", ()),
+    # rules
+    "custom_jvp result": (
+        lambda lib: lib.grad(lib.jit(_with_jvp(lib, lambda p, t: (lib.numpy.ones(3), lib.numpy.ones(3)))))(2.0), "TypeError",
+        "Custom JVP rule <lambda> for function <lambda> must produce a pair (list or tuple of length two) where the first element represents the primal output",
+        ("float32[3] where that of <lambda> is float32[]",),
+    ),
+    "custom_vjp result": (
+        lambda lib: lib.grad(lib.jit(_with_vjp(lib, lambda x: ((x, x), x))))(2.0), "TypeError",
+        "Custom VJP fwd rule <lambda> for function <lambda> must produce a pair (list or tuple of length two) where the first element represents the primal output",
+        ("PyTreeDef((*, *)) where that of <lambda> is PyTreeDef(*)",),
+    ),
     # control flow
     "scan carry": (lambda lib: lib.lax.scan(lambda c, x: (c > 0, x), 1.0, A3), "TypeError", "scan body function carry input and carry output must have equal types", ("bool", "float32")),
     "scan carry structure": (lambda lib: lib.lax.scan(lambda c, x: ((c, c), x), 1.0, A3), "TypeError", "", ("scan", "carry")),
@@ -123,13 +160,27 @@ ERRORS = {
     # tracers
     "if": (lambda lib: lib.jit(lambda x: x if x > 0 else -x)(1.0), "TracerBoolConversionError", "Attempted boolean conversion of traced array with shape bool[].", ("argument x", "test_errors_api.py", "lax.cond")),
     "range": (lambda lib: lib.jit(lambda n: list(range(n)))(3), "TracerIntegerConversionError", "The __index__() method was called on traced array with shape int32[]", ("argument n",)),
-    "shape from a tracer": (lambda lib: lib.jit(lambda n: lib.numpy.zeros(n))(3), "TypeError", "Shapes must be 1D sequences of concrete values of integer type", ("static_argnums",)),
+    "shape from a tracer": (lambda lib: lib.jit(lambda n: lib.numpy.zeros(n))(3), "TypeError", "Shapes must be 1D sequences of concrete values of integer type", ("static_argnums", "argument n")),
+    "reshape by a tracer": (
+        lambda lib: lib.jit(lambda n: lib.numpy.ones(6).reshape(n, 2))(3), "TypeError",
+        "Shapes must be 1D sequences of concrete values of integer type, got (JitTracer(~int32[]), 2)", ("static_argnums", "argument n"),
+    ),
+    "axis from a tracer": (lambda lib: lib.jit(lambda x, a: lib.numpy.sum(x, axis=a))(M, 1), "ConcretizationTypeError", "Abstract tracer value encountered", ("argument a", "static_argnums")),
+    "format": (lambda lib: lib.jit(lambda x: f"{x:.2f}")(1.0), "TypeError", "unsupported format string", ("'.2f'", "velax.debug.print")),
+    "if in a gradient": (lambda lib: lib.jit(lib.grad(lambda x: x if x > 0 else -x))(1.0), "TracerBoolConversionError", "test_errors_api.py", ("argument x",)),
+    "if in a partial": (
+        lambda lib: lib.jit(functools.partial(_branches, flag=True))(1.0), "TracerBoolConversionError", "the function _branches at", ("argument x",),
+    ),
     "float": (lambda lib: lib.jit(lambda x: float(x))(1.0), "ConcretizationTypeError", "Abstract tracer value encountered where concrete value is expected: traced array with shape float32[]", ("`float`", "argument x")),
     "numpy": (lambda lib: lib.jit(lambda x: np.sin(x))(1.0), "TracerArrayConversionError", "The numpy.ndarray conversion method __array__() was called on traced array with shape float32[]", ("argument x", "velax.numpy")),
     "mask": (lambda lib: lib.jit(lambda x: x[x > 0])(A3), "NonConcreteBooleanIndexError", "Array boolean indices must be concrete", ("jnp.where",)),
     "if under vmap": (lambda lib: lib.vmap(lambda x: x if x > 0 else -x)(A3), "TracerBoolConversionError", "Attempted boolean conversion of traced array with shape bool[].", ("vmap",)),
     "if in scan": (lambda lib: lib.lax.scan(lambda c, x: (c if x > 0 else -c, x), 1.0, A3), "TracerBoolConversionError", "Attempted boolean conversion of traced array with shape bool[].", ("scan",)),
-    "leak from jit": (lambda lib: _leak(lib, lib.jit), "UnexpectedTracerError", "Encountered an unexpected tracer.", ("checking_leaks",)),
+    "leak from jit": (
+        lambda lib: _leak(lib, lib.jit), "UnexpectedTracerError", "Encountered an unexpected tracer.",
+        ("checking_leaks", "It was made at ", "(_leak.<locals>.f) while tracing the function f at ", " for jit."),
+    ),
+    "leak of an argument": (lambda lib: _leak_of_argument(lib), "UnexpectedTracerError", "Encountered an unexpected tracer.", ("It was an argument or a captured value",)),
     "leak from grad": (lambda lib: _leak(lib, lib.grad), "UnexpectedTracerError", "Encountered an unexpected tracer.", ()),
     "leak from vmap": (lambda lib: _leak(lib, lambda f: lambda x: lib.vmap(f)(lib.numpy.ones(3))), "UnexpectedTracerError", "", ()),
     # random, tree
@@ -140,6 +191,28 @@ ERRORS = {
 
 def _generator(x):
     yield x
+
+
+def _branches(x, flag):
+    return x if x > 0 and flag else -x
+
+
+def _with_jvp(lib, rule):
+    f = lib.custom_jvp(lambda x: x * 2)
+    f.defjvp(rule)
+    return f
+
+
+def _with_vjp(lib, fwd):
+    f = lib.custom_vjp(lambda x: x * 2)
+    f.defvjp(fwd, lambda x, g: (g,))
+    return f
+
+
+def _leak_of_argument(lib):
+    saved = []
+    lib.jit(saved.append)(1.0)
+    return saved[0] + 1
 
 
 def _identity_with_vjp(lib):
@@ -226,6 +299,20 @@ X3 = np.ones(3, np.float32)
         (lambda lib: lib.lax.add(X3, A4), 1),
         (lambda lib: lib.random.normal(3, (2,)), 1),
         (lambda lib: lib.nn.one_hot("a", 3), 1),
+        (lambda lib: lib.nn.initializers.glorot_normal()(lib.random.key(0), (3,)), 1),
+        (lambda lib: lib.vjp(lambda x: x, 1.0)[1]((1.0, 2.0)), 1),
+        (lambda lib: lib.jit(1), 1),
+        (lambda lib: lib.jit(static_argnums=0)(1), 1),
+        (lambda lib: lib.grad(1), 1),
+        (lambda lib: lib.make_mesh((4,), ("x",)), 1),
+        (lambda lib: lib.device_put("a"), 1),
+        (lambda lib: lib.devices("gpu"), 1),
+        (lambda lib: lib.random.key(0) + 1, 1),
+        (lambda lib: np.asarray(lib.random.key(0)), 1),
+        (lambda lib: lib.numpy.int8(300), 1),
+        (lambda lib: lib.numpy.int8(2) ** -1, 1),
+        (lambda lib: lib.numpy.vectorize(lambda x: x, signature="(n)->(n)")(1.0), 1),
+        (lambda lib: _leak(lib, lib.jit), 2),
     ],
 )
 def test_traceback_shows_the_user_s_lines(call, lines):

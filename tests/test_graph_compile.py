@@ -428,3 +428,51 @@ def test_random_control_flow(seed, work, monkeypatch):
     monkeypatch.setattr(schedule, "INLINE_WORK", work)
     f = ControlFuzzer(seed, 14, 1500)
     check(f.graph, *f.arrays, rtol=3e-4, atol=3e-4)
+
+
+@pytest.mark.parametrize("rows, inline", [(40, False), (6, True), (40, True)])
+@pytest.mark.parametrize("dtype", ["f32", "c64"])
+def test_a_scan_stores_its_rows_from_the_kernels_that_compute_them(rows, inline, dtype, monkeypatch):
+    """Of a contraction, of elementwise functions and of reductions; the stack is never copied."""
+    if inline:
+        monkeypatch.setattr(schedule, "INLINE_WORK", 1 << 20)
+    inner = Builder()
+    w, h, x = inner.input((8, 8), dtype), inner.input((rows, 8), dtype), inner.input((rows, 8), dtype)
+    y = inner.map("add", inner.dot(h, w, ((1,), (0,)), ((), ()), dtype), x)
+    new = inner.map("tanh", y)
+    total = inner.reduce("add", inner.map("mul", new, inner.transpose(inner.reshape(x, (8, rows)), (1, 0))), (1,))
+    body = Graph((w, h, x), (new, new, inner.map("mul", y, y), total, inner.map("neg", total), inner.map("exp", x)))
+    b = Builder()
+    operands = [b.input(shape, dtype) for shape in ((8, 8), (rows, 8), (5, rows, 8))]
+    outs = b.scan(body, operands[:1], operands[1:2], operands[2:], 5, reverse=True)
+    compiled = check(Graph(tuple(operands), tuple(outs)), *(rand(*x.shape, dtype=NUMPY[dtype]) / 3 for x in operands))
+    if not inline:
+        (loop,) = [block for block in compiled.program.blocks[1:] if any(isinstance(step, Launch) for step in block)]
+        row = rows * 8 * np.dtype(NUMPY[dtype]).itemsize
+        assert sum(isinstance(step, Launch) for step in loop) == 3
+        assert all(step.nbytes == row for step in loop if isinstance(step, Copy)), "only the carry"
+
+
+def test_a_stack_that_is_read_gets_its_row_after_that():
+    """The update waits for whatever reads the stack as it was."""
+    b = Builder()
+    stack, x, k = b.input((4, 32), "f32"), b.input((32,), "f32"), b.input((), "i32")
+    zero = b.literal(0, "i32")
+    y = b.map("sin", x)
+    updated = b.dynamic_update_slice(stack, b.reshape(y, (1, 32)), (k, zero))
+    z = b.map("add", b.broadcast(y, (4, 32), (1,)), b.map("mul", stack, stack))
+    for at in (-1, 2, 7):
+        check(Graph((stack, x, k), (updated, y, z)), rand(4, 32), rand(32), np.int32(at), donated=(0,))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "i8", "bool"])
+def test_columns_of_narrow_arrays(dtype):
+    """Lanes that lie a few elements apart are picked from whole vectors."""
+    rng = np.random.default_rng(0)
+    for width in (2, 3, 5, 6, 7, 8, 11, 12, 13):
+        b = Builder()
+        x = b.input((331, width), dtype)
+        column = lambda k: b.reshape(b.slice(x, (0, k), (331, k + 1)), (331,))
+        outputs = [b.map("max", column(0), column(width - 1)), b.slice(column(width // 2), (3,), (300,))]
+        values = (rng.integers(0, 2 if dtype == "bool" else 100, x.shape)).astype(NUMPY[dtype])
+        check(Graph((x,), tuple(outputs)), values, rtol=0, atol=0)

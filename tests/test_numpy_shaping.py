@@ -12,6 +12,10 @@ from numpy_expressions import check, check_transformed, lines
 import velax
 
 EXPRESSIONS = lines("""
+jax: jnp.geomspace(1j,8j,4)
+jax: jnp.geomspace(jnp.array([1,-1,0,-1]),jnp.array([-8,8,4,-8]),3)
+jnp.arange(3j)
+jnp.arange(0,3,1j)
 jnp.reshape(x,(4,-1))
 jnp.reshape(x,(4,2))
 jnp.reshape(x,(-1,-1))

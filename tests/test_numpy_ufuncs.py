@@ -11,6 +11,11 @@ from numpy_expressions import check, lines
 import velax
 
 EXPRESSIONS = lines("""
+jax: i%0
+jax: i%jnp.zeros_like(i)
+jax: u%0
+jax: jnp.fmod(i,0)
+jax: jnp.divmod(i,0)
 jnp.bitwise_count(u)
 jnp.bitwise_count(i)
 jnp.bitwise_count(jnp.int8(-3))
@@ -56,6 +61,28 @@ jnp.power(x,np.int64(2))
 jnp.ldexp(x,True)
 jnp.ldexp(z,2)
 jnp.ldexp(2,i)
+jnp.logical_and(1.5, 2)
+jnp.logical_and(i, 1.5)
+jnp.logical_not(1)
+jnp.logical_xor(b, 3)
+jax: jnp.spacing(jnp.array([-1., 0., -0., 2.5]))
+jnp.spacing(2)
+jnp.spacing(z)
+jax: jnp.arctan2(z, 2)
+jax: package.lax.atan2(1j, 2 + 0j)
+jnp.hypot(x + 1, 1.5)
+jnp.heaviside(1., 2.)
+jnp.logaddexp2(1., 2.)
+jax: jnp.logaddexp(1., 2j)
+jnp.hypot(i * 1.5, 2.)
+jnp.logaddexp2(i * 1.5, 2.)
+jnp.heaviside(i * 1.5, 2.)
+jnp.sinc(i * 1.5)
+jnp.deg2rad(i * 1.5)
+jnp.round(i * 1.5, 1)
+jnp.power(2.5, i)
+jnp.ediff1d(b)
+jax: package.lax.convert_element_type(i, float)
 jnp.isscalar(np.array(['a']))
 jnp.ceil(np.array(['a']))
 jnp.conj(np.array([None]))
@@ -93,3 +120,27 @@ def test_integers_become_the_default_float():
         with lib.enable_x64(True):
             for f in (lib.numpy.rint, lib.numpy.angle):
                 assert f(lib.numpy.array([1, -2], "int8")).dtype == np.float64
+
+
+def test_random_keys_are_no_numbers():
+    for name in ("ceil", "floor", "trunc", "logical_not"):
+        for lib in (jax, velax):
+            with pytest.raises(TypeError):
+                getattr(lib.numpy, name)(lib.random.key(0))
+    for lib in (jax, velax):
+        with pytest.raises(TypeError, match="add does not accept dtypes key<fry>, int32"):
+            lib.numpy.add(lib.random.key(0), 1)
+
+
+def test_logical_functions_promote_as_others_do():
+    for lib in (jax, velax):
+        ones = lib.numpy.ones(3, "int8")
+        with lib.numpy_dtype_promotion("strict"), pytest.raises(ValueError, match="no available implicit dtype promotion"):
+            lib.numpy.logical_and(ones, ones.astype("int16"))
+
+
+def test_powers_of_booleans_and_integrals_of_integers_with_64_bits():
+    for lib in (jax, velax):
+        with lib.enable_x64(True):
+            assert lib.numpy.power(lib.numpy.array([True]), 3).dtype == np.int32
+            assert lib.numpy.trapezoid(lib.numpy.arange(3, dtype="int32")).dtype == np.float32

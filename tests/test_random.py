@@ -11,7 +11,7 @@ from both_libraries import Cases, both_raise
 import velax
 import velax.numpy as jnp
 from velax import lax, random
-from velax._transforms.custom_rules import custom_jvp
+from velax._transforms.custom_jvp import custom_jvp
 
 exact, close = Cases(), Cases()
 

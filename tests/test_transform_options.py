@@ -35,6 +35,26 @@ def weak_types_of_jacobians(lib):
     return jacobians, lib.jacfwd(tree)({"u": 0.5, "v": 2.0}), lib.jacrev(tree)({"u": 0.5, "v": 2.0})
 
 
+@case
+def weak_types_of_gradients_of_jacobians(lib):
+    jacobians = (lib.jacfwd, lib.jacrev, lib.hessian)
+    nested = [lib.grad(d(f))(0.5) for d in jacobians for f in (lib.numpy.sin, lambda x: x**3)]
+    return nested, [d(lambda p: p["u"] * V * p["v"])({"u": 0.5, "v": np.float32(2)}) for d in jacobians]
+
+
+@case
+def weak_types_of_derivatives_at_complex_numbers(lib):
+    jnp, parts = lib.numpy, (lib.numpy.real, lib.numpy.imag, lib.numpy.abs, lib.numpy.angle, lambda z: lib.numpy.real(z * z.conj()))
+    return [lib.grad(f)(3 + 4j) for f in parts], lib.jvp(jnp.abs, (3 + 4j,), (1j,)), lib.grad(lambda x: lib.lax.complex(x, x).real)(3.0)
+
+
+@case
+def integer_results_of_custom_rules(lib):
+    f = lib.custom_jvp(lambda x: (x * x, lib.numpy.int32(3)))
+    f.defjvp(lambda p, t: ((p[0] * p[0], lib.numpy.int32(3)), (3 * t[0], np.zeros((), lib.dtypes.float0))))
+    return lib.grad(f, has_aux=True)(2.0), lib.jit(lib.grad(f, has_aux=True))(2.0)
+
+
 # -- options --------------------------------------------------------------------------------------------------------------
 
 

@@ -52,18 +52,15 @@ from velax._lang.shardings import PartitionSpec as _PartitionSpec
 from velax._lang.source import name_scope as named_scope
 from velax._lang.trace import ensure_compile_time_eval as ensure_compile_time_eval
 from velax._lang.trace import typeof as typeof
+from velax._lang.traceback import public_module as _public_module
+from velax._transforms.custom_jvp import custom_jvp as custom_jvp
 from velax._transforms.custom_rules import (
     closure_convert as closure_convert,
 )
 from velax._transforms.custom_rules import (
     custom_gradient as custom_gradient,
 )
-from velax._transforms.custom_rules import (
-    custom_jvp as custom_jvp,
-)
-from velax._transforms.custom_rules import (
-    custom_vjp as custom_vjp,
-)
+from velax._transforms.custom_vjp import custom_vjp as custom_vjp
 from velax._transforms.differentiate import (
     fwd_and_bwd as fwd_and_bwd,
 )
@@ -130,7 +127,7 @@ _LAZY = frozenset({
 _LAZY_NAMES = {
     "Shard": "velax.numpy._methods",
     "pure_callback": "velax.lax", "ds": "velax.lax._index_plan", "Ref": "velax.ref", "new_ref": "velax.ref",
-    "freeze": "velax.ref", "empty_ref": "velax.ref", "free_ref": "velax.ref", "install_as_jax": "velax._compat",
+    "freeze": "velax.ref", "pmap": "velax._transforms.pmap", "empty_ref": "velax.ref", "free_ref": "velax.ref", "install_as_jax": "velax._compat",
 }  # fmt: skip
 
 
@@ -178,3 +175,6 @@ def named_call(fun, *, name=None):
             return fun(*args, **kwargs)
 
     return called
+
+
+_public_module(globals())

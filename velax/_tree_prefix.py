@@ -211,7 +211,8 @@ def _prefix_errors(
         yield error(
             "different types",
             f"There, {{name}} has a node of type\n    {_braces(kind)}\n"
-            f"where the tree it must be a prefix of has an object of type\n    {_braces(type(full))}.",
+            "where the tree it must be a prefix of has "
+            + ("a leaf." if isinstance(full, _Leaf) else f"an object of type\n    {_braces(type(full))}."),
         )
         return
     if kind in (list, tuple) and len(prefix) != len(full):

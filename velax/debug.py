@@ -9,6 +9,7 @@ from typing import Any
 
 from velax._lang.effects import DebugEffect as DebugEffect
 from velax._lang.effects import OrderedDebugEffect as OrderedDebugEffect
+from velax._lang.traceback import public_module as _public_module
 from velax.lax import _callbacks
 
 __all__ = ["DebugEffect", "OrderedDebugEffect", "callback", "log", "print"]
@@ -120,3 +121,6 @@ def callback(
 
 def _called(function: Callable[..., None], *args: Any, **kwargs: Any):
     return callback(function, *args, **kwargs)
+
+
+_public_module(globals())

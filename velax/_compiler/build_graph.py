@@ -1,8 +1,9 @@
 """Jaxpr -> array graph.
 
-Each equation's primitive states its ``lower`` rule: ``rule(ctx, *nodes, **params) -> node(s)`` with ``ctx`` a `LoweringContext`. Calls are inlined; constants
-become runtime inputs after the arguments; arrays of an extended dtype (typed random keys) are their physical arrays, with the key's own axes last;
-integers of 4 bits are the low bits of bytes (`velax._ir.narrow_integers`). Comes first in the pipeline; references must have been discharged.
+Each equation's primitive states its ``lower`` rule: ``rule(ctx, *nodes, **params) -> node(s)`` with ``ctx`` a
+`LoweringContext`. Calls are inlined; constants become runtime inputs after the arguments; arrays of an extended
+dtype (typed random keys) are their physical arrays, with the key's own axes last; integers of 4 bits are the low bits
+of bytes (`velax._ir.narrow_integers`). Comes first in the pipeline; references must have been discharged.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class LoweringContext:
         return self._scope.lower_jaxpr(closed.jaxpr, [self._scope.constant(c) for c in closed.consts], nodes)
 
     def subgraph(self, closed: ClosedJaxpr) -> Graph:
-        """A jaxpr as a nested graph, for control flow. It must have no constants: control flow takes them as operands."""
+        """A jaxpr as a nested graph, for control flow, which takes as operands what would be constants."""
         if closed.consts:
             raise ValueError(f"{self.eqn.primitive}: a nested jaxpr has constants; pass them as operands")
         scope = _Scope(self.module, Builder())
@@ -76,7 +77,7 @@ class LoweringContext:
     def callback(
         self, function: Callable, operands: Sequence[Node], in_avals, out_avals, *, ordered: bool, effectful: bool
     ) -> list[Node]:
-        """Call ``function(*arrays) -> sequence of arrays`` on the host; ``in_avals`` and ``out_avals`` are the types of both."""
+        """Call ``function(*arrays) -> sequence of arrays`` on the host, with the types of both."""
         physical = [physical_aval(a) for a in out_avals]
         results = tuple((a.shape, dtypes.ir_name(a.dtype)) for a in physical)
         types_in = [(a.shape, a.dtype, False) for a in map(physical_aval, in_avals)]
@@ -129,7 +130,8 @@ class _Scope:
         node = self._constants.get(id(value))
         if node is None:
             array = value._base_array if hasattr(value, "_base_array") else value
-            node = self.builder.input(tuple(array.shape), dtypes.ir_name(np.dtype(dtypes.canonicalize_dtype(array.dtype))))
+            dtype = np.dtype(dtypes.canonicalize_dtype(array.dtype))
+            node = self.builder.input(tuple(array.shape), dtypes.ir_name(dtype))
             self._constants[id(value)] = node
             self.module.consts.append(array)
         return node
@@ -163,12 +165,13 @@ class _Scope:
         rule = primitive.rules.get("lower")
         if rule is None:
             raise NotImplementedError(
-                f"the primitive '{primitive}' has no lowering, so it cannot be compiled (used at {eqn.source_info}). If it is your own, register one with "
+                f"the primitive '{primitive}' has no lowering, so it cannot be compiled (used at {eqn.source_info}). "
+                "If it is your own, register one with "
                 "velax.interpreters.mlir.register_lowering(primitive, mlir.lower_fun(python_function))."
             )
         avals_in, avals_out = [x.aval for x in eqn.invars], [v.aval for v in eqn.outvars]
         for aval in avals_out:
-            _check_size(aval, eqn)
+            _check_result(aval, eqn)
         if not primitive.rules.get("physical") and any(_is_key(a) for a in (*avals_in, *avals_out)):
             return self._lower_componentwise(rule, eqn, nodes, avals_in, avals_out)
         if any(_is_narrow(a) for a in (*avals_in, *avals_out)):
@@ -188,7 +191,8 @@ class _Scope:
         out = rule(LoweringContext(self, eqn, avals_in, avals_out), *given, **eqn.params)
         outs = out if isinstance(out, (list, tuple)) else [out]
         return [
-            narrow_integers.computed(b, x, name, a.dtype) if _is_narrow(a) else x for x, a in zip(outs, avals_out, strict=True)
+            narrow_integers.computed(b, x, name, a.dtype) if _is_narrow(a) else x
+            for x, a in zip(outs, avals_out, strict=True)
         ]
 
     def _lower_componentwise(self, rule, eqn, nodes, avals_in, avals_out):
@@ -217,10 +221,18 @@ class _Scope:
         return stacked
 
 
-def _check_size(aval, eqn: JaxprEqn) -> None:
-    """Sizes and offsets are 64-bit integers in everything below."""
-    if isinstance(aval, ShapedArray) and math.prod(aval.shape) >> 58:  # of elements of up to 16 bytes
-        raise MemoryError(f"{eqn.primitive}: a result {aval.str_short()} is larger than any memory (at {eqn.source_info})")
+def _check_result(aval, eqn: JaxprEqn) -> None:
+    """Everything below has its dtypes, and 64-bit integers for sizes and offsets."""
+    if not isinstance(aval, ShapedArray):
+        return
+    try:
+        dtypes.ir_name(physical_aval(aval).dtype)
+    except TypeError as e:
+        raise TypeError(f"{eqn.primitive}: {e} (at {eqn.source_info})") from None
+    if math.prod(aval.shape) >> 58:  # of elements of up to 16 bytes
+        raise MemoryError(
+            f"{eqn.primitive}: a result {aval.str_short()} is larger than any memory (at {eqn.source_info})"
+        )
 
 
 def _is_key(aval) -> bool:

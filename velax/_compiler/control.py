@@ -1,11 +1,12 @@
 """Control flow: ``while``, ``cond`` and ``scan`` as blocks of the program.
 
-``scan`` becomes a counted ``loop`` over a body that indexes: a slice of xs is a ``dynamic_slice`` at the counter, which later passes inline into the kernels
-that use it, and a y is a ``dynamic_update_slice`` of the stacked result, which the memory planner does in place. So the body needs no copies of
-slices, and nothing below this file knows of ``scan``.
+``scan`` becomes a counted ``loop`` over a body that indexes: a slice of xs is a ``dynamic_slice``
+at the counter, which later passes inline into the kernels that use it, and a y is a
+``dynamic_update_slice`` of the stacked result, which the memory planner does in place. So the body
+needs no copies of slices, and nothing below this file knows of ``scan``.
 
-A carry is one value for the whole loop: initialised by a copy, replaced at the end of the body by a copy. The planner makes copies vanish
-or turns them into pointer swaps.
+A carry is one value for the whole loop: initialised by a copy, replaced at the end of the body by a
+copy. The planner makes copies vanish or turns them into pointer swaps.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from velax._ir.graph import Builder, Graph, Node
 __all__ = ["expand_scan", "inline_graph"]
 
 
-# -- graph to graph -----------------------------------------------------------------------------------------------------------
+# -- graph to graph --------------------------------------------------------------------------------
 
 
 def inline_graph(builder: Builder, graph: Graph, inputs) -> tuple[list[Node], tuple[Node, ...]]:
@@ -79,8 +80,8 @@ def _to_loop(builder: Builder, node: Node, inputs):
     loop_body = Graph(tuple(inner.inputs), (*outs[:n_carry], *stacked), effects)
     empties = [builder._share("empty", (), {}, shape, dtype, key=(id(node), k)) for k, (shape, dtype) in enumerate(ys)]
     attrs = {
-        "body": loop_body, "length": length, "reverse": node.attrs["reverse"], "counts": (n_consts + n_xs, n_carry + len(ys)),
-        "results": node.attrs["results"],
+        "body": loop_body, "length": length, "reverse": node.attrs["reverse"],
+        "counts": (n_consts + n_xs, n_carry + len(ys)), "results": node.attrs["results"],
     }  # fmt: skip
     return Node("loop", (*consts, *xs, *init, *empties), attrs, None, None, node.source)
 
@@ -103,7 +104,7 @@ def simplify_cond(builder: Builder, node: Node, inputs):
     return Node("cond", inputs, attrs, None, None, node.source)
 
 
-# -- graph to steps -----------------------------------------------------------------------------------------------------------
+# -- graph to steps --------------------------------------------------------------------------------
 
 
 def _start_carries(block, init) -> list[Value]:

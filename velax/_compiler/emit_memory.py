@@ -1,8 +1,8 @@
 """Expressions and memory access of emission: what is uniform, what is a vector, and how memory is read and written.
 
-Inside a vector loop an expression is *uniform* (one scalar) or *varying* (a vector with one lane an iteration). Indexes are analysed
-as ``base + stride * lane``: the base is computed as a scalar, the stride decides between one vector access, a reversed one, a
-strided one and a gather or scatter.
+Inside a vector loop an expression is *uniform* (one scalar) or *varying* (a vector with one lane an
+iteration). Indexes are analysed as ``base + stride * lane``: the base is computed as a scalar, the
+stride decides between one vector access, a reversed one, a strided one and a gather or scatter.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ _MAX_PICKED_STRIDE = 12
 
 
 class Place(Record):
-    """Where a buffer lives: a pointer, or registers (``pointer`` None); ``lanes`` copies, one a lane; ``mask`` at its `Alloc`."""
+    """Where a buffer lives: a pointer, or registers (``pointer`` None); ``lanes`` copies, one a
+    lane; ``mask`` at its `Alloc`."""
 
     pointer: Value | None
     elem: str
@@ -195,7 +196,8 @@ class Memory(Operations):
     # Uniform and varying.
 
     def stride(self, e: Expr):
-        """How ``e`` changes from lane to lane: 0 (uniform), a number or uniform expression (affine ``i64``), None (anything else)."""
+        """How ``e`` changes from lane to lane: 0 (uniform), a number or uniform expression (affine
+        ``i64``), None (anything else)."""
         strides = self.vector.strides
         found = strides.get(e, _MISSING)
         if found is not _MISSING:
@@ -320,7 +322,9 @@ class Memory(Operations):
     def place_of(self, buffer: Buffer) -> Place:
         place = self.places.get(buffer)
         if place is None:
-            raise ValueError(f"kernel {self.kernel.name}: buffer {buffer.name} is used outside the block that allocates it")
+            raise ValueError(
+                f"kernel {self.kernel.name}: buffer {buffer.name} is used outside the block that allocates it"
+            )
         return place
 
     def constant_index(self, buffer: Buffer, index: Expr) -> int:
@@ -340,7 +344,8 @@ class Memory(Operations):
         return self.inst(f"getelementptr {place.elem}, ptr {place.pointer.ref}, {index}", "ptr", index.lanes, depth)
 
     def private_index(self, place: Place, index: Value) -> Value:
-        """The first of the consecutive elements that hold ``index`` for all lanes, or a lane's own if ``index`` varies."""
+        """The first of the consecutive elements that hold ``index`` for all lanes, or a lane's own
+        if ``index`` varies."""
         scaled = self.binary("mul", "i64", index, self.like(place.lanes, index))
         return self.simple("add", scaled, self.iota(place.lanes)) if index.lanes else scaled
 
@@ -432,7 +437,8 @@ class Memory(Operations):
         return self.prefix is not None and self.mask is self.prefix[0]
 
     def _backwards(self) -> Value | None:
-        """The mask with its lanes in reverse order; mask registers shuffle slowly, so a known count is compared anew."""
+        """The mask with its lanes in reverse order; mask registers shuffle slowly, so a known count
+        is compared anew."""
         lanes = self.vector.lanes
         if self.mask is None:
             return None
@@ -444,8 +450,9 @@ class Memory(Operations):
     def _load_apart(self, place: Place, index: Expr, stride: int, impure: bool) -> Value:
         """Every ``stride``-th element: whole vectors are read and the wanted lanes picked.
 
-        Where the index is ``stride * n + phase`` for any ``n``, reading starts at phase 0: that element exists, and the loads of all phases
-        become one. What follows the last wanted element is read only if the buffer's size says that it exists.
+        Where the index is ``stride * n + phase`` for any ``n``, reading starts at phase 0: that
+        element exists, and the loads of all phases become one. What follows the last wanted element
+        is read only if the buffer's size says that it exists.
         """
         lanes = self.vector.lanes
         total = 1 << (lanes * stride - 1).bit_length()
@@ -517,7 +524,8 @@ class Memory(Operations):
         return parts[0]
 
     def _wide_prefix(self, stride: int, total: int, reach: int, start: int = 0) -> Value:
-        """The mask of elements ``start .. start + total`` of the active lanes', ``stride`` a lane, but for the last ``reach``."""
+        """The mask of elements ``start .. start + total`` of the active lanes', ``stride`` a lane,
+        but for the last ``reach``."""
         count = self.binary("mul", "i32", self.prefix[1], self.int_literal(stride, "i32"))
         count = self.binary("sub", "i32", count, self.int_literal(reach, "i32"))
         return self.compare("icmp slt", self.iota(total, 1, "i32", start), self.splat(count, total))
@@ -572,8 +580,8 @@ class Memory(Operations):
             k = self.constant_index(buffer, index)
             if place.lanes == 0 and value.lanes:
                 raise ValueError(
-                    f"kernel {self.kernel.name}: a varying value is stored to register buffer {buffer.name}, which is allocated "
-                    "outside the vector loop; reduce it, or allocate it inside"
+                    f"kernel {self.kernel.name}: a varying value is stored to register buffer {buffer.name}, which is "
+                    "allocated outside the vector loop; reduce it, or allocate it inside"
                 )
             self.state[buffer, k] = self._blend(place, self.state.get((buffer, k)), value)
             return
@@ -596,7 +604,8 @@ class Memory(Operations):
             if stride == 0:
                 if data.lanes:
                     raise ValueError(
-                        f"kernel {self.kernel.name}: all lanes store different values to one element of {buffer.name}; reduce instead"
+                        f"kernel {self.kernel.name}: all lanes store different values to one element of {buffer.name}; "
+                        "reduce instead"
                     )
                 self._write(place, self.address(place, self.value(index)), data, None)
                 return
@@ -616,7 +625,8 @@ class Memory(Operations):
         self._scatter(place, self.value(index), self.splat(data, lanes))
 
     def _blend(self, place: Place, old: Value | None, new: Value) -> Value:
-        """``new`` in active lanes, ``old`` in the others (lanes that were inactive when the buffer began do not matter)."""
+        """``new`` in active lanes, ``old`` in the others (lanes that were inactive when the buffer
+        began do not matter)."""
         if old is None or not place.lanes or self.mask is place.mask or self.mask is None:
             return new
         lanes = place.lanes
@@ -636,7 +646,8 @@ class Memory(Operations):
     def _opaque(self, mask: Value) -> Value:
         """``mask`` in a form that LLVM cannot fold to a constant.
 
-        LLVM 22 merges a truncation into a masked store, and then stores the wide element where a constant mask has a single lane.
+        LLVM 22 merges a truncation into a masked store, and then stores the wide element where a
+        constant mask has a single lane.
         """
         if self.opaque is None:
             self.prologue.append("  %opaque = icmp ne ptr %buffers, null")

@@ -57,6 +57,10 @@ _GENERAL = (x86.RCX, x86.R8, x86.R9, x86.R10, *_SAVED)
 _VECTOR = tuple(range(2, 16))
 
 
+#: a sum is kept in memory, and every term waits for the last one to be stored
+_REDUCE_OPERATIONS = 8
+
+
 def encodable_target(target: Target) -> bool:
     """Whether the CPU has the instructions that `encode` uses."""
     return all(target.has(feature) for feature in _FEATURES)
@@ -99,7 +103,7 @@ def operations(kernel: Kernel, total: int, extents: tuple[int, ...]) -> float:
                 count += max(0, -((start - stop) // s.step)) * (block(s.body) + 2)
             elif kind is If:
                 count += max(block(s.then), block(s.orelse))
-            count += 1
+            count += _REDUCE_OPERATIONS if kind is Reduce else 1
         return count + len(seen)
 
     return block(kernel.body)

@@ -469,7 +469,8 @@ def form_groups(plan: Plan) -> None:
 
 
 def _join_as_row(node: Node, plan: Plan, home, by_reader) -> bool:
-    """Put a stack into the group that computes its new row, if there is one and nothing else uses the stack as it was."""
+    """Put a stack into the group that computes its new row, if there is one and nothing else uses the
+    stack as it was."""
     if not stacks_row(node) or node.inputs[1].size < _LEAST_ROW:
         return False
     x = node.inputs[0]

@@ -1,17 +1,20 @@
 """Loop nests of fused groups: a domain, rows of it, and a sequence of steps over each row.
 
-The domain is a list of dimensions in linear order, each kept (K) or reduced (R), as coarse as the index arithmetic of the group allows: one
-flat dimension for elementwise groups. The nest is first built on the domain that the group's pattern and broadcasts suggest; where an index
-still needs a division of a loop variable, that variable becomes two dimensions and the nest is built again.
+The domain is a list of dimensions in linear order, each kept (K) or reduced (R), as coarse as the
+index arithmetic of the group allows: one flat dimension for elementwise groups. The nest is first
+built on the domain that the group's pattern and broadcasts suggest; where an index still needs a
+division of a loop variable, that variable becomes two dimensions and the nest is built again.
 
 Two loop structures serve every group:
 
-* *rows*: ``for row in lo..hi: for each level: for (reduced dims): vector innermost``. The lanes run along a reduced dimension; softmax.
-* *lanes*: ``for outer in lo..hi: vector for kept: for each level: for (reduced dims)``. Every lane is a row; column sums, and elementwise groups,
-  which have no reduced dimension.
+* *rows*: ``for row in lo..hi: for each level: for (reduced dims): vector innermost``. The lanes run
+  along a reduced dimension; softmax.
+* *lanes*: ``for outer in lo..hi: vector for kept: for each level: for (reduced dims)``. Every lane
+  is a row; column sums, and elementwise groups, which have no reduced dimension.
 
-A level is one walk over the row: the reductions whose operands are known, and the full roots that become known with them. Values
-that several levels need are kept in a row buffer if computing them again costs more than a load.
+A level is one walk over the row: the reductions whose operands are known, and the full roots that
+become known with them. Values that several levels need are kept in a row buffer if computing them
+again costs more than a load.
 """
 
 from __future__ import annotations
@@ -44,11 +47,13 @@ class Nest:
 
     def __init__(self, body: list[loops.Stmt], total: int, grain: int, work: float, last_level_stores: bool = False):
         self.body, self.total, self.grain, self.work = body, total, grain, work
-        self.last_level_stores = last_level_stores  #: whether each row is read completely before its full roots are stored
+        #: whether each row is read completely before its full roots are stored
+        self.last_level_stores = last_level_stores
 
 
 class _Dim:
-    """One dimension: ``extent``, ``label``, ``stride`` in the linear order; ``block``: length of the blocks of a two-stage reduction."""
+    """One dimension: ``extent``, ``label``, ``stride`` in the linear order; ``block``: length of
+    the blocks of a two-stage reduction."""
 
     __slots__ = ("block", "extent", "label", "stride")
 
@@ -66,7 +71,8 @@ def make_dims(size: int, pattern, cuts) -> list[_Dim]:
         block = item[2] if len(item) == 3 else None
         start, stop = stride, stride * extent
         for cut in sorted(cuts):
-            if start < cut < stop and cut % start == 0 and stop % cut == 0 and (block is None or block * stride % cut == 0):
+            whole = cut % start == 0 and stop % cut == 0 and (block is None or block * stride % cut == 0)
+            if start < cut < stop and whole:
                 dims.append(_Dim(cut // start, label, start))
                 start = cut
         if block is not None:
@@ -78,17 +84,19 @@ def make_dims(size: int, pattern, cuts) -> list[_Dim]:
 
 
 def build_group(
-    group: Group, plan, place, target, lo: loops.Expr = loops.LO, hi: loops.Expr = loops.HI, alone: bool = True, restart=None, point=None,
-    cuts=frozenset(),
-) -> Nest:
+    group: Group, plan, place, target, lo: loops.Expr = loops.LO, hi: loops.Expr = loops.HI, alone: bool = True,
+    restart=None, point=None, cuts=frozenset(),
+) -> Nest:  # fmt: skip
     """The nest of ``group`` over ``[lo, hi)`` of its parallel range.
 
     Args:
-        place: ``place(node)`` gives the `Memory` of nodes that live outside the group and of stored roots (see ``stored``).
+        place: ``place(node)`` gives the `Memory` of nodes that live outside the group and of stored
+            roots (see ``stored``).
         lo, hi: the range; ``hi`` None means up to the total, for a nest inside a larger kernel.
         alone: whether the nest is a kernel of its own, whose range is cut in chunks.
         restart: called before the nest is built again on a finer domain.
-        point: for nests that are no plain groups: ``point(evaluator, linear index) -> statements`` for each point of the domain.
+        point: for nests that are no plain groups: ``point(evaluator, linear index) -> statements``
+            for each point of the domain.
         cuts: strides at which the domain is to be cut in any case.
     """
     cuts = _first_cuts(group, plan.roots) | cuts
@@ -187,10 +195,13 @@ class _Builder:
         self.full_cost = group.cost
         dtypes = [n.dtype for n in group.roots] + [n.dtype for n in group.reads]
         self.nbytes = sum(schedule.element_bytes(n.dtype) for n in group.full) + sum(
-            schedule.element_bytes(n.dtype) for n, states in group.reads.items() if FULL in states or n.size >= group.size
+            schedule.element_bytes(n.dtype)
+            for n, states in group.reads.items()
+            if FULL in states or n.size >= group.size
         )
         self.scalar = any(
-            n.op in ("reduce", "partial_reduce") and n.dtype in COMPLEX_PART and n.attrs["fn"] == "mul" for n in group.roots
+            n.op in ("reduce", "partial_reduce") and n.dtype in COMPLEX_PART and n.attrs["fn"] == "mul"
+            for n in group.roots
         )
         self.width = schedule.vector_width(target, dtypes, self.full_cost)
         self.levels = levels_of(group)
@@ -368,7 +379,8 @@ class _Builder:
         return result
 
     def tile_wish(self) -> int | None:
-        """The stride of an outer dimension along which a load is contiguous that the lanes' dimension strides over; None if there is none."""
+        """The stride of an outer dimension along which a load is contiguous that the lanes'
+        dimension strides over; None if there is none."""
         if not self.lane_atoms or self.group.pattern or self.group.size < schedule.TILE_ELEMENTS:
             return None
         for index in self.ev.loads:
@@ -380,7 +392,8 @@ class _Builder:
         return None
 
     def _build_tiled(self, lanes: _Dim, tiled: _Dim, outer: list[_Dim], lo, hi) -> list[loops.Stmt]:
-        """Two dimensions in tiles, so that what one of them strides over stays in the first-level cache for the other."""
+        """Two dimensions in tiles, so that what one of them strides over stays in the first-level
+        cache for the other."""
         height, breadth = schedule.TILE
 
         def body(indexes):
@@ -402,14 +415,16 @@ class _Builder:
         return result
 
     def _by_columns(self, lanes: _Dim, reduced, blocked) -> bool:
-        """Whether this is the first stage of a column reduction: large, so the order of memory matters more than registers."""
+        """Whether this is the first stage of a column reduction: large, so the order of memory
+        matters more than registers."""
         if blocked is None or len(self.levels) > 1 or not self.alone:
             return False
         at = self.dims.index(lanes)
         return lanes.stride == 1 and lanes.extent > self.width and all(self.dims.index(d) < at for d in reduced)
 
     def _build_columns(self, lanes: _Dim, outer, reduced, blocked, lo, hi) -> list[loops.Stmt]:
-        """Reductions over outer dimensions, walked in the order of memory: one accumulator for each column, all in the first-level cache."""
+        """Reductions over outer dimensions, walked in the order of memory: one accumulator for each
+        column, all in the first-level cache."""
         breadth = min(lanes.extent, schedule.COLUMN_BLOCK)
         level = self.levels[0]
         space = self.space
@@ -462,7 +477,8 @@ class _Builder:
                 more, value = column.finish(lb.sub(space.expr(j), first))
                 lets += more
                 self.ev.memo[root, row] = value
-            result.append(self._loop(j, first, last, [*lets, *self._stores([*level.reductions, *level.rows], row)], breadth))
+            lets += self._stores([*level.reductions, *level.rows], row)
+            result.append(self._loop(j, first, last, lets, breadth))
             return result
 
         result = self._outer(dims, counts, lo, hi, body)
@@ -545,7 +561,8 @@ class _Builder:
                     var = self._var("r", dim)
                     start = self.space.expr(base)
                     stop = lb.min_(lb.add(start, dim.block), dim.extent)
-                    local = self.space.add(local, self.space.scale(self.space.add(var, self.space.scale(base, -1)), stride))
+                    within = self.space.add(var, self.space.scale(base, -1))
+                    local = self.space.add(local, self.space.scale(within, stride))
                 else:
                     var = self._var("r", dim) if dim.extent > 1 else self.space.zero
                     start, stop = lb.c(0), lb.c(dim.extent)
@@ -564,7 +581,8 @@ class _Builder:
                     nbytes = count * loops.WIDTH[part or node.dtype] // 8
                     if nbytes > _KEEP_BYTES:
                         continue
-                    buffer = loops.Buffer("row", part or node.dtype, "stack" if nbytes <= _STACK_BYTES else "scratch", count)
+                    where = "stack" if nbytes <= _STACK_BYTES else "scratch"
+                    buffer = loops.Buffer("row", part or node.dtype, where, count)
                     buffers[node] = buffer, Memory(buffer, part is not None)
                     result.append(loops.Alloc(buffer))
                     statements += buffers[node][1].store(self.space, local, self.ev.at(node, linear))
@@ -615,7 +633,8 @@ class _Builder:
         return result
 
     def _values_to_keep(self) -> list[tuple[Node, int, int]]:
-        """Nodes at the domain's own position that more than one level needs and that are costly: (node, first level, last level)."""
+        """Nodes at the domain's own position that more than one level needs and that are costly:
+        (node, first level, last level)."""
         if len(self.levels) < 2:
             return []
         first_seen: dict[Node, int] = {}

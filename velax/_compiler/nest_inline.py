@@ -1,8 +1,10 @@
 """Loops that compile whole: control flow as statements of one kernel, with small state in registers.
 
-A loop whose body does little work costs more in launches than in work. `inline_loop` lowers it, conditions and nested control flow included, to
-one kernel: scalars and tiny arrays are expressions, carried in register buffers; larger temporaries lie on the stack; larger carries stay where they
-are in memory and are updated in place. A body that cannot be lowered this way (`NotInlinable`) runs as blocks of the program.
+A loop whose body does little work costs more in launches than in work. `inline_loop` lowers it,
+conditions and nested control flow included, to one kernel: scalars and tiny arrays are expressions,
+carried in register buffers; larger temporaries lie on the stack; larger carries stay where they are
+in memory and are updated in place. A body that cannot be lowered this way (`NotInlinable`) runs as
+blocks of the program.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class NotInlinable(Exception):
 
 
 def inline_loop(block, node: Node) -> bool:
-    """Lower a ``while`` or ``loop`` of little work to one kernel launched by ``block``; False if it is not of that kind."""
+    """Lower a ``while`` or ``loop`` of little work to one kernel launched by ``block``; False if it
+    is not of that kind."""
     graphs = [node.attrs["body"], *([node.attrs["cond"]] if node.op == "while" else ())]
     if any(_too_much(graph) for graph in graphs):
         return False
@@ -72,7 +75,8 @@ def inline_loop(block, node: Node) -> bool:
             if carry is None:
                 target = params.written(value)
                 for k in range(value.size):
-                    statements += target.store(kernel.space, kernel.space.const(k), place.load(kernel.space, kernel.space.const(k)))
+                    at = kernel.space.const(k)
+                    statements += target.store(kernel.space, at, place.load(kernel.space, at))
     except NotInlinable:
         del block.steps[n_steps:]
         return False
@@ -82,7 +86,8 @@ def inline_loop(block, node: Node) -> bool:
 
 
 def inline_program(block) -> list | None:
-    """Lower a whole program of several small groups to one kernel; the values of its outputs, or None if it is not of that kind."""
+    """Lower a whole program of several small groups to one kernel; the values of its outputs, or
+    None if it is not of that kind."""
     graph, plan = block.graph, block.plan
     if _too_much(graph):
         return None
@@ -122,7 +127,8 @@ def _produced(node: Node) -> list[Node]:
 
 
 def _too_much(graph: Graph) -> bool:
-    """Whether one run of ``graph`` is so much work that its pieces should be kernels of their own (or cannot be inlined)."""
+    """Whether one run of ``graph`` is so much work that its pieces should be kernels of their own
+    (or cannot be inlined)."""
     total = 0.0
     for node in fuse.topological_order((*graph.effects, *graph.outputs)):
         op = node.op
@@ -135,7 +141,9 @@ def _too_much(graph: Graph) -> bool:
             if any(_too_much(g) for g in node.attrs["branches"]):
                 return True
         elif op in ("map", "reduce", "partial_reduce", "gather", "cumulate", "convert"):
-            size = max([x.size for x in node.inputs if x.shape is not None] + [node.size]) if op in ("reduce", "partial_reduce") else node.size
+            size = node.size
+            if op in ("reduce", "partial_reduce"):
+                size = max(size, *(x.size for x in node.inputs if x.shape is not None))
             total += size * max(1.0, fuse.operation_cost(node) / 4)
         elif op == "dot":
             (lc, _), _ = node.attrs["contract"], node.attrs["batch"]
@@ -189,7 +197,8 @@ def _registers_from(source, size: int, dtype: str) -> tuple[Memory, list[loops.S
 
 
 def _iterations(graph: Graph) -> int:
-    """Iterations of counted loops in one run of ``graph``, and the run itself. A ``while`` looks at the interrupt flag by itself."""
+    """Iterations of counted loops in one run of ``graph``, and the run itself. A ``while`` looks at
+    the interrupt flag by itself."""
     total = 1
     for node in fuse.topological_order((*graph.effects, *graph.outputs)):
         if node.op == "loop":
@@ -200,7 +209,8 @@ def _iterations(graph: Graph) -> int:
 
 
 def _node_work(node: Node) -> float:
-    """A guess of nanoseconds for a loop, for whether to let go of the interpreter's lock and to listen to interrupts."""
+    """A guess of nanoseconds for a loop, for whether to let go of the interpreter's lock and to
+    listen to interrupts."""
     return 20.0 * node.attrs.get("length", 1000) * _iterations(node.attrs["body"])
 
 
@@ -218,8 +228,9 @@ def _loop_work(graph: Graph) -> float:
 def _counted(i: loops.Var, length: int, cost: int, body: tuple[loops.Stmt, ...]) -> list[loops.Stmt]:
     """``for i in range(length): body``, each of ``cost`` iterations of some loop; in pieces if it is long.
 
-    Long: for i in 0..n: body  ->  at = 0; while at < n: { for i in at..min(at + piece, n): body; at += piece }, since only a ``While`` stops for an
-    interrupt.
+    Long: for i in 0..n: body  ->
+    at = 0; while at < n: { for i in at..min(at + piece, n): body; at += piece },
+    since only a ``While`` stops for an interrupt.
     """
     if length * cost <= _UNINTERRUPTED:
         return [loops.For(i, lb.c(0), lb.c(length), body)]
@@ -228,15 +239,17 @@ def _counted(i: loops.Var, length: int, cost: int, body: tuple[loops.Stmt, ...])
     start = loops.Var("start")
     stop = lb.min_(lb.add(start, lb.c(piece)), lb.c(length))
     step = loops.For(i, start, stop, body)
+    onward = loops.Store(at, lb.c(0), lb.add(start, lb.c(piece)))
     return [
         loops.Alloc(at),
         loops.Store(at, lb.c(0), lb.c(0)),
-        loops.While((), lb.lt(lb.load(at), lb.c(length)), (loops.Let(start, lb.load(at)), step, loops.Store(at, lb.c(0), lb.add(start, lb.c(piece))))),
+        loops.While((), lb.lt(lb.load(at), lb.c(length)), (loops.Let(start, lb.load(at)), step, onward)),
     ]
 
 
 def loop_statements(kernel: _Kernel, node: Node, consts: list, carries: list[Memory]) -> list[loops.Stmt]:
-    """A ``while`` or ``loop`` over ``carries`` (register buffers or mutable memory), which hold the initial and then the final values."""
+    """A ``while`` or ``loop`` over ``carries`` (register buffers or mutable memory), which hold the
+    initial and then the final values."""
     if node.op == "loop":
         length = node.attrs["length"]
         if length == 0:
@@ -289,7 +302,7 @@ def _loop_body(kernel: _Kernel, graph: Graph, consts: list, carries: list[Memory
 
 
 def _copy(kernel: _Kernel, to: Memory, source, node: Node) -> list[loops.Stmt]:
-    if isinstance(source, Registers) or node.size <= 2 or to.buffer.space == "register" or source.buffer.space == "register":
+    if isinstance(source, Registers) or node.size <= 2 or "register" in (to.buffer.space, source.buffer.space):
         statements = []
         for k in range(node.size):
             at = kernel.space.const(k)
@@ -420,14 +433,20 @@ def _inline_nest(region: _Region, group: fuse.Group, position: int) -> None:
         if roots:
             region.values[roots[0]] = Registers([nest_map.constant(roots[0].attrs["value"], roots[0].dtype)])
         return
-    work = sum(root.inputs[0].size if root.op in ("reduce", "partial_reduce") else fuse.extent_of(root) for root in group.roots)
-    if all(root.size <= _TINY for root in roots) and work <= _UNROLLED and not any(r.op == "partial_reduce" for r in group.roots):
+    reduces = lambda root: root.op in ("reduce", "partial_reduce")
+    work = sum(root.inputs[0].size if reduces(root) else fuse.extent_of(root) for root in group.roots)
+    partial = any(root.op == "partial_reduce" for root in group.roots)
+    if all(root.size <= _TINY for root in roots) and work <= _UNROLLED and not partial:
         _inline_unrolled(region, group, roots)
         return
     aligned = set()
     if not any(level.full for level in nest_group.levels_of(group)[:-1]):
         width = {schedule.element_bytes(root.dtype) for root in roots}
-        aligned = {leaf for leaf, states in group.reads.items() if states == {fuse.FULL} and {schedule.element_bytes(leaf.dtype)} == width}
+        aligned = {
+            leaf
+            for leaf, states in group.reads.items()
+            if states == {fuse.FULL} and {schedule.element_bytes(leaf.dtype)} == width
+        }
     places = {}
     for root in roots:
         # rows are stored before later rows are read: only full roots may lie over what the nest reads
@@ -513,7 +532,9 @@ def _inline_update(region: _Region, group: fuse.Group, position: int) -> None:
         return
     if region.dies(node.inputs[0], position):
         memory = region.value(node.inputs[0])
-        nest, in_place = build_update(node, region.plan, region.values.get, lambda: memory, target, None, False, lb.c(0), None)
+        nest, in_place = build_update(
+            node, region.plan, region.values.get, lambda: memory, target, None, False, lb.c(0), None
+        )
         if in_place:
             region.statements += nest.body
             region.values[node] = memory
@@ -526,7 +547,8 @@ def _inline_update(region: _Region, group: fuse.Group, position: int) -> None:
 
 def _updated(region: _Region, node: Node, position: int) -> Memory:
     """Memory with the operand of an update, to be updated: the operand's own if nothing needs it any more."""
-    return region.value(node.inputs[0]) if region.dies(node.inputs[0], position) else _fresh_copy(region, node, position)
+    x = node.inputs[0]
+    return region.value(x) if region.dies(x, position) else _fresh_copy(region, node, position)
 
 
 def _fresh_copy(region: _Region, node: Node, position: int) -> Memory:
@@ -558,7 +580,8 @@ def _inline_scatter(region: _Region, group: fuse.Group, position: int) -> None:
 def _inline_cumulate(region: _Region, group: fuse.Group, position: int) -> None:
     node = group.roots[0]
     memory = region.addressable(node)
-    region.statements += build_cumulate(node, region.values.get, lambda: memory, region.kernel.target, lb.c(0), None).body
+    nest = build_cumulate(node, region.values.get, lambda: memory, region.kernel.target, lb.c(0), None)
+    region.statements += nest.body
     region.values[node] = memory
 
 
@@ -573,7 +596,8 @@ def _inline_concatenate(region: _Region, group: fuse.Group, position: int) -> No
     for piece in node.inputs:
         if piece.size:
             nest = build_piece(
-                node, piece, offset, region.plan, region.values.get, lambda: memory, region.kernel.target, None, False, lb.c(0), None
+                node, piece, offset, region.plan, region.values.get, lambda: memory, region.kernel.target, None, False,
+                lb.c(0), None,
             )
             region.statements += nest.body
         offset += piece.shape[node.attrs["dim"]]
@@ -671,6 +695,7 @@ def _inline_barrier(region: _Region, group: fuse.Group, position: int) -> None:
 
 _RULES = {
     "nest": _inline_nest, "dot": _inline_dot, "dynamic_update_slice": _inline_update, "scatter": _inline_scatter,
-    "cumulate": _inline_cumulate, "concatenate": _inline_concatenate, "empty": _inline_empty, "while": _inline_control_loop,
+    "cumulate": _inline_cumulate, "concatenate": _inline_concatenate, "empty": _inline_empty,
+    "while": _inline_control_loop,
     "loop": _inline_control_loop, "cond": _inline_cond, "barrier": _inline_barrier,
 }  # fmt: skip

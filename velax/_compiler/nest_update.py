@@ -1,7 +1,8 @@
 """Partial writes: ``dynamic_update_slice``, ``scatter``, and long concatenations written piece by piece.
 
-All of them write into a copy of the operand (or fresh memory). The copy is a step of its own, which the memory planner removes when the operand
-is not needed afterwards: then the update happens in place.
+All of them write into a copy of the operand (or fresh memory). The copy is a step of its own, which
+the memory planner removes when the operand is not needed afterwards: then the update happens in
+place.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class _Watched:
         return self.memory.load(space, index)
 
 
-def build_update(node: Node, plan, place, result, target, restart=None, alone=True, lo=loops.LO, hi=loops.HI) -> tuple[Nest, bool]:
+def build_update(
+    node: Node, plan, place, result, target, restart=None, alone=True, lo=loops.LO, hi=loops.HI
+) -> tuple[Nest, bool]:
     """The nest that writes the update of a ``dynamic_update_slice`` over ``result()``, which holds the operand already.
 
     Returns:
@@ -71,13 +74,17 @@ def build_update(node: Node, plan, place, result, target, restart=None, alone=Tr
 
     group = _domain(update)
     nest = build_group(
-        group, plan, watching, target, lo, hi, alone, again, point, _cuts(update.shape, [n == m for n, m in zip(update.shape, x.shape)])
-    )
+        group, plan, watching, target, lo, hi, alone, again, point,
+        _cuts(update.shape, [n == m for n, m in zip(update.shape, x.shape)]),
+    )  # fmt: skip
     reads = {index for w in watched for index in w.reads}
     return nest, update.size == 1 or reads <= set(stores[-1:])
 
 
-def build_piece(node: Node, piece: Node, offset: int, plan, place, result, target, restart=None, alone=True, lo=loops.LO, hi=loops.HI) -> Nest:
+def build_piece(
+    node: Node, piece: Node, offset: int, plan, place, result, target, restart=None, alone=True, lo=loops.LO,
+    hi=loops.HI,
+) -> Nest:  # fmt: skip
     """The nest that writes one operand of a ``concatenate`` at ``offset`` along its dimension of ``result()``."""
     dim = node.attrs["dim"]
 
@@ -114,7 +121,8 @@ def _cuts(shape, same) -> frozenset[int]:
 
 
 def build_scatter(node: Node, place, result, target, lo=loops.LO, hi=loops.HI) -> Nest:
-    """The nest of a ``scatter`` into ``result()``, which holds the operand: positions one after another, lanes along the window."""
+    """The nest of a ``scatter`` into ``result()``, which holds the operand: positions one after
+    another, lanes along the window."""
     x, indices, updates = node.inputs
     dims, fn, mode = node.attrs["dims"], node.attrs["fn"], node.attrs["mode"]
     space = Space()

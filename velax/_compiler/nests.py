@@ -1,11 +1,13 @@
 """From graph nodes to loop IR expressions: evaluation of inlined nodes at an index.
 
-`Evaluator.at(node, index)` gives the value of one element of a node as an expression over loop variables; ``index`` is the row-major position as
-an `Affine`. Nodes that live in memory (see `Place`) become loads; every other node is inlined: index-moving operations become index arithmetic. Results
-are memoised on (node, index), so an expression DAG shares what the graph shares. The recursion is an explicit stack: a traced program may chain
-thousands of operations.
+`Evaluator.at(node, index)` gives the value of one element of a node as an expression over loop
+variables; ``index`` is the row-major position as an `Affine`. Nodes that live in memory (see
+`Place`) become loads; every other node is inlined: index-moving operations become index arithmetic.
+Results are memoised on (node, index), so an expression DAG shares what the graph shares. The
+recursion is an explicit stack: a traced program may chain thousands of operations.
 
-Every load has an index that is valid always, also where a `Select` discards the value: indexes are clamped unless their range is known.
+Every load has an index that is valid always, also where a `Select` discards the value: indexes are
+clamped unless their range is known.
 """
 
 from __future__ import annotations
@@ -77,7 +79,8 @@ def bind(value):
 
 
 class Misaligned(AssertionError):
-    """A value of the nest itself is needed at another position than its own, or at one that is not recognised as its own."""
+    """A value of the nest itself is needed at another position than its own, or at one that is not
+    recognised as its own."""
 
 
 class Evaluator:
@@ -119,7 +122,8 @@ class Evaluator:
         return memo[first]
 
     def stored(self, root: Node, index: Affine) -> tuple[Node, Affine]:
-        """The node whose element ``index`` is stored for ``root``, and where: itself, or the new row of a stack (`fuse.stacks_row`)."""
+        """The node whose element ``index`` is stored for ``root``, and where: itself, or the new
+        row of a stack (`fuse.stacks_row`)."""
         if root.op != "dynamic_update_slice":
             return root, index
         space = self.space
@@ -181,7 +185,8 @@ class Evaluator:
         return self.dynamic_index(node, self.space.zero, lo, hi, missing)
 
     def dynamic_index(self, node: Node, index: Affine, lo: int, hi: int, missing: list, clamp: bool = True):
-        """Element ``index`` of the integer ``node`` as an index clamped to ``[lo, hi]``; with its raw ``i64`` expression if not ``clamp``."""
+        """Element ``index`` of the integer ``node`` as an index clamped to ``[lo, hi]``; with its
+        raw ``i64`` expression if not ``clamp``."""
         if lo == hi and clamp:
             return self.space.const(lo)
         value = self._get(node, index, missing)
@@ -204,7 +209,8 @@ class Evaluator:
 
 
 def value_range(node: Node) -> tuple[int, int] | None:
-    """Bounds of the elements of an integer node where they are evident: counters of loops, iotas, literals and simple arithmetic on them."""
+    """Bounds of the elements of an integer node where they are evident: counters of loops, iotas,
+    literals and simple arithmetic on them."""
     known = node.attrs.get("range")
     if known is not None:
         return known
@@ -251,7 +257,7 @@ def _fits(bounds, dtype) -> bool:
     return low <= bounds[0] and bounds[1] <= high
 
 
-# -- index-moving operations ------------------------------------------------------------------------------------------------
+# -- index-moving operations -----------------------------------------------------------------------
 
 
 def _bitcast(ev: Evaluator, node: Node, index: Affine, missing: list):
@@ -293,7 +299,9 @@ def _slice(ev: Evaluator, node: Node, index: Affine, missing: list):
 def _rev(ev: Evaluator, node: Node, index: Affine, missing: list):
     space, x, dims = ev.space, node.inputs[0], node.attrs["dims"]
     axes = space.axes(index, node.shape)
-    own = tuple(space.shift(space.scale(a, -1), n - 1) if d in dims else a for d, (a, n) in enumerate(zip(axes, x.shape)))
+    own = tuple(
+        space.shift(space.scale(a, -1), n - 1) if d in dims else a for d, (a, n) in enumerate(zip(axes, x.shape))
+    )
     return ev._get(x, space.linear(own, x.shape), missing)
 
 

@@ -1,7 +1,8 @@
 """Schedules: every size-dependent choice in one place, as functions of sizes and the target, never of thread counts.
 
-What may depend on a size, and so makes a new kernel for a new shape, is `SPECIALISED` policy: elementwise kernels over one flat range take
-their size at run time; inner loop lengths of everything else are constants in the kernel's text.
+What may depend on a size, and so makes a new kernel for a new shape, is `SPECIALISED` policy:
+elementwise kernels over one flat range take their size at run time; inner loop lengths of
+everything else are constants in the kernel's text.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ __all__ = ["element_bytes", "element_ns", "grain_for", "inner_block", "reduction
 MAX_INLINE_PIECES = 4
 #: a stored concatenation of more elements is written piece by piece too
 PIECEWISE_ELEMENTS = 1 << 16
-#: the first stage of column reductions walks memory in order, with accumulators for this many columns in the first-level cache
+#: the first stage of column reductions walks memory in order, with accumulators for this many
+#: columns in the first-level cache
 COLUMN_BLOCK = 2048
 #: rows and columns of the tiles in which transposing nests walk; nests smaller than `TILE_ELEMENTS` do not bother
 TILE = (64, 64)

@@ -355,8 +355,11 @@ def _transpose(builder: Builder, node: Node, inputs):
 
 
 def _transposed_dot(builder: Builder, dot: Node, perm) -> Node | None:
-    """transpose(dot(x, y)) -> dot(x, y) or dot(y, x) with the result in that order, if it ends in all columns (of either
-    operand), and rows stay side by side: operands are read in any order of dimensions, batch entries are stored anywhere."""
+    """transpose(dot(x, y)) -> dot(x, y) or dot(y, x) with the result in that order, if all columns
+    (of either operand) come last, and rows stay side by side.
+
+    Operands are read in any order of dimensions, and batch entries are stored anywhere.
+    """
     (lc, rc), (lb_, rb) = dot.attrs["contract"], dot.attrs["batch"]
     perm = [dot.attrs["order"][p] for p in perm] if "order" in dot.attrs else list(perm)
     operands, contract, batch = list(dot.inputs), [lc, rc], [lb_, rb]

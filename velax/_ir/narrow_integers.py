@@ -1,106 +1,94 @@
-"""Integers narrower than a byte, in the array graph: values of the next wider integer whose upper bits repeat the sign, or are 0 if there is none.
+"""Integers of fewer than 8 bits, in the array graph: the low bits of bytes whose upper bits mean nothing.
 
-The graph has no such dtypes. ``int4`` is ``i8`` and ``uint4`` ``u8`` (`velax._lang.dtypes.ir_name`); where a primitive's result is of such a dtype, graph
-building brings it back into the range (`wrap`). Inside a lowering rule values may leave it: sums, products, shifts to the left and
-truncations agree modulo 16 whenever that happens. What depends on the upper bits (shifts to the right, counts of bits) asks for them with `sign_extend` and `zero_extend`.
+The graph has no such dtypes: ``int4`` is ``i8``, ``uint4`` is ``u8`` (`velax._lang.dtypes.ir_name`). Where a
+primitive is lowered, graph building extends its operands to the numbers that they stand for, has the rule compute
+with these, and clears the upper bits of what it gives. So a rule knows nothing of it, except for those that count
+or shift bits. Clear upper bits are how NumPy stores such integers; bytes that were given others are the same
+numbers. What only moves elements takes them as they are, and what computes modulo a power of 2 needs no extension.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from velax._ir.graph import COMPLEX_PART, Builder, Node
 from velax._ir.dtype_names import FLOATS, SIGNED
+from velax._ir.graph import COMPLEX_PART, Builder, Node
 from velax._lang import dtypes
 
-__all__ = ["is_narrow", "sign_extend", "wrap", "wrap_number", "zero_extend"]
+__all__ = ["computed", "extended", "is_narrow", "literal_value", "sign_extended", "taken_as_stored", "zero_extended"]
 
 _NARROW = frozenset(dtypes.narrow_integer_dtypes)
 
+#: primitives that move elements, or hand them on -> the operands that are moved (others are indices)
+_MOVES: dict[str, slice] = {
+    **dict.fromkeys((
+        "all_gather", "all_to_all", "broadcast_in_dim", "concatenate", "cond", "copy", "custom_jvp_call",
+        "custom_vjp_call", "debug_callback", "debug_print", "io_callback", "jit", "linear_call", "name",
+        "optimization_barrier", "pad", "ppermute", "pure_callback", "remat2", "reshape", "rev", "scan", "select_n",
+        "slice", "split", "squeeze", "stop_gradient", "transpose", "while",
+    ), slice(None)),
+    "dynamic_slice": slice(1), "dynamic_update_slice": slice(2), "gather": slice(1), "scatter": slice(0, None, 2),
+}  # fmt: skip
+#: primitives whose result's low bits depend on the operands' low bits alone
+_MODULAR = frozenset({
+    "add", "add_any", "and", "cumprod", "cumsum", "mul", "neg", "not", "or", "psum", "reduce_and", "reduce_or",
+    "reduce_prod", "reduce_sum", "reduce_xor", "scatter-add", "scatter-mul", "scatter-sub", "square", "sub", "xor",
+})  # fmt: skip
+
 
 def is_narrow(dtype) -> bool:
-    """Whether `dtype` is an integer of 4 bits and fewer."""
+    """Whether `dtype` is an integer of fewer than 8 bits."""
     return dtype in _NARROW
 
 
-def wrap_number(value: int, dtype: np.dtype) -> int:
-    """The number of the range of `dtype` that agrees with ``value`` modulo its size.
+def literal_value(value: int, dtype: np.dtype) -> int:
+    """What a literal of the narrow `dtype` holds.
 
-    >>> wrap_number(9, np.dtype("int4"))
-    -7
+    >>> literal_value(-1, np.dtype("int4"))
+    15
     """
-    info = dtypes.iinfo(dtype)
-    return (value - int(info.min)) % (1 << info.bits) + int(info.min)
+    return value & _mask(dtype)
 
 
-def zero_extend(b: Builder, x: Node, dtype: np.dtype) -> Node:
-    """``x`` of the narrow `dtype` (of another one: unchanged) with upper bits of 0."""
-    return b.map("and", x, b.full(x.shape, (1 << dtypes.itemsize_bits(dtype)) - 1, x.dtype)) if is_narrow(dtype) else x
+def _mask(dtype: np.dtype) -> int:
+    return (1 << dtypes.itemsize_bits(dtype)) - 1
 
 
-def sign_extend(b: Builder, x: Node, dtype: np.dtype) -> Node:
-    """``x`` of the narrow `dtype` (of another one: unchanged) with the uppermost of its bits repeated above."""
+def zero_extended(b: Builder, x: Node, dtype: np.dtype) -> Node:
+    """``x`` of the narrow `dtype`, its upper bits clear; of another dtype, as it is."""
+    return b.map("and", x, b.full(x.shape, _mask(dtype), x.dtype)) if is_narrow(dtype) else x
+
+
+def sign_extended(b: Builder, x: Node, dtype: np.dtype) -> Node:
+    """``x`` of the narrow `dtype`, its highest bit repeated upward; of another dtype, as it is."""
     if not is_narrow(dtype):
         return x
-    sign = b.full(x.shape, 1 << dtypes.itemsize_bits(dtype) - 1, x.dtype)
-    return b.map("sub", b.map("xor", zero_extend(b, x, dtype), sign), sign)
+    sign = b.full(x.shape, _mask(dtype) // 2 + 1, x.dtype)
+    return b.map("sub", b.map("xor", zero_extended(b, x, dtype), sign), sign)
 
 
-def wrap(b: Builder, x: Node, dtype: np.dtype, operands=()) -> Node:
-    """``x``, the result of a primitive, in the range of the narrow `dtype`; as it is where that is certain.
+def extended(b: Builder, x: Node, dtype: np.dtype) -> Node:
+    """The numbers that the elements of ``x`` of the narrow `dtype` stand for."""
+    return sign_extended(b, x, dtype) if x.dtype in SIGNED else zero_extended(b, x, dtype)
 
-    Args:
-      operands: the nodes known to be in the range of their dtypes.
-    """
-    info = dtypes.iinfo(dtype)
-    low, high = int(info.min), int(info.max)
-    if _in_range(x, low, high, frozenset(operands)):
+
+def taken_as_stored(primitive: str, count: int) -> Sequence[int]:
+    """The positions of those of ``count`` operands that a built-in primitive takes as they are stored."""
+    if primitive in _MODULAR:
+        return range(count)
+    return range(count)[_MOVES[primitive]] if primitive in _MOVES else ()
+
+
+def computed(b: Builder, x: Node, primitive: str, dtype: np.dtype) -> Node:
+    """What is stored of ``x``, a result of the narrow `dtype` that the primitive's rule gave."""
+    if primitive in _MOVES:
         return x
+    info = dtypes.iinfo(dtype)
     if x.op == "convert" and (x.inputs[0].dtype in FLOATS or x.inputs[0].dtype in COMPLEX_PART):  # floats saturate
-        return b.map("clamp", *(b.full(x.shape, low, x.dtype), x, b.full(x.shape, high, x.dtype)))
-    if x.op == "reduce" and x.attrs["fn"] in ("min", "max") and not math.prod(x.inputs[0].shape[d] for d in x.attrs["axes"]):
-        return b.full(x.shape, high if x.attrs["fn"] == "min" else low, x.dtype)  # the extremum of nothing
-    return sign_extend(b, x, dtype) if x.dtype in SIGNED else zero_extend(b, x, dtype)
-
-
-#: operations whose result holds elements of these operands alone (a slice of them), or one of the extrema
-_CHOOSES = {
-    "broadcast": slice(1), "reshape": slice(1), "transpose": slice(1), "slice": slice(1), "rev": slice(1), "dynamic_slice": slice(1),
-    "pad": slice(2), "dynamic_update_slice": slice(2), "concatenate": slice(None),
-}  # fmt: skip
-_CHOOSING_MAPS = {"select": slice(1, 3), "min": slice(2), "max": slice(2), "clamp": slice(3), "and": slice(2), "or": slice(2), "xor": slice(2)}
-
-
-def _in_range(x: Node, low: int, high: int, operands: frozenset[Node]) -> bool:
-    """Whether the elements of ``x`` are known to lie from ``low`` to ``high``. Operands of the same width and signedness count as such."""
-    todo, seen = [x], set()
-    while todo:
-        node = todo.pop()
-        if node in operands or node in seen:
-            continue
-        seen.add(node)
-        fn = node.attrs.get("fn")
-        if node.op == "literal":
-            if not low <= int(node.attrs["value"]) <= high:
-                return False
-        elif node.op in _CHOOSES:
-            todo.extend(node.inputs[_CHOOSES[node.op]])
-        elif node.op == "map" and fn in _CHOOSING_MAPS:
-            todo.extend(node.inputs[_CHOOSING_MAPS[fn]])
-        elif node.op == "gather" and (node.attrs["mode"] != "fill" or low <= int(node.attrs["fill"]) <= high):
-            todo.append(node.inputs[0])
-        elif node.op == "scatter" and fn in ("set", "min", "max"):
-            todo.extend((node.inputs[0], node.inputs[2]))
-        elif node.op == "cumulate" and fn in ("min", "max"):
-            todo.append(node.inputs[0])
-        elif node.op == "reduce" and fn in ("min", "max") and math.prod(node.inputs[0].shape[d] for d in node.attrs["axes"]):
-            todo.append(node.inputs[0])
-        elif node.op == "get" and node.inputs[0].op in ("while", "cond", "scan"):
-            continue  # the results of nested graphs are those of primitives
-        elif node.op == "get" and node.inputs[0].op in ("sort", "barrier"):
-            todo.append(node.inputs[0].inputs[node.attrs["k"]])
-        else:
-            return False
-    return True
+        low, high = (b.full(x.shape, int(limit), x.dtype) for limit in (info.min, info.max))
+        x = b.map("clamp", low, x, high)
+    elif x.op == "reduce" and x.attrs["fn"] in ("min", "max") and not x.inputs[0].size:  # the extrema of nothing
+        x = b.full(x.shape, int(info.max if x.attrs["fn"] == "min" else info.min), x.dtype)
+    return zero_extended(b, x, dtype)

@@ -83,15 +83,15 @@ DTYPE_OF: dict[int, np.dtype] = {code: d for d, code in CODE_OF.items()}
 
 _IR_NAMES = (
     "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64", "c64", "c128", "f8e4m3fn", "f8e5m2",
-    "i4", "u4",
 )  # fmt: skip
-#: arrays hold 4-bit integers; there are no operations on them
-_ir_name_of = {d: _IR_NAMES[code] for d, code in CODE_OF.items() if "int4" not in d.name}
-_dtype_of_ir_name = {name: d for d, name in _ir_name_of.items()}
+_dtype_of_ir_name = {name: DTYPE_OF[code] for code, name in enumerate(_IR_NAMES)}
+_ir_name_of = {d: name for name, d in _dtype_of_ir_name.items()}
+#: integers of fewer than 8 bits are the low bits of bytes (`velax._ir.narrow_integers`)
+_ir_name_of |= {d: "i8" if d in signed_dtypes else "u8" for d in narrow_integer_dtypes}
 
 
 def ir_name(np_dtype: np.dtype) -> str:
-    """The name of a dtype in the program forms: ``f32``, ``bf16``, ``i4``, ...
+    """The name of the dtype that holds elements of `np_dtype` in the program forms: ``f32``, ``i8`` (of int8 and int4), ...
 
     Raises:
       TypeError: the dtype has no code, so that no program can hold it.
@@ -100,8 +100,8 @@ def ir_name(np_dtype: np.dtype) -> str:
         return _ir_name_of[np_dtype]
     except KeyError:
         raise TypeError(
-            f"arrays of dtype {np_dtype} cannot be compiled; supported are {', '.join(map(str, _ir_name_of))}. "
-            "4-bit integers are converted on the host: numpy.asarray(x).astype('int8')"
+            f"arrays of dtype {np_dtype} cannot be compiled; of the floats of 8 bits and fewer there are float8_e4m3fn "
+            "and float8_e5m2. Use one of these, or compute in a wider dtype: x.astype('float32')"
         ) from None
 
 

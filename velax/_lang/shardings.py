@@ -13,6 +13,7 @@ import numpy as np
 from velax._lang.devices import Device
 from velax._lang.meshes import AbstractMesh, Mesh
 from velax._lang.record import Record
+from velax._lang.traceback import api_boundary
 
 __all__ = [
     "DuplicateSpecError", "IndivisibleError", "ManualAxisType", "NamedSharding", "P", "PartitionSpec", "Sharding",
@@ -367,6 +368,7 @@ class NamedSharding(Sharding):
 
     __slots__ = ("_hash", "_memory_kind", "mesh", "spec")
 
+    @api_boundary
     def __init__(self, mesh: Mesh | AbstractMesh, spec: PartitionSpec, *, memory_kind: str | None = None, **_internal):
         if not isinstance(mesh, Mesh | AbstractMesh):
             raise TypeError(f"NamedSharding: mesh must be a Mesh or an AbstractMesh, got {type(mesh).__name__}")

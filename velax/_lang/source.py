@@ -7,6 +7,7 @@ to a file and a line only when printed. Frames are never held, so tracing keeps 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from types import CodeType
@@ -118,6 +119,13 @@ def summarize(info: SourceInfo | None, num_frames: int = 1) -> str:
 
 
 def line_of(fun) -> str:
-    """``file:line`` of a function's definition, for messages."""
-    code = getattr(getattr(fun, "__wrapped__", fun), "__code__", None)
+    """``file:line`` of the user's function's definition, inside of what transformations made of it, for messages."""
+    while True:
+        if isinstance(fun, functools.partial):
+            fun = fun.func
+        elif hasattr(fun, "__wrapped__"):
+            fun = fun.__wrapped__
+        else:
+            break
+    code = getattr(fun, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "<unknown>"

@@ -52,13 +52,19 @@ class Trace:
         raise NotImplementedError(f"{type(self).__name__} must implement process_primitive")
 
     def process_call(self, primitive, f, tracers, params):
-        raise NotImplementedError(f"{type(self).__name__} must implement process_call to handle call-like primitives such as {primitive}")
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement process_call to handle call-like primitives such as {primitive}"
+        )
 
     def process_custom_jvp_call(self, primitive, fun, jvp, tracers, **params):
-        raise NotImplementedError(f"{type(self).__name__} must implement process_custom_jvp_call to handle custom_jvp functions")
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement process_custom_jvp_call to handle custom_jvp functions"
+        )
 
     def process_custom_vjp_call(self, primitive, fun, fwd, bwd, tracers, **params):
-        raise NotImplementedError(f"{type(self).__name__} must implement process_custom_vjp_call to handle custom_vjp functions")
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement process_custom_vjp_call to handle custom_vjp functions"
+        )
 
     def invalidate(self) -> None:
         """Mark the trace as ended: its tracers must not be used any more."""
@@ -153,7 +159,9 @@ class Tracer:
         if value is not None:
             return bool(value)
         if self.aval.shape and self.aval.size != 1:
-            raise ValueError("The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()")
+            raise ValueError(
+                "The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()"
+            )
         raise errors.TracerBoolConversionError(self)
 
     # A Python number forgets the derivative, so these raise also where the primal is known.
@@ -191,7 +199,9 @@ class Tracer:
         )
 
     def __delitem__(self, index):
-        raise TypeError("JAX arrays are immutable and do not support item deletion. Select what to keep, or use jnp.delete(x, idx).")
+        raise TypeError(
+            "JAX arrays are immutable and do not support item deletion. Select what to keep, or use jnp.delete(x, idx)."
+        )
 
     def __copy__(self):
         return self
@@ -208,6 +218,10 @@ class Tracer:
         """Where the value comes from, for error messages (staging traces know the argument it depends on)."""
         return ""
 
+    def _made_msg(self) -> str:
+        """Where the value was made, as a sentence with a space behind it: for the errors about values that outlive their trace."""
+        return ""
+
     def _error_repr(self) -> str:
         return f"traced array with {_describe(self.aval)}"
 
@@ -216,7 +230,12 @@ class Tracer:
         return f"{name}<{self.aval}>"
 
     def __format__(self, spec):
-        return format(repr(self), spec) if spec else repr(self)
+        if not spec:
+            return repr(self)
+        raise TypeError(
+            f"unsupported format string {spec!r}: {self._error_repr()} has no value to format while the function is traced. Print values with "
+            'velax.debug.print("{x:.2f}", x=x), which formats them when the program runs.'
+        )
 
 
 def _only_of_arrays(name: str, shown: str):
@@ -294,11 +313,11 @@ eval_trace = EvalTrace()
 set_eval_trace(eval_trace)
 
 
-def escaped_tracer_error(tracer: Tracer, detail: str = "") -> Exception:
+def escaped_tracer_error(tracer: Tracer) -> Exception:
     """The error for a tracer used outside the transformation that made it."""
     message = (
-        f"An intermediate value of {_describe(tracer.aval)} was used after the transformation that created it had ended"
-        f"{' (' + detail + ')' if detail else ''}. A function passed to jit, grad, vmap, scan, ... must not store such values in globals, attributes or "
+        f"An intermediate value of {_describe(tracer.aval)} was used after the transformation that created it had ended. {tracer._made_msg()}"
+        f"A function passed to jit, grad, vmap, scan, ... must not store such values in globals, attributes or "
         f"closures: return them instead. Functions with derivative or batching rules of their own take such values as arguments, not by closure."
     )
     return errors.UnexpectedTracerError(message)

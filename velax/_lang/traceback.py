@@ -25,7 +25,17 @@ from typing import Any, TypeVar
 from velax._lang import config
 from velax._lang.source import is_user_code, register_exclusion
 
-__all__ = ["UnfilteredStackTrace", "api_boundary", "boundary", "filter_traceback", "leave_boundary", "public_class", "public_module", "register_exclusion", "without_boundary"]
+__all__ = [
+    "UnfilteredStackTrace",
+    "api_boundary",
+    "boundary",
+    "filter_traceback",
+    "leave_boundary",
+    "public_class",
+    "public_module",
+    "register_exclusion",
+    "without_boundary",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -19,15 +19,21 @@ __all__ = [
 
 
 def function_name(fun: Callable) -> str:
+    while isinstance(fun, functools.partial):
+        fun = fun.func
     return getattr(fun, "__name__", None) or type(fun).__name__
 
 
 def check_callable(fun, what: str) -> None:
     """TypeError unless ``fun`` can be transformed."""
     if not callable(fun):
-        raise TypeError(f"Expected a callable value, got {fun}: {what} transforms a function; pass the function itself, not its result.")
+        raise TypeError(
+            f"Expected a callable value, got {fun}: {what} transforms a function; pass the function itself, not its result."
+        )
     if inspect.isgeneratorfunction(fun):
-        raise TypeError(f"Expected a function, got a generator function: {fun}. Collect the values in a list and return it.")
+        raise TypeError(
+            f"Expected a function, got a generator function: {fun}. Collect the values in a list and return it."
+        )
 
 
 def signature_of(fun: Callable) -> inspect.Signature | None:
@@ -42,12 +48,17 @@ def argnames_of(fun: Callable, args: Sequence, kwargs: dict) -> tuple[str, ...]:
     signature = signature_of(fun)
     names: list[str] = []
     if signature is not None:
-        positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        positional = [
+            p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
         variadic = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL), "args")
-        roots = [positional[i].name if i < len(positional) else f"{variadic}[{i - len(positional)}]" for i in range(len(args))]
+        roots = [
+            positional[i].name if i < len(positional) else f"{variadic}[{i - len(positional)}]"
+            for i in range(len(args))
+        ]
     else:
         roots = [f"args[{i}]" for i in range(len(args))]
-    for root, value in [*zip(roots, args, strict=True), *kwargs.items()]:
+    for root, value in [*zip(roots, args, strict=True), *sorted(kwargs.items())]:
         names.extend(root + keystr(path) for path, _ in tree_flatten_with_path(value)[0])
     return tuple(names)
 
@@ -102,7 +113,7 @@ def normalize_argnums(argnums, n_args: int, what: str, option: str = "argnums") 
     except TypeError:
         raise TypeError(f"{what}: {option} must be an int or a tuple of ints, got {argnums!r}") from None
     for i in nums:
-        if i >= n_args and option == "argnums":
+        if i >= n_args and what == "grad":
             raise TypeError(
                 f"differentiating with respect to argnums={argnums} requires at least {i + 1} positional arguments to be passed by the caller, but got only "
                 f"{n_args} positional arguments. {what} differentiates by positional arguments; those passed by keyword are constants."
@@ -147,7 +158,9 @@ def resolve_kwargs(fun: Callable, args: Sequence, kwargs: dict) -> tuple:
     signature = signature_of(fun)
     if signature is None:
         if kwargs:
-            raise TypeError(f"keyword arguments of {function_name(fun)} cannot be resolved to positions: it has no signature")
+            raise TypeError(
+                f"keyword arguments of {function_name(fun)} cannot be resolved to positions: it has no signature"
+            )
         return tuple(args)
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()

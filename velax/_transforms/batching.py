@@ -39,7 +39,11 @@ class AxisData:
         self.name, self.size, self.spmd_name = name, size, spmd_name
 
     def __eq__(self, other):
-        return type(other) is AxisData and (self.name, self.size, self.spmd_name) == (other.name, other.size, other.spmd_name)
+        return type(other) is AxisData and (self.name, self.size, self.spmd_name) == (
+            other.name,
+            other.size,
+            other.spmd_name,
+        )
 
     def __hash__(self):
         return hash((self.name, self.size, self.spmd_name))
@@ -63,7 +67,9 @@ def axis_size(name) -> int:
     env = axis_env()
     if name not in env:
         known = f"the axes in scope are {', '.join(map(repr, env))}" if env else "no named axis is in scope"
-        raise NameError(f"unbound axis name: {name}. {known[0].upper() + known[1:]}; bind one with vmap(..., axis_name={name!r}).")
+        raise NameError(
+            f"unbound axis name: {name}. {known[0].upper() + known[1:]}; bind one with vmap(..., axis_name={name!r})."
+        )
     return env[name]
 
 
@@ -146,9 +152,7 @@ class BatchTracer(Tracer):
         return self.val.to_concrete_value() if isinstance(self.val, Tracer) else self.val
 
     def _origin_msg(self):
-        return (
-            "This value is mapped over by vmap: it stands for one value in each example of the batch, so it has no single concrete value."
-        )
+        return "This value is mapped over by vmap: it stands for one value in each example of the batch, so it has no single concrete value."
 
     def _contents(self):
         return [("val", self.val), ("batch_dim", self.batch_dim)]
@@ -245,7 +249,9 @@ def _error_of_one_example(primitive: Primitive, args, params) -> Exception | Non
     return None
 
 
-def batch_fun(fun: Callable, tag: TraceTag, axis_data: AxisData, in_dims: Sequence[int | None], pair_results: bool = False):
+def batch_fun(
+    fun: Callable, tag: TraceTag, axis_data: AxisData, in_dims: Sequence[int | None], pair_results: bool = False
+):
     """The batched flat function and a list that receives its results' dims when it runs.
 
     ``pair_results``: the results are values and their tangents, which must be mapped alike; an unmapped one of a pair is broadcast.
@@ -284,7 +290,9 @@ def _axis_scope(axis_data: AxisData):
     return extend_axis_env([] if axis_data.name is None else [(axis_data.name, axis_data.size)])
 
 
-def batch_flat(fun: Callable, axis_data: AxisData, values: Sequence, in_dims: Sequence[int | None]) -> tuple[list, list[int | None]]:
+def batch_flat(
+    fun: Callable, axis_data: AxisData, values: Sequence, in_dims: Sequence[int | None]
+) -> tuple[list, list[int | None]]:
     """Run a flat function on mapped values; returns the whole results and their mapped axes."""
     batched, out_dims = batch_fun(fun, TraceTag(), axis_data, in_dims)
     outs = batched(*values)
@@ -339,7 +347,9 @@ def matchaxis(size: int, src: int | None, dst: int | None, x):
             return np.zeros(shape, dtypes.float0)
         return ops.broadcast(x, size, dst)
     if dst is None:
-        raise ValueError("vmap: a result is mapped but out_axes says None; return something that does not depend on the mapped inputs, or give it an axis")
+        raise ValueError(
+            "vmap: a result is mapped but out_axes says None; return something that does not depend on the mapped inputs, or give it an axis"
+        )
     return ops.moveaxis(x, src, dst)
 
 

@@ -22,7 +22,9 @@ from velax._transforms.zero import UndefinedPrimal, Zero
 __all__ = ["bind_jit", "dce_closed", "jit_p"]
 
 
-def bind_jit(jaxpr: ClosedJaxpr, args: Sequence, *, name: str, donated_invars=None, inline=False, keep_unused=False) -> list:
+def bind_jit(
+    jaxpr: ClosedJaxpr, args: Sequence, *, name: str, donated_invars=None, inline=False, keep_unused=False
+) -> list:
     """Apply ``jit``. The jaxpr's constants become arguments: equations hold no values, so that
     equal programs are equal text.
     """
@@ -33,7 +35,9 @@ def bind_jit(jaxpr: ClosedJaxpr, args: Sequence, *, name: str, donated_invars=No
         args, donated = [*jaxpr.consts, *args], (*(False,) * len(jaxpr.consts), *donated)
         closed = jaxpr
         jaxpr = closed.memo("hoisted", lambda: move_consts_to_inputs(closed)[0])
-    apply = lambda pure, values: jit_p.bind(*values, jaxpr=pure, name=name, donated_invars=donated, inline=False, keep_unused=keep_unused)
+    apply = lambda pure, values: jit_p.bind(
+        *values, jaxpr=pure, name=name, donated_invars=donated, inline=False, keep_unused=keep_unused
+    )
     if has_refs(jaxpr):
         return apply_discharged(f"{name} for jit", jaxpr, args, apply)
     return apply(jaxpr, args)
@@ -55,7 +59,9 @@ def _jvp(primals, tangents, *, jaxpr, **params):
     results = _call(derived, args, params)
     n = len(jaxpr.out_avals)
     given = iter(results[n:])
-    return results[:n], [next(given) if nz else Zero(a.to_tangent_aval()) for nz, a in zip(out_nonzeros, jaxpr.out_avals, strict=True)]
+    return results[:n], [
+        next(given) if nz else Zero(a.to_tangent_aval()) for nz, a in zip(out_nonzeros, jaxpr.out_avals, strict=True)
+    ]
 
 
 def _linearize(nonzeros, *primals, jaxpr, **params):

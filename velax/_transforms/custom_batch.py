@@ -138,7 +138,10 @@ def _jvp(primals, tangents, *, call, rule):
     results = custom_vmap_p.bind(*primals, *given, call=derived, rule=_jvp_of_rule(rule, nonzeros, out_nonzeros))
     n = len(call.out_avals)
     out_tangents = iter(results[n:])
-    return results[:n], [next(out_tangents) if nz else Zero(a.to_tangent_aval()) for nz, a in zip(out_nonzeros, call.out_avals, strict=True)]
+    return results[:n], [
+        next(out_tangents) if nz else Zero(a.to_tangent_aval())
+        for nz, a in zip(out_nonzeros, call.out_avals, strict=True)
+    ]
 
 
 def _jvp_of_rule(rule: Callable, nonzeros, out_nonzeros) -> Callable:

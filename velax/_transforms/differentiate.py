@@ -14,7 +14,7 @@ from velax._lang import dtypes
 from velax._lang.avals import shaped_array
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.trace import Tracer, as_array, get_aval, shaped_abstractify
-from velax._lang.traceback import api_boundary
+from velax._lang.traceback import api_boundary, boundary, leave_boundary
 from velax._transforms.arguments import (
     argnums_partial,
     check_callable,
@@ -43,7 +43,19 @@ from velax.tree_util import (
     tree_unflatten,
 )
 
-__all__ = ["fwd_and_bwd", "grad", "hessian", "jacfwd", "jacobian", "jacrev", "jvp", "linear_transpose", "linearize", "value_and_grad", "vjp"]
+__all__ = [
+    "fwd_and_bwd",
+    "grad",
+    "hessian",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "linear_transpose",
+    "linearize",
+    "value_and_grad",
+    "vjp",
+]
 
 
 def _flat_with_aux(fun: Callable, in_tree, has_aux: bool, what: str):
@@ -58,7 +70,11 @@ def _flat_with_aux(fun: Callable, in_tree, has_aux: bool, what: str):
         aux_tree = None
         if has_aux:
             if not isinstance(result, (tuple, list)) or len(result) != 2:
-                got = f"a {type(result).__name__} of length {len(result)}" if isinstance(result, (tuple, list)) else _describe_output(result)
+                got = (
+                    f"a {type(result).__name__} of length {len(result)}"
+                    if isinstance(result, (tuple, list))
+                    else _describe_output(result)
+                )
                 raise TypeError(f"{what} with has_aux=True needs {function_name(fun)} to return a pair (output, "
                                 f"aux), got {got}")
             result, aux = result
@@ -112,7 +128,9 @@ def jvp(fun: Callable, primals, tangents, has_aux: bool = False):
     for x, t in zip(leaves, tangent_leaves, strict=True):
         _check_tangent("jax.jvp", x, t)
     flat, info = _flat_with_aux(fun, in_tree, has_aux, "jvp")
-    given = [Zero(get_aval(x).to_tangent_aval()) if _is_float0(t) else t for x, t in zip(leaves, tangent_leaves, strict=True)]
+    given = [
+        Zero(get_aval(x).to_tangent_aval()) if _is_float0(t) else t for x, t in zip(leaves, tangent_leaves, strict=True)
+    ]
     outs, out_tangents = jvp_flat(flat, leaves, given)
     out_tree, restore_aux, n = info
     tangents_out = tree_unflatten(out_tree, [_public_tangent(t) for t in out_tangents[:n]])
@@ -174,7 +192,18 @@ def linearize(fun: Callable, *primals, has_aux: bool = False):
     flat, info = _flat_with_aux(fun, in_tree, has_aux, "linearize")
     outs, linear = linearize_flat(flat, leaves, None, debug_info_of("linearize", fun, primals))
     out_tree, restore_aux, n = info
-    f_jvp = Partial(functools.partial(_apply_linear, linear.jaxpr.jaxpr, linear.out_nonzeros[:n], in_tree, out_tree, [get_aval(x) for x in outs[:n]], [get_aval(x) for x in leaves]), *[linear.jaxpr.consts])
+    f_jvp = Partial(
+        functools.partial(
+            _apply_linear,
+            linear.jaxpr.jaxpr,
+            linear.out_nonzeros[:n],
+            in_tree,
+            out_tree,
+            [get_aval(x) for x in outs[:n]],
+            [get_aval(x) for x in leaves],
+        ),
+        *[linear.jaxpr.consts],
+    )
     out = tree_unflatten(out_tree, outs[:n])
     return (out, f_jvp, restore_aux(outs[n:])) if has_aux else (out, f_jvp)
 
@@ -194,7 +223,10 @@ def _apply_linear(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, c
                 f"but expected {expected.str_short()}"
             )
     given = iter(jaxpr_as_fun(ClosedJaxpr(jaxpr, consts))(*leaves))
-    outs = [next(given) if nz else _public_tangent(Zero(a.to_tangent_aval())) for nz, a in zip(out_nonzeros, out_avals, strict=True)]
+    outs = [
+        next(given) if nz else _public_tangent(Zero(a.to_tangent_aval()))
+        for nz, a in zip(out_nonzeros, out_avals, strict=True)
+    ]
     return tree_unflatten(out_tree, outs)
 
 
@@ -235,11 +267,20 @@ def _vjp(fun, leaves, in_tree, has_aux, what="vjp", nonzeros=None):
     n_live = sum(linear.out_nonzeros[:n])
     if len(jaxpr.outvars) != n_live:  # aux results are not differentiated
         jaxpr = jaxpr.replace(outvars=jaxpr.outvars[:n_live])
-    vjp_fun = Partial(functools.partial(_apply_vjp, jaxpr, linear.out_nonzeros[:n], in_tree, out_tree, avals, in_avals), linear.jaxpr.consts)
+    out_nonzeros = linear.out_nonzeros[:n]
+
+    @boundary
+    def pull_back(consts, *cotangents):
+        try:
+            return _apply_vjp(jaxpr, out_nonzeros, in_tree, out_tree, avals, in_avals, consts, *cotangents)
+        except Exception as error:
+            leave_boundary(error)
+            raise
+
+    vjp_fun = Partial(pull_back, linear.jaxpr.consts)
     return tree_unflatten(out_tree, outs[:n]), vjp_fun, restore_aux(outs[n:]) if has_aux else None
 
 
-@api_boundary
 def _apply_vjp(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, consts, *cotangents):
     if len(cotangents) != 1:
         raise TypeError(
@@ -264,7 +305,13 @@ def _apply_vjp(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, cons
             )
     cts = [ct for ct, nz in zip(leaves, out_nonzeros, strict=True) if nz]
     cts_in = backward_pass(jaxpr, consts, [UndefinedPrimal(v.aval) for v in jaxpr.invars], cts)
-    return tree_unflatten(in_tree, [_public_tangent(Zero(a.to_tangent_aval()) if type(ct) is Zero else ct) for a, ct in zip(in_avals, cts_in, strict=True)])
+    return tree_unflatten(
+        in_tree,
+        [
+            _public_tangent(Zero(a.to_tangent_aval()) if type(ct) is Zero else ct)
+            for a, ct in zip(in_avals, cts_in, strict=True)
+        ],
+    )
 
 
 def grad(
@@ -406,7 +453,11 @@ def _describe_output(out) -> str:
     leaves = tree_flatten_with_path(out)[0]
     if len(leaves) == 1 and not leaves[0][0]:
         return f"a value of type {get_aval(out).str_short()}"
-    return f"a {type(out).__name__} with leaves {', '.join(keystr(path) for path, _ in leaves[:5])}" if leaves else repr(out)
+    return (
+        f"a {type(out).__name__} with leaves {', '.join(keystr(path) for path, _ in leaves[:5])}"
+        if leaves
+        else repr(out)
+    )
 
 
 def _check_grad_output(what, aval, holomorphic) -> None:
@@ -430,7 +481,9 @@ def _check_grad_output(what, aval, holomorphic) -> None:
 # -----------------------
 
 
-def jacfwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False) -> Callable:
+def jacfwd(
+    fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+) -> Callable:
     """The Jacobian, column by column in forward mode: good for tall ones.
 
     Args:
@@ -469,7 +522,13 @@ def jacfwd(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
     return jacfun
 
 
-def jacrev(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False, allow_int: bool = False) -> Callable:
+def jacrev(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+) -> Callable:
     """The Jacobian, row by row in reverse mode: good for wide ones. Arguments and result as in `jacfwd`."""
     check_callable(fun, "jacrev")
 
@@ -497,7 +556,9 @@ def jacrev(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = Fals
 jacobian = jacrev
 
 
-def hessian(fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False) -> Callable:
+def hessian(
+    fun: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False, holomorphic: bool = False
+) -> Callable:
     """The Hessian: forward over reverse mode. Arguments as in `jacfwd`."""
     return jacfwd(jacrev(fun, argnums, has_aux, holomorphic), argnums, has_aux, holomorphic)
 
@@ -537,19 +598,19 @@ def _split_axis(tree, x, axis, example):
     """
     leaves, structure = tree_flatten(tree)
     axis, aval = axis % x.ndim, shaped_abstractify(example)
-    parts, start = [], 0
-    for leaf in leaves:
+    parts = []
+    sizes = [math.prod(np.shape(leaf)) for leaf in leaves]
+    pieces = [x] * len(leaves) if _is_float0(x) or len(leaves) == 1 else ops.split(x, sizes, axis)
+    for leaf, piece in zip(leaves, pieces, strict=True):
         shape = np.shape(leaf)
-        n = math.prod(shape)
         shape = (*x.shape[:axis], *shape, *x.shape[axis + 1 :])
         if _is_float0(x):  # the Jacobian of or by integers is zero, of a dtype that can be computed with
             parts.append(ops.full(shaped_array(shape, aval.dtype, aval.weak_type), 0))
         else:
-            part = ops.reshape(ops.slice_axis(x, axis, start, start + n), shape)
+            part = ops.reshape(piece, shape)
             if dtypes.is_complex(part.dtype) and not dtypes.is_complex(aval.dtype):
                 part = ops.real(part)
             parts.append(ops.convert(part, aval.dtype, aval.weak_type))
-        start += n
     return tree_unflatten(structure, parts)
 
 
@@ -597,13 +658,17 @@ def linear_transpose(fun: Callable, *primals, reduce_axes=()) -> Callable:
             if get_aval(ct).shape != a.shape or get_aval(ct).dtype != a.dtype:
                 raise TypeError(f"cotangent type does not match function output, expected {a.str_short()} but got "
                                 f"{get_aval(ct).str_short()}")
-        results = backward_pass(closed.jaxpr, closed.consts, [UndefinedPrimal(v.aval) for v in closed.jaxpr.invars], cts)
+        results = backward_pass(
+            closed.jaxpr, closed.consts, [UndefinedPrimal(v.aval) for v in closed.jaxpr.invars], cts
+        )
         return tree_unflatten(in_tree, [_public_tangent(ct) for ct in results])
 
     return transposed
 
 
-def fwd_and_bwd(fun: Callable, argnums: int | Sequence[int], has_aux: bool = False, jitted: bool = True) -> tuple[Callable, Callable]:
+def fwd_and_bwd(
+    fun: Callable, argnums: int | Sequence[int], has_aux: bool = False, jitted: bool = True
+) -> tuple[Callable, Callable]:
     """Split differentiation in two functions.
 
     Args:

@@ -19,7 +19,15 @@ from velax._lang.trace import get_aval
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import ops
 
-__all__ = ["MakesRef", "apply_discharged", "check_no_aliases", "discharge", "discharge_internal", "has_refs", "returned_ref_message"]
+__all__ = [
+    "MakesRef",
+    "apply_discharged",
+    "check_no_aliases",
+    "discharge",
+    "discharge_internal",
+    "has_refs",
+    "returned_ref_message",
+]
 
 
 class MakesRef(Effect):
@@ -127,7 +135,9 @@ def check_no_aliases(what: str, args: Sequence) -> None:
             seen.add(id(x))
 
 
-def apply_discharged(what: str, closed: ClosedJaxpr, args: Sequence, apply: Callable[[ClosedJaxpr, list], list]) -> list:
+def apply_discharged(
+    what: str, closed: ClosedJaxpr, args: Sequence, apply: Callable[[ClosedJaxpr, list], list]
+) -> list:
     """Apply a jaxpr with references among its inputs: read them, ``apply`` the pure form to values,
     and write what it has written.
 

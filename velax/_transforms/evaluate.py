@@ -10,7 +10,15 @@ from typing import Any
 from velax._lang.jaxpr import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Var, effects_of
 from velax._lang.source import swap_equation
 
-__all__ = ["close_over_consts", "dce_jaxpr", "dependent_outputs", "eval_jaxpr", "jaxpr_as_fun", "move_consts_to_inputs", "split_known"]
+__all__ = [
+    "close_over_consts",
+    "dce_jaxpr",
+    "dependent_outputs",
+    "eval_jaxpr",
+    "jaxpr_as_fun",
+    "move_consts_to_inputs",
+    "split_known",
+]
 
 
 def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args, propagate_source_info: bool = True) -> list[Any]:
@@ -65,7 +73,14 @@ def move_consts_to_inputs(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Any]]:
 
 def close_over_consts(jaxpr: Jaxpr, n: int, consts: Sequence[Any]) -> ClosedJaxpr:
     """The inverse: the first ``n`` inputs bound to ``consts``."""
-    rest = Jaxpr([*jaxpr.constvars, *jaxpr.invars[:n]], jaxpr.invars[n:], jaxpr.outvars, jaxpr.eqns, jaxpr.effects, jaxpr._debug_info)
+    rest = Jaxpr(
+        [*jaxpr.constvars, *jaxpr.invars[:n]],
+        jaxpr.invars[n:],
+        jaxpr.outvars,
+        jaxpr.eqns,
+        jaxpr.effects,
+        jaxpr._debug_info,
+    )
     return ClosedJaxpr(rest, list(consts))
 
 
@@ -109,7 +124,9 @@ def split_known(eqn: JaxprEqn, known: Sequence[bool]) -> tuple[JaxprEqn, JaxprEq
     return rules["dce"](wanted, eqn)[1], rules["dce"](unknown, eqn)[1]
 
 
-def dce_jaxpr(jaxpr: Jaxpr, used_outputs: Sequence[bool], instantiate: bool | Sequence[bool] = False) -> tuple[Jaxpr, list[bool]]:
+def dce_jaxpr(
+    jaxpr: Jaxpr, used_outputs: Sequence[bool], instantiate: bool | Sequence[bool] = False
+) -> tuple[Jaxpr, list[bool]]:
     """Remove what the used outputs and the effects do not need.
 
     Args:

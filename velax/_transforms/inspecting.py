@@ -13,7 +13,7 @@ from velax._lang.shardings import SingleDeviceSharding
 from velax._lang.traceback import api_boundary
 from velax._transforms.arguments import check_callable, function_name
 from velax._transforms.batching import extend_axis_env
-from velax._transforms.jit import TracedCall, infer_params, jit
+from velax._transforms.jit import TracedCall, check_compiler_options, infer_params, jit
 from velax.tree_util import tree_flatten, tree_unflatten
 
 __all__ = ["ArgInfo", "Compiled", "Lowered", "Traced", "Wrapped", "eval_shape", "make_jaxpr", "set_stage_compiler"]
@@ -63,7 +63,9 @@ def make_jaxpr(
 
 
 def _shapes(traced: TracedCall):
-    return tree_unflatten(traced.out_tree, [ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in traced.jaxpr.out_avals])
+    return tree_unflatten(
+        traced.out_tree, [ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type) for a in traced.jaxpr.out_avals]
+    )
 
 
 @api_boundary
@@ -173,7 +175,9 @@ class Lowered(_Stage):
     def as_text(self, dialect: str | None = None, *, debug_info: bool = False) -> str:
         return _stage_compiler(self._traced).graph_text()
 
+    @api_boundary
     def compile(self, compiler_options=None) -> Compiled:
+        check_compiler_options(compiler_options)
         return Compiled(self._traced, _stage_compiler(self._traced))
 
     def cost_analysis(self):

@@ -23,9 +23,10 @@ from velax._lang.config import config
 from velax._lang.devices import local_devices
 from velax._lang.dtypes import _user_stack_level
 from velax._lang.effects import JaxprInputEffect
+from velax._lang.errors import JaxRuntimeError
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.trace import Tracer, get_aval, shaped_abstractify
-from velax._lang.traceback import boundary, leave_boundary
+from velax._lang.traceback import api_boundary, boundary, leave_boundary
 from velax._transforms.arguments import check_callable, debug_info_of, function_name, signature_of
 from velax._transforms.batching import axis_names
 from velax._transforms.calls import bind_jit
@@ -78,7 +79,14 @@ class TracedCall:
     __slots__ = ("debug_info", "donated", "in_avals", "in_tree", "jaxpr", "leaves", "name", "out_tree")
 
     def __init__(self, jaxpr, in_tree, out_tree, donated, leaves, name, in_avals):
-        self.jaxpr, self.in_tree, self.out_tree, self.donated, self.leaves, self.name = jaxpr, in_tree, out_tree, donated, leaves, name
+        self.jaxpr, self.in_tree, self.out_tree, self.donated, self.leaves, self.name = (
+            jaxpr,
+            in_tree,
+            out_tree,
+            donated,
+            leaves,
+            name,
+        )
         self.in_avals = in_avals
 
 
@@ -103,7 +111,7 @@ def jit(
       donate_argnames: the same by name.
       keep_unused: whether arguments that the program does not read stay inputs of it.
       inline: whether an enclosing traced function gets the operations rather than a call.
-      compiler_options: options of the compiler by name.
+      compiler_options: options of the compiler by name; it has none, so that any name raises.
 
     Returns:
       The compiled function, with ``lower``, ``trace``, ``eval_shape`` and ``clear_cache``.
@@ -125,7 +133,7 @@ def jit(
         inline=inline, compiler_options=compiler_options,
     )  # fmt: skip
     if fun is None:
-        return functools.partial(_make_jit, **options)
+        return functools.partial(api_boundary(_make_jit), **options)
     return _make_jit(fun, **options)
 
 
@@ -135,10 +143,13 @@ def _as_tuple(value) -> tuple:
     return (value,) if isinstance(value, (int, str)) else tuple(value)
 
 
-def _make_jit(fun, *, static_argnums, static_argnames, donate_argnums, donate_argnames, inline, keep_unused, **placement):
+def _make_jit(
+    fun, *, static_argnums, static_argnames, donate_argnums, donate_argnames, inline, keep_unused, **placement
+):
     check_callable(fun, "jit")
     for name in ("in_shardings", "out_shardings", "device"):
         _check_placement(name, placement[name])
+    check_compiler_options(placement["compiler_options"])
     if placement["backend"] is not None:
         local_devices(backend=placement["backend"])  # raises for one that there is not
     # reading a signature costs more than the rest of `jit`; most functions name no arguments here
@@ -150,7 +161,8 @@ def _make_jit(fun, *, static_argnums, static_argnames, donate_argnums, donate_ar
     if both:
         raise ValueError(f"static_argnums and donate_argnums cannot intersect, got {static_argnums=} and "
                          f"{donate_argnums=}")
-    f = _native.JitFunction(fun, _miss, _slow, statics, static_names, donated, donated_names)
+    name = function_name(fun) if isinstance(fun, functools.partial) else None
+    f = _native.JitFunction(fun, _miss, _slow, statics, static_names, donated, donated_names, name=name)
     f._inline, f._keep_unused = inline, keep_unused
     return f
 
@@ -159,6 +171,16 @@ def _check_placement(name, value) -> None:
     if value is not None and not all(_is_default(x) for x in tree_leaves(value)):
         raise NotImplementedError(f"jit: {name}={value!r} asks for more than the one CPU device; partitioned "
                                   "execution is not available yet")
+
+
+def check_compiler_options(options) -> None:
+    """JaxRuntimeError for an option that the compiler does not have."""
+    if options is not None and not isinstance(options, dict):
+        raise TypeError(f"compiler_options must be a dict from names to values, got {options!r}")
+    for name in options or ():
+        raise JaxRuntimeError(
+            f"INVALID_ARGUMENT: No such compile option: {name!r}. Velax's compiler has no options; those of XLA mean nothing to it."
+        )
 
 
 def _is_default(placement) -> bool:
@@ -199,7 +221,9 @@ def _resolve(signature, nums: tuple, names: tuple, kind: str, fun) -> tuple[tupl
     all_nums, all_names = dict.fromkeys(nums), dict.fromkeys(names)
     for i in nums:
         if -len(positional) <= i < len(positional) and not (i < 0 and variadic):
-            by_keyword = next(p for p in parameters if p.name == positional[i]).kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+            by_keyword = (
+                next(p for p in parameters if p.name == positional[i]).kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+            )
             if by_keyword:
                 all_names[positional[i]] = None
     for n in names:
@@ -267,7 +291,7 @@ def infer_params(self, args, kwargs, *, abstract: bool = False) -> TracedCall:
     try:
         in_avals = tuple(map(shaped_abstractify if abstract else get_aval, leaves))
     except TypeError:
-        _raise_bad_argument(self, split_args, split_kwargs)
+        _raise_bad_argument(self, split_args, split_kwargs, shaped_abstractify if abstract else get_aval)
         raise
     key = (in_tree, in_avals, statics, _native.config_key(), axis_names())
     cache = self.__dict__.get("_traces")
@@ -324,19 +348,23 @@ def _check_outputs(self, outs, result) -> None:
             ) from None
 
 
-def _raise_bad_argument(self, args, kwargs):
+def _raise_bad_argument(self, args, kwargs, aval_of):
     signature = signature_of(self._fun)
     names = list(signature.parameters) if signature is not None else []
-    for root, value in [*((names[i] if i < len(names) else f"args[{i}]", x) for i, x in enumerate(args)), *kwargs.items()]:
+    for root, value in [
+        *((names[i] if i < len(names) else f"args[{i}]", x) for i, x in enumerate(args)),
+        *kwargs.items(),
+    ]:
         if type(value) is _Static:
             continue
         for path, leaf in tree_flatten_with_path(value)[0]:
             try:
-                shaped_abstractify(leaf)
+                aval_of(leaf)
             except TypeError:
+                dtype = f" and dtype {leaf.dtype}" if isinstance(leaf, np.ndarray) else ""
                 raise TypeError(
                     f"Error interpreting argument to {self._fun} as an abstract array. The problematic value is of "
-                    f"type {type(leaf)} and was passed to "
+                    f"type {type(leaf)}{dtype} and was passed to "
                     f"the function at path {root}{keystr(path)}. This typically means that a jit-wrapped function "
                     "was called with a non-array argument, and "
                     "this argument was not marked as static using the static_argnums or static_argnames parameters "
@@ -394,7 +422,14 @@ def _call_slow(self, args, kwargs):
         return self._fun(*args, **kwargs)
     traced = infer_params(self, args, kwargs)
     donated = traced.donated or None
-    outs = bind_jit(traced.jaxpr, traced.leaves, name=self._name, donated_invars=donated, inline=self._inline, keep_unused=self._keep_unused)
+    outs = bind_jit(
+        traced.jaxpr,
+        traced.leaves,
+        name=self._name,
+        donated_invars=donated,
+        inline=self._inline,
+        keep_unused=self._keep_unused,
+    )
     return tree_unflatten(traced.out_tree, outs)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from velax._lang import dtypes
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.primitive import Primitive
 from velax._lang.trace import Trace, Tracer, TraceTag, current_trace, get_aval, set_current_trace
@@ -103,9 +104,13 @@ class JVPTrace(Trace):
         primals, tangents = unzip_pairs(self, args)
         if all(type(t) is Zero for t in tangents):
             with set_current_trace(self.parent_trace):
-                return primitive.bind(fun, fwd, bwd, *primals, out_trees=out_trees, symbolic_zeros=symbolic_zeros, **params)
+                return primitive.bind(
+                    fun, fwd, bwd, *primals, out_trees=out_trees, symbolic_zeros=symbolic_zeros, **params
+                )
         with set_current_trace(self.parent_trace):
-            residuals, outs, lin_params = primitive.rules["run_forward"](fwd, primals, tangents, out_trees, symbolic_zeros)
+            residuals, outs, lin_params = primitive.rules["run_forward"](
+                fwd, primals, tangents, out_trees, symbolic_zeros
+            )
             out_tangents = primitive.rules["linear_primitive"].bind(
                 *residuals, *map(instantiate_zeros, tangents), bwd=bwd, out_avals=tuple(get_aval(o).to_tangent_aval() for o in outs),
                 symbolic_zeros=symbolic_zeros, **lin_params,
@@ -128,7 +133,14 @@ def call_custom_jvp(jvp: Callable, primals, tangents, symbolic_zeros: bool):
         given = [instantiate_zeros(t) for t in tangents]
     results = jvp(*primals, *given)
     n = len(results) // 2
-    return results[:n], [Zero(t.aval) if isinstance(t, SymbolicZero) else t for t in results[n:]]
+    return results[:n], [_tangent_of_rule(t) for t in results[n:]]
+
+
+def _tangent_of_rule(t):
+    """Tangents that a rule states to be zero, also those of integers, which no operation takes."""
+    if isinstance(t, SymbolicZero):
+        return Zero(t.aval)
+    return Zero(get_aval(t)) if getattr(t, "dtype", None) == dtypes.float0 else t
 
 
 def missing_rule(kind: str, primitive: Primitive) -> NotImplementedError:
@@ -152,7 +164,9 @@ def jvp_flat(fun: Callable, primals: Sequence, tangents: Sequence) -> tuple[list
     return [p for p, _ in pairs], [t for _, t in pairs]
 
 
-def jvp_jaxpr(jaxpr: ClosedJaxpr, nonzeros: Sequence[bool], instantiate: bool | Sequence[bool]) -> tuple[ClosedJaxpr, list[bool]]:
+def jvp_jaxpr(
+    jaxpr: ClosedJaxpr, nonzeros: Sequence[bool], instantiate: bool | Sequence[bool]
+) -> tuple[ClosedJaxpr, list[bool]]:
     """The jaxpr ``(*primals, *nonzero tangents) -> (*outs, *nonzero out tangents)``.
 
     Args:
@@ -175,7 +189,9 @@ def _jvp_jaxpr(jaxpr, nonzeros, instantiate):
 
     def run(*args):
         given = iter(args[n:])
-        tangents = [next(given) if nz else Zero(a.to_tangent_aval()) for nz, a in zip(nonzeros, jaxpr.in_avals, strict=True)]
+        tangents = [
+            next(given) if nz else Zero(a.to_tangent_aval()) for nz, a in zip(nonzeros, jaxpr.in_avals, strict=True)
+        ]
         outs, out_tangents = jvp_flat(fun, args[:n], tangents)
         out_tangents = [instantiate_zeros(t) if f else t for f, t in zip(force, out_tangents, strict=True)]
         out_nonzeros[:] = [type(t) is not Zero for t in out_tangents]

@@ -140,7 +140,9 @@ class LinearizeTrace(Trace):
             outs, out_nonzeros, linear = rule([t is not None for t in tangents], *primals, **params)
         with set_current_trace(self.tangent_trace):
             given = iter(linear(*(t for t in tangents if t is not None)))
-            out_tangents = [next(given) if nz else Zero.from_primal_value(o) for nz, o in zip(out_nonzeros, outs, strict=True)]
+            out_tangents = [
+                next(given) if nz else Zero.from_primal_value(o) for nz, o in zip(out_nonzeros, outs, strict=True)
+            ]
         return [self.box(p, self._staged(t)) for p, t in zip(outs, out_tangents, strict=True)]
 
     def process_custom_jvp_call(self, primitive, fun, jvp, args, *, symbolic_zeros=False, **params):
@@ -156,9 +158,13 @@ class LinearizeTrace(Trace):
         primals, tangents = unzip_pairs(self, args)
         if all(type(t) is Zero for t in tangents):
             with set_current_trace(self.parent_trace):
-                return primitive.bind(fun, fwd, bwd, *primals, out_trees=out_trees, symbolic_zeros=symbolic_zeros, **params)
+                return primitive.bind(
+                    fun, fwd, bwd, *primals, out_trees=out_trees, symbolic_zeros=symbolic_zeros, **params
+                )
         with set_current_trace(self.parent_trace):
-            residuals, outs, lin_params = primitive.rules["run_forward"](fwd, primals, tangents, out_trees, symbolic_zeros)
+            residuals, outs, lin_params = primitive.rules["run_forward"](
+                fwd, primals, tangents, out_trees, symbolic_zeros
+            )
             out_avals = tuple(get_aval(o).to_tangent_aval() for o in outs)
         with set_current_trace(self.tangent_trace):
             out_tangents = primitive.rules["linear_primitive"].bind(
@@ -234,7 +240,13 @@ class LinearizedJaxpr:
     __slots__ = ("forwarded", "n_outs", "out_nonzeros", "primal", "tangent")
 
     def __init__(self, primal, tangent, out_nonzeros, forwarded, n_outs):
-        self.primal, self.tangent, self.out_nonzeros, self.forwarded, self.n_outs = primal, tangent, out_nonzeros, forwarded, n_outs
+        self.primal, self.tangent, self.out_nonzeros, self.forwarded, self.n_outs = (
+            primal,
+            tangent,
+            out_nonzeros,
+            forwarded,
+            n_outs,
+        )
 
     def residuals(self, ins, primal_outs):
         """All residuals, from the inputs and the primal jaxpr's outputs."""
@@ -242,7 +254,9 @@ class LinearizedJaxpr:
         return [next(computed) if i is None else ins[i] for i in self.forwarded]
 
 
-def linearize_jaxpr(jaxpr: ClosedJaxpr, nonzeros: Sequence[bool], instantiate: bool | Sequence[bool] = False) -> LinearizedJaxpr:
+def linearize_jaxpr(
+    jaxpr: ClosedJaxpr, nonzeros: Sequence[bool], instantiate: bool | Sequence[bool] = False
+) -> LinearizedJaxpr:
     """Split a jaxpr for the inputs ``nonzeros``; ``instantiate`` names results that need a tangent
     even if zero. Memoised on the jaxpr object.
     """
@@ -312,5 +326,12 @@ def _with_residual_inputs(inner: Jaxpr, nonzeros, force, out_avals) -> ClosedJax
 def _substitute(jaxpr, replace, residual_vars, n_residuals):
     """Rename duplicate residual variables."""
     sub = lambda x: replace.get(x, x) if isinstance(x, Var) else x
-    eqns = [e.replace(invars=[sub(x) for x in e.invars]) if any(isinstance(x, Var) and x in replace for x in e.invars) else e for e in jaxpr.eqns]
-    return jaxpr.replace(invars=[*residual_vars, *jaxpr.invars[n_residuals:]], outvars=[sub(x) for x in jaxpr.outvars], eqns=eqns)
+    eqns = [
+        e.replace(invars=[sub(x) for x in e.invars])
+        if any(isinstance(x, Var) and x in replace for x in e.invars)
+        else e
+        for e in jaxpr.eqns
+    ]
+    return jaxpr.replace(
+        invars=[*residual_vars, *jaxpr.invars[n_residuals:]], outvars=[sub(x) for x in jaxpr.outvars], eqns=eqns
+    )

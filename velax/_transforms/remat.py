@@ -28,7 +28,15 @@ from velax._transforms.transpose import transpose_jaxpr
 from velax._transforms.zero import UndefinedPrimal, Zero
 from velax.tree_util import tree_flatten, tree_unflatten
 
-__all__ = ["checkpoint", "checkpoint_name", "checkpoint_p", "checkpoint_policies", "name_p", "print_saved_residuals", "saved_residuals"]
+__all__ = [
+    "checkpoint",
+    "checkpoint_name",
+    "checkpoint_p",
+    "checkpoint_policies",
+    "name_p",
+    "print_saved_residuals",
+    "saved_residuals",
+]
 
 
 def checkpoint(
@@ -77,7 +85,9 @@ def checkpoint(
 
         leaves, in_tree = tree_flatten((dynamic, kwargs))
         flat, out_tree = flatten_call(call, in_tree)
-        closed = trace_to_jaxpr(flat, [get_aval(x) for x in leaves], debug_info_of("checkpoint / remat", fun, args, kwargs))
+        closed = trace_to_jaxpr(
+            flat, [get_aval(x) for x in leaves], debug_info_of("checkpoint / remat", fun, args, kwargs)
+        )
         consts, jaxpr = closed.consts, closed.jaxpr
         jaxpr = jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars])
         apply = lambda pure, values: _bind(pure, values, bool(prevent_cse), False, policy)
@@ -110,10 +120,14 @@ def _closed(jaxpr: Jaxpr) -> ClosedJaxpr:
 def _jvp(primals, tangents, *, jaxpr, prevent_cse, differentiated, policy):
     nonzeros = [type(t) is not Zero for t in tangents]
     derived, out_nonzeros = jvp_jaxpr(_closed(jaxpr), nonzeros, False)
-    outs = _bind(derived, [*primals, *(t for t in tangents if type(t) is not Zero)], prevent_cse, differentiated, policy)
+    outs = _bind(
+        derived, [*primals, *(t for t in tangents if type(t) is not Zero)], prevent_cse, differentiated, policy
+    )
     n = len(jaxpr.outvars)
     given = iter(outs[n:])
-    return outs[:n], [next(given) if nz else Zero(v.aval.to_tangent_aval()) for nz, v in zip(out_nonzeros, jaxpr.outvars, strict=True)]
+    return outs[:n], [
+        next(given) if nz else Zero(v.aval.to_tangent_aval()) for nz, v in zip(out_nonzeros, jaxpr.outvars, strict=True)
+    ]
 
 
 def _bind(closed: ClosedJaxpr, args, prevent_cse, differentiated, policy):
@@ -166,7 +180,9 @@ def _split_saved(split, policy) -> tuple[Jaxpr, Jaxpr]:
         allowed_set = set(allowed)
         # only the saved values that the recomputation would read
         trial = _without(jaxpr, allowed_set)
-        needed = {x for e in trial for x in e.invars if isinstance(x, Var)} | {x for x in residuals if isinstance(x, Var)}
+        needed = {x for e in trial for x in e.invars if isinstance(x, Var)} | {
+            x for x in residuals if isinstance(x, Var)
+        }
         saved = [v for v in allowed if v in needed]
     forward, _ = dce_jaxpr(jaxpr.replace(outvars=[*outs, *saved]), [True] * (len(outs) + len(saved)), instantiate=True)
     body = _without(jaxpr, set(saved))
@@ -186,7 +202,10 @@ def _transpose(cts, *args, jaxpr, prevent_cse, differentiated, policy):
     operands = [*(x for x in args if type(x) is not UndefinedPrimal), *(ct for ct in cts if type(ct) is not Zero)]
     given = iter(_bind(derived, operands, prevent_cse, differentiated, policy))
     zero = iter(zero_out)
-    return [(Zero(x.aval.to_tangent_aval()) if next(zero) else next(given)) if type(x) is UndefinedPrimal else None for x in args]
+    return [
+        (Zero(x.aval.to_tangent_aval()) if next(zero) else next(given)) if type(x) is UndefinedPrimal else None
+        for x in args
+    ]
 
 
 def _batch(axis_data, args, dims, *, jaxpr, prevent_cse, differentiated, policy):

@@ -37,6 +37,13 @@ class DynamicJaxprTracer(Tracer):
     def _origin_msg(self) -> str:
         return self._trace.origin_of(self)
 
+    def _made_msg(self) -> str:
+        info = self._trace.debug_info
+        traced = "" if info is None else f" while tracing the function {info.func_src_info} for {info.traced_for}"
+        if self._line_info is not None:
+            return f"It was made at {self._line_info}{traced}. "
+        return f"It was an argument or a captured value{traced}. " if traced else ""
+
     def _contents(self):
         return ()
 
@@ -50,7 +57,17 @@ class DynamicJaxprTracer(Tracer):
 class DynamicJaxprTrace(Trace):
     """Interprets by writing equations."""
 
-    __slots__ = ("_const_of", "_frame_eqns", "_literals", "const_vars", "consts", "debug_info", "effects", "invars", "parent_trace")
+    __slots__ = (
+        "_const_of",
+        "_frame_eqns",
+        "_literals",
+        "const_vars",
+        "consts",
+        "debug_info",
+        "effects",
+        "invars",
+        "parent_trace",
+    )
 
     def __init__(self, debug_info: DebugInfo | None = None, parent_trace: Trace | None = None):
         super().__init__()
@@ -234,7 +251,11 @@ def check_leaks(trace: Trace, info: DebugInfo | None = None) -> None:
     gc.collect()
     leaked = [x for x in gc.get_referrers(trace) if isinstance(x, Tracer)]
     if leaked:
-        traced = f"the function {info.func_src_info} for {info.traced_for}" if info is not None else f"a function under {type(trace).__name__}"
+        traced = (
+            f"the function {info.func_src_info} for {info.traced_for}"
+            if info is not None
+            else f"a function under {type(trace).__name__}"
+        )
 
         def made_at(t):
             line = getattr(t, "_line_info", None)

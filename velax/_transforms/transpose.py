@@ -34,7 +34,10 @@ def backward_pass(jaxpr: Jaxpr, consts: Sequence, args: Sequence, cotangents: Se
       A cotangent (maybe `Zero`) for each input; None for the ones that are not linear.
     """
     if all(type(ct) is Zero for ct in cotangents):
-        return [Zero(v.aval.to_tangent_aval()) if type(x) is UndefinedPrimal else None for v, x in zip(jaxpr.invars, args, strict=True)]
+        return [
+            Zero(v.aval.to_tangent_aval()) if type(x) is UndefinedPrimal else None
+            for v, x in zip(jaxpr.invars, args, strict=True)
+        ]
     if jaxpr.effects:
         closed = discharge_internal(ClosedJaxpr(jaxpr, consts))
         jaxpr, consts = closed.jaxpr, closed.consts
@@ -99,7 +102,9 @@ def backward_pass(jaxpr: Jaxpr, consts: Sequence, args: Sequence, cotangents: Se
     ]
 
 
-def transpose_jaxpr(jaxpr: ClosedJaxpr, linear: Sequence[bool], zero_cts: Sequence[bool]) -> tuple[ClosedJaxpr, list[bool]]:
+def transpose_jaxpr(
+    jaxpr: ClosedJaxpr, linear: Sequence[bool], zero_cts: Sequence[bool]
+) -> tuple[ClosedJaxpr, list[bool]]:
     """The jaxpr ``(*non-linear inputs, *nonzero cotangents) -> nonzero cotangents of the linear inputs``.
 
     Args:
@@ -111,7 +116,9 @@ def transpose_jaxpr(jaxpr: ClosedJaxpr, linear: Sequence[bool], zero_cts: Sequen
       The jaxpr and, for each linear input, whether its cotangent is zero (and so not returned).
       Memoised on the jaxpr object.
     """
-    return jaxpr.memo(("transpose", tuple(linear), tuple(zero_cts)), lambda: _transpose_jaxpr(jaxpr, list(linear), list(zero_cts)))
+    return jaxpr.memo(
+        ("transpose", tuple(linear), tuple(zero_cts)), lambda: _transpose_jaxpr(jaxpr, list(linear), list(zero_cts))
+    )
 
 
 def _transpose_jaxpr(jaxpr, linear, zero_cts):
@@ -121,7 +128,9 @@ def _transpose_jaxpr(jaxpr, linear, zero_cts):
     def run(*args):
         known, cts = iter(args[:n_known]), iter(args[n_known:])
         operands = [UndefinedPrimal(a) if lin else next(known) for lin, a in zip(linear, jaxpr.in_avals, strict=True)]
-        cotangents = [Zero(a.to_tangent_aval()) if z else next(cts) for z, a in zip(zero_cts, jaxpr.out_avals, strict=True)]
+        cotangents = [
+            Zero(a.to_tangent_aval()) if z else next(cts) for z, a in zip(zero_cts, jaxpr.out_avals, strict=True)
+        ]
         results = backward_pass(jaxpr.jaxpr, jaxpr.consts, operands, cotangents)
         results = [ct for ct, lin in zip(results, linear, strict=True) if lin]
         zero_out[:] = [type(ct) is Zero for ct in results]

@@ -8,14 +8,12 @@ from typing import Any
 
 from velax._lang.trace import get_aval
 from velax._lang.traceback import api_boundary
-from velax._transforms.arguments import check_callable, check_results, flatten_call, function_name
+from velax._transforms.arguments import argnames_of, check_callable, check_results, flatten_call, function_name
 from velax._transforms.batching import AxisData, batch_flat, matchaxis
-from velax.tree_util import broadcast_prefix, keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+from velax._tree_prefix import flatten_axis_prefix
+from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 __all__ = ["vmap"]
-
-_is_none = lambda x: x is None
-
 
 def vmap(
     fun: Callable, in_axes: int | Any | None = 0, out_axes: Any = 0, axis_name=None, axis_size: int | None = None, spmd_axis_name=None,
@@ -69,8 +67,8 @@ def vmap(
                 f"but got {len(in_axes)=}, {len(args)=}"
             )
         leaves, in_tree = tree_flatten((args, kwargs))
-        axes = _flatten_axes("vmap in_axes", (args, kwargs), (in_axes, 0))
-        axes = [_canonical(axis, x, i, args, kwargs) for i, (axis, x) in enumerate(zip(axes, leaves, strict=True))]
+        axes = flatten_axis_prefix("vmap in_axes", in_tree, (in_axes, 0), kws=True)
+        axes = [_canonical(axis, x, i, fun, args, kwargs) for i, (axis, x) in enumerate(zip(axes, leaves, strict=True))]
         size = _axis_size(fun, axes, leaves, args, kwargs, axis_size)
         flat, out_tree = flatten_call(fun, in_tree)
 
@@ -81,7 +79,7 @@ def vmap(
 
         axis_data = AxisData(axis_name, size, spmd_axis_name)
         outs, dims = batch_flat(checked, axis_data, leaves, axes)
-        result_axes = _flatten_out_axes(out_tree[0], out_axes)
+        result_axes = flatten_axis_prefix("vmap out_axes", out_tree[0], out_axes)
         placed = []
         for i, (x, d, axis) in enumerate(zip(outs, dims, result_axes, strict=True)):
             if axis is None:
@@ -104,49 +102,27 @@ def vmap(
     return vmap_f
 
 
-def _flatten_axes(name, tree, axes) -> list:
-    try:
-        return broadcast_prefix(axes, tree, is_leaf=_is_none)
-    except ValueError as e:
-        raise ValueError(f"{name} specification must be a tree prefix of the corresponding value, got specification "
-                         f"{axes[0]} for value tree {tree_flatten(tree[0])[1]}.\n{e}") from None
-
-
-def _flatten_out_axes(out_tree, out_axes) -> list:
-    dummy = tree_unflatten(out_tree, [0] * out_tree.num_leaves)
-    try:
-        return broadcast_prefix(out_axes, dummy, is_leaf=_is_none)
-    except ValueError as e:
-        raise ValueError("vmap out_axes specification must be a tree prefix of the corresponding value, got "
-                         f"specification {out_axes} for value tree {out_tree}.\n{e}") from None
-
-
 def _out_path(out_tree, i) -> str:
     dummy = tree_unflatten(out_tree, list(range(out_tree.num_leaves)))
     path = keystr(tree_flatten_with_path(dummy)[0][i][0])
     return f" at {path}" if path else ""
 
 
-def _canonical(axis, x, i, args, kwargs):
+def _canonical(axis, x, i, fun, args, kwargs):
     if axis is None:
         return None
     try:
         ndim = get_aval(x).ndim
     except TypeError:
-        raise TypeError(f"Output from vmap: argument {_argument_path(i, args, kwargs)} of type {type(x)} is not a "
-                        "valid JAX type; pass in_axes=None only for arrays too, or close over the value") from None
+        raise TypeError(f"vmap: argument {argnames_of(fun, args, kwargs)[i]} of type {type(x)} is not a valid JAX "
+                        "type. Map over arrays; close over other values: vmap(lambda x: f(x, value)).") from None
     if not -ndim <= axis < ndim:
         raise ValueError(
             f"vmap was requested to map its argument along axis {axis}, which implies that its rank should be at "
             f"least {axis + 1 if axis >= 0 else -axis}, "
-            f"but is only {ndim} (its shape is {get_aval(x).shape}); the argument is {_argument_path(i, args, kwargs)}"
+            f"but is only {ndim} (its shape is {get_aval(x).shape}); the argument is {argnames_of(fun, args, kwargs)[i]}"
         )
     return axis % ndim
-
-
-def _argument_path(i, args, kwargs) -> str:
-    path = tree_flatten_with_path((args, kwargs))[0][i][0]
-    return ("args" if path[0].idx == 0 else "kwargs") + keystr(path[1:])
 
 
 def _axis_size(fun, axes, leaves, args, kwargs, given) -> int:
@@ -161,10 +137,13 @@ def _axis_size(fun, axes, leaves, args, kwargs, given) -> int:
     size = sizes[0][0]
     if all(n == size for n, _ in sizes):
         return size
-    lines = []
-    for n, i in sizes:
-        where = "axis_size" if i < 0 else f"axis {axes[i]} of argument {_argument_path(i, args, kwargs)} of type {get_aval(leaves[i]).str_short(short_dtypes=True)}"
-        lines.append(f"  * {where} had size {n}" if i >= 0 else f"  * axis_size was {n}")
-    raise ValueError("vmap got inconsistent sizes for array axes to be "
-                     "mapped:\n" + "\n".join(lines) + f"\n(function {function_name(fun)}; mapped axes must all have "
-                                                      "one size)")
+    names = argnames_of(fun, args, kwargs)
+    lines = [
+        f"  * axis_size is {n}" if i < 0 else
+        f"  * axis {axes[i]} of argument {names[i]} of type {get_aval(leaves[i]).str_short()} has size {n}"
+        for n, i in sizes
+    ]  # fmt: skip
+    raise ValueError(
+        "vmap got inconsistent sizes for array axes to be mapped:\n" + "\n".join(lines) + "\nMapped axes of "
+        f"{function_name(fun)} must have one size; give None in in_axes for arguments that are not mapped over."
+    )

@@ -14,7 +14,17 @@ from velax._lang.avals import AbstractValue
 from velax._lang.primitive import define
 from velax._lang.trace import get_aval
 
-__all__ = ["SymbolicZero", "UndefinedPrimal", "Zero", "add_any_p", "add_tangents", "instantiate_zeros", "is_undefined_primal", "ops", "zeros_like_aval"]
+__all__ = [
+    "SymbolicZero",
+    "UndefinedPrimal",
+    "Zero",
+    "add_any_p",
+    "add_tangents",
+    "instantiate_zeros",
+    "is_undefined_primal",
+    "ops",
+    "zeros_like_aval",
+]
 
 
 class _Ops:

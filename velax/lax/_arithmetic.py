@@ -236,7 +236,7 @@ def _real_dtype(dtype):
 def _abs_jvp(t, out, x):
     if is_complex(x):
         safe = ops.select(ops.eq(out, full_like(out, 0)), full_like(out, 1), out)
-        scaled = div(x, ops.complex(safe, full_like(safe, 0)))
+        scaled = div(x, ops.complex(safe, get_aval(safe).dtype.type(0)))  # not of weak type, whatever x is
         return ops.real(mul(t, ops.conj(scaled)))
     return ops.select(ops.ge(x, full_like(x, 0)), t, neg(t))
 

@@ -109,7 +109,7 @@ def _lowered(ctx, call: Callable, operands, out_avals, *, ordered: bool, effectf
     if any(w is not None for w in wrappers):
         plain = call
         call = lambda *args: plain(*(x if w is None else w(x) for w, x in zip(wrappers, args, strict=True)))
-    return ctx.callback(call, operands, out_avals, ordered=ordered, effectful=effectful)
+    return ctx.callback(call, operands, ctx.avals_in, out_avals, ordered=ordered, effectful=effectful)
 
 
 def _define_callback(name: str, **rules) -> Primitive:
@@ -145,7 +145,9 @@ def _pure_batch(axis_data, args, dims, *, callback, result_avals, sharding, vmap
     params = dict(callback=callback, sharding=sharding, vmap_method=vmap_method)
     if vmap_method in ("sequential", "sequential_unrolled"):
         unroll = size if vmap_method == "sequential_unrolled" else 1
-        return _one_by_one(pure_callback_p, moved, dims, unroll, dict(params, result_avals=result_avals)), [0] * len(result_avals)
+        return _one_by_one(pure_callback_p, moved, dims, unroll, dict(params, result_avals=result_avals)), [0] * len(
+            result_avals
+        )
     if vmap_method == "legacy_vectorized":
         pass
     elif vmap_method == "expand_dims":
@@ -204,7 +206,9 @@ def _flat_call(callback: Callable, args, kwargs):
     return _FlatCallback(callback, in_tree), leaves
 
 
-def pure_callback(callback: Callable, result_shape_dtypes, *args, sharding=None, vmap_method: str | None = None, **kwargs):
+def pure_callback(
+    callback: Callable, result_shape_dtypes, *args, sharding=None, vmap_method: str | None = None, **kwargs
+):
     """Call a Python function without side effects, also from compiled code.
 
     The call may be repeated, dropped or moved, as its result is all that counts; `io_callback` is
@@ -322,7 +326,10 @@ def _drop_tangents(primitive: Callable[[], Primitive]) -> Callable:
 
 
 def _no_cotangents(cts, *args, **_):
-    return [Zero(x.aval.to_tangent_aval()) if hasattr(x, "aval") and not isinstance(x, (ArrayImpl, Tracer)) else None for x in args]
+    return [
+        Zero(x.aval.to_tangent_aval()) if hasattr(x, "aval") and not isinstance(x, (ArrayImpl, Tracer)) else None
+        for x in args
+    ]
 
 
 def _debug_lower(ctx, *operands, callback, effect, **_):
@@ -395,7 +402,12 @@ def debug_callback(callback: Callable, *args, ordered: bool = False, partitioned
         call_args, call_kwargs = join(values)
         callback(*call_args, **call_kwargs)
 
-    debug_callback_p.bind(*arrays, callback=flat_callback, effect=ordered_debug_effect if ordered else debug_effect, partitioned=partitioned)
+    debug_callback_p.bind(
+        *arrays,
+        callback=flat_callback,
+        effect=ordered_debug_effect if ordered else debug_effect,
+        partitioned=partitioned,
+    )
 
 
 # -- printing --------------------------------------------------------------------------------------
@@ -436,7 +448,9 @@ def _print_lower(ctx, *operands, ordered, **params):
 
 
 def _print_batch(axis_data, args, dims, *, ordered, partitioned, **params):
-    return _debug_batch(axis_data, args, dims, callback=_printer(**params), effect=_print_effect(ordered), partitioned=partitioned)
+    return _debug_batch(
+        axis_data, args, dims, callback=_printer(**params), effect=_print_effect(ordered), partitioned=partitioned
+    )
 
 
 debug_print_p = _define_callback(
@@ -452,7 +466,9 @@ debug_print_p = _define_callback(
 debug_print_p.rules["transpose"] = _no_cotangents
 
 
-def debug_print(fmt: str, args, kwargs, *, ordered=False, partitioned=False, skip_format_check=False, logger=None) -> None:
+def debug_print(
+    fmt: str, args, kwargs, *, ordered=False, partitioned=False, skip_format_check=False, logger=None
+) -> None:
     """See `velax.debug.print`."""
     if not isinstance(fmt, str):
         raise TypeError(f"expected str, got {type(fmt).__name__}")

@@ -161,7 +161,9 @@ def pmean(x, axis_name, *, axis_index_groups=None):
     def mean(leaf):
         total = psum(leaf, axis_name, axis_index_groups=axis_index_groups)
         shape = get_aval(leaf).shape
-        n = axis_size([a for a in axes if not isinstance(a, int)]) * math.prod(shape[a] for a in axes if isinstance(a, int))
+        n = axis_size([a for a in axes if not isinstance(a, int)]) * math.prod(
+            shape[a] for a in axes if isinstance(a, int)
+        )
         dtype = get_aval(total).dtype
         if not dtypes.is_inexact(dtype):
             dtype = dtypes.default_float_dtype()
@@ -271,7 +273,9 @@ def _all_gather_batch(axis_data, args, dims, *, all_gather_dimension, axis_name,
     (x,), (d,) = args, dims
     if not _names(axis_data, axis_name):
         x = matchaxis(axis_data.size, d, 0, x)
-        return all_gather_p.bind(x, all_gather_dimension=all_gather_dimension + 1, axis_name=axis_name, tiled=tiled, **params), 0
+        return all_gather_p.bind(
+            x, all_gather_dimension=all_gather_dimension + 1, axis_name=axis_name, tiled=tiled, **params
+        ), 0
     x = matchaxis(axis_data.size, d, all_gather_dimension, x)
     return (_merge(x, all_gather_dimension) if tiled else x), None
 
@@ -310,7 +314,14 @@ def all_gather(x, axis_name, *, axis_index_groups=None, axis: int = 0, tiled: bo
         ndim = get_aval(leaf).ndim + (not tiled)
         if not -ndim <= axis < ndim:
             raise ValueError(f"all_gather: axis {axis} is out of bounds for a result with {ndim} dimensions")
-        return all_gather_p.bind(leaf, all_gather_dimension=axis % ndim, axis_index_groups=None, axis_name=(name,), axis_size=size, tiled=tiled)
+        return all_gather_p.bind(
+            leaf,
+            all_gather_dimension=axis % ndim,
+            axis_index_groups=None,
+            axis_name=(name,),
+            axis_size=size,
+            tiled=tiled,
+        )
 
     return _over_leaves(gather, x)
 
@@ -334,7 +345,9 @@ def _reduce_scatter_batch(axis_data, args, dims, *, scatter_dimension, axis_name
     (x,), (d,) = args, dims
     if not _names(axis_data, axis_name):
         x = matchaxis(axis_data.size, d, 0, x)
-        return reduce_scatter_p.bind(x, scatter_dimension=scatter_dimension + 1, axis_name=axis_name, tiled=tiled, **params), 0
+        return reduce_scatter_p.bind(
+            x, scatter_dimension=scatter_dimension + 1, axis_name=axis_name, tiled=tiled, **params
+        ), 0
     x = mul(x, get_aval(x).dtype.type(axis_data.size)) if d is None else reduce_sum(x, (d,))
     if tiled:
         shape = get_aval(x).shape
@@ -395,7 +408,9 @@ def _ppermute_batch(axis_data, args, dims, *, axis_name, perm):
 
 
 def _ppermute_transpose(ct, x, *, axis_name, perm):
-    return [ct if type(ct) is Zero else ppermute_p.bind(ct, axis_name=axis_name, perm=tuple((to, fro) for fro, to in perm))]
+    return [
+        ct if type(ct) is Zero else ppermute_p.bind(ct, axis_name=axis_name, perm=tuple((to, fro) for fro, to in perm))
+    ]
 
 
 ppermute_p = define(
@@ -456,7 +471,9 @@ def _all_to_all_batch(axis_data, args, dims, *, split_axis, concat_axis, axis_na
     (x,), (d,) = args, dims
     if not _names(axis_data, axis_name):
         x = matchaxis(axis_data.size, d, 0, x)
-        return all_to_all_p.bind(x, split_axis=split_axis + 1, concat_axis=concat_axis + 1, axis_name=axis_name, **params), 0
+        return all_to_all_p.bind(
+            x, split_axis=split_axis + 1, concat_axis=concat_axis + 1, axis_name=axis_name, **params
+        ), 0
     n = axis_data.size
     x = matchaxis(n, d, 0, x)
     shape = get_aval(x).shape[1:]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from velax._ir.narrow_integers import is_narrow, sign_extended, zero_extended
+from velax._lang import dtypes
 from velax._lang.avals import shaped_array
 from velax._lang.primitive import define
 from velax._lang.trace import get_aval
@@ -82,11 +84,37 @@ def is_finite(x):
 
 not_p = elementwise("not", BITS, jvp=zero_derivative, lower="not")
 and_p, or_p, xor_p = (elementwise(n, BITS, jvp=zero_derivative, lower=n) for n in ("and", "or", "xor"))
-population_count_p = elementwise("population_count", INT, jvp=zero_derivative, lower="popcount")
-clz_p = elementwise("clz", INT, jvp=zero_derivative, lower="clz")
+
+
+def _bits_lower(fn, extend):
+    """``fn`` of the operand's own bits: `extend` says what is above those of an integer of 4 bits, which a byte holds."""
+
+    def lower(ctx, x, *rest):
+        b, shape = ctx.builder, ctx.avals_out[0].shape
+        x = extend(b, x, ctx.avals_in[0].dtype)
+        return b.map(fn, *(broadcast_node(b, operand, shape) for operand in (x, *rest)))
+
+    return lower
+
+
+def _clz_lower(ctx, x):
+    b, dtype = ctx.builder, ctx.avals_in[0].dtype
+    if not is_narrow(dtype):
+        return b.map("clz", x)
+    return b.map("sub", b.map("clz", zero_extended(b, x, dtype)), b.full(x.shape, 8 - dtypes.itemsize_bits(dtype), x.dtype))
+
+
+population_count_p = elementwise(
+    "population_count", INT, jvp=zero_derivative, lower=_bits_lower("popcount", zero_extended), arity=1
+)
+clz_p = elementwise("clz", INT, jvp=zero_derivative, lower=_clz_lower, arity=1)
 shift_left_p = elementwise("shift_left", INT, jvp=zero_derivative, lower="shl")
-shift_right_arithmetic_p = elementwise("shift_right_arithmetic", INT, jvp=zero_derivative, lower="shra")
-shift_right_logical_p = elementwise("shift_right_logical", INT, jvp=zero_derivative, lower="shrl")
+shift_right_arithmetic_p = elementwise(
+    "shift_right_arithmetic", INT, jvp=zero_derivative, lower=_bits_lower("shra", sign_extended), arity=2
+)
+shift_right_logical_p = elementwise(
+    "shift_right_logical", INT, jvp=zero_derivative, lower=_bits_lower("shrl", zero_extended), arity=2
+)
 
 
 def bitwise_not(x):

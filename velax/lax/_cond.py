@@ -67,7 +67,9 @@ def _jvp(primals, tangents, *, branches):
     outs = cond_p.bind(index, *ops, *(t for t in ts if type(t) is not Zero), branches=derived)
     n = len(out_nonzeros)
     given = iter(outs[n:])
-    return outs[:n], [next(given) if nz else Zero(get_aval(x).to_tangent_aval()) for nz, x in zip(out_nonzeros, outs, strict=False)]
+    return outs[:n], [
+        next(given) if nz else Zero(get_aval(x).to_tangent_aval()) for nz, x in zip(out_nonzeros, outs, strict=False)
+    ]
 
 
 def _linearize(nonzeros, index, *ops, branches):
@@ -150,7 +152,13 @@ def _transpose(cts, index, *ops, branches):
         branches=derived,
     )
     given, flags = iter(outs), iter(nonzero)
-    return [None, *((next(given) if next(flags) else Zero(x.aval.to_tangent_aval())) if lin else None for x, lin in zip(ops, linear, strict=True))]
+    return [
+        None,
+        *(
+            (next(given) if next(flags) else Zero(x.aval.to_tangent_aval())) if lin else None
+            for x, lin in zip(ops, linear, strict=True)
+        ),
+    ]
 
 
 def _transposed(branches, linear, zero_cts):
@@ -196,7 +204,9 @@ def _batch_index(axis_data, index, ops, op_dims, branches):
         chosen = eq(index, np.int32(k))
         derived, _ = batch_jaxpr(branch, axis_data, [True] * len(ops), True)
         outs.append(eval_jaxpr(derived.jaxpr, derived.consts, *(_where_chosen(chosen, x) for x in ops)))
-    return [select_n(_along(index, get_aval(cases[0]).shape), *cases) for cases in zip(*outs, strict=True)], [0] * len(outs[0])
+    return [select_n(_along(index, get_aval(cases[0]).shape), *cases) for cases in zip(*outs, strict=True)], [0] * len(
+        outs[0]
+    )
 
 
 def _where_chosen(chosen, x):
@@ -228,7 +238,9 @@ def _dce(used_outputs, eqn):
     keep = [True, *used]
     invars = [x for x, k in zip(eqn.invars, keep, strict=True) if k]
     effects = join_effects(*(c.effects for c in derived))
-    return keep, eqn.replace(invars=invars, outvars=outvars, params=dict(eqn.params, branches=tuple(derived)), effects=effects)
+    return keep, eqn.replace(
+        invars=invars, outvars=outvars, params=dict(eqn.params, branches=tuple(derived)), effects=effects
+    )
 
 
 def _depends(flags, *, branches):
@@ -289,7 +301,10 @@ def _trace_branches(what: str, names: Sequence[str], funs: Sequence[Callable], o
             if id(c) not in position:
                 position[id(c)] = len(consts)
                 consts.append(c)
-    weak = [all(a.weak_type for a in outs) if hasattr(outs[0], "weak_type") else False for outs in zip(*(t[0].out_avals for t in traced), strict=True)]
+    weak = [
+        all(a.weak_type for a in outs) if hasattr(outs[0], "weak_type") else False
+        for outs in zip(*(t[0].out_avals for t in traced), strict=True)
+    ]
     branches = []
     for jaxpr, own, _ in traced:
         mine = {position[id(c)]: v for c, v in zip(own, jaxpr.jaxpr.invars, strict=False)}
@@ -460,7 +475,9 @@ def _predicate(pred):
         raise TypeError(f"Pred must be a scalar, got {pred} of type {type(pred)}") from None
     if aval.shape:
         raise TypeError(f"Pred must be a scalar, got {pred} of shape {aval.shape}")
-    if dtypes.is_extended(aval.dtype) or not (aval.dtype == np.bool_ or dtypes.is_integer(aval.dtype) or dtypes.is_floating(aval.dtype)):
+    if dtypes.is_extended(aval.dtype) or not (
+        aval.dtype == np.bool_ or dtypes.is_integer(aval.dtype) or dtypes.is_floating(aval.dtype)
+    ):
         raise TypeError(f"Pred type must be either boolean or number, got {aval.dtype.name}.")
     return pred, aval
 

@@ -14,9 +14,8 @@ from velax._lang.primitive import define
 from velax._lang.promotion import promote_types
 from velax._lang.trace import get_aval
 from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents
-from velax.lax._indexing import python_scalar
 from velax.lax._structural import convert_type, transpose
-from velax.lax._values import core_args
+from velax.lax._values import core_args, python_scalar
 
 __all__ = [
     "DotAlgorithm", "DotAlgorithmPreset", "DotDimensionNumbers", "Precision", "PrecisionLike", "batch_matmul", "dot", "dot_general", "dot_general_p",
@@ -241,10 +240,15 @@ def _common_dtype(x, y):
     return _join(x, y)
 
 
+_YIELDING = frozenset((*dtypes.narrow_float_dtypes, *dtypes.narrow_integer_dtypes))
+
+
 def _join(x, y):
-    """The dtype to which both promote; a float of 8 bits, which promotes to nothing by itself, gives way to any other inexact dtype."""
+    """The dtype to which both promote; floats of 8 bits and integers of 4, which promote to nothing by
+    themselves, give way to any other inexact dtype.
+    """
     for narrow, other in ((x, y), (y, x)):
-        if dtypes.is_floating(narrow) and dtypes.itemsize_bits(narrow) <= 8 and dtypes.is_inexact(other):
+        if narrow in _YIELDING and dtypes.is_inexact(other):
             return other
     return promote_types(x, y)
 

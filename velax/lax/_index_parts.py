@@ -13,12 +13,10 @@ from velax._lang.trace import get_aval
 from velax._transforms.jit import jit
 from velax.lax._arithmetic import add, mul
 from velax.lax._comparison import lt
+from velax.lax._gather import gather
 from velax.lax._index_plan import ADVANCED, index_dtype
-from velax.lax._indexing import (
-    GatherDimensionNumbers,
-    GatherScatterMode,
-    ScatterDimensionNumbers,
-    gather,
+from velax.lax._indexing import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
+from velax.lax._scatter import (
     scatter,
     scatter_add,
     scatter_apply,

@@ -1,44 +1,22 @@
-"""Gather and scatter: reading and writing slices at computed positions.
+"""What gather and scatter share: dimension numbers, modes, and their checks.
 
-Both take *dimension numbers*. The last axis of the index array holds index vectors, one for each position along its other axes. A vector gives the start of
-a window in the operand along the axes ``start_index_map`` (0 along the others). Of the window's axes, those in ``collapsed_slice_dims`` (size 1) are
-dropped, and the rest become the axes ``offset_dims`` of the result; the result's other axes are those of the index array, without the last. Along
-``operand_batching_dims`` the window is the element at the position's own index along ``start_indices_batching_dims``. Scatter is the same map with
-the updates in place of the result.
+Both take *dimension numbers*. The last axis of the index array holds index vectors, one for each
+position along its other axes. A vector gives the start of a window in the operand along the axes
+``start_index_map`` (0 along the others). Of the window's axes, those in ``collapsed_slice_dims``
+(size 1) are dropped, and the rest become the axes ``offset_dims`` of the result; the result's other
+axes are those of the index array, without the last. Along ``operand_batching_dims`` the window is
+the element at the position's own index along ``start_indices_batching_dims``. Scatter is the same
+map with the updates in place of the result.
 """
 
 from __future__ import annotations
 
 import enum
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from velax._ir.graph import GatherDims
 from velax._lang import dtypes
-from velax._lang.avals import shaped_array
-from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, Var
-from velax._lang.primitive import Primitive, define
-from velax._lang.trace import Tracer, get_aval
-from velax._transforms.batching import AxisData, batch_jaxpr, matchaxis
-from velax._transforms.evaluate import eval_jaxpr, move_consts_to_inputs
-from velax._transforms.staging import trace_to_jaxpr
-from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents, instantiate_zeros, zeros_like_aval
-from velax.lax._arithmetic import add, add_p, div, max_p, min_p, mul, mul_p, neg, sub, sub_p
-from velax.lax._comparison import eq, gt, ne
-from velax.lax._reductions import reduce_max
-from velax.lax._structural import broadcast_in_dim, canonical_shape, full, iota, reshape, select
-from velax.lax._transcendental import complex as complex_
-from velax.lax._transcendental import imag, real
-from velax.lax._values import core_args
 
-__all__ = [
-    "GatherDimensionNumbers", "GatherScatterMode", "ScatterDimensionNumbers", "gather", "gather_p", "scatter", "scatter_add", "scatter_add_p",
-    "scatter_apply", "scatter_max", "scatter_max_p", "scatter_min", "scatter_min_p", "scatter_mul", "scatter_mul_p", "scatter_p", "scatter_sub",
-    "scatter_sub_p",
-]  # fmt: skip
+__all__ = ["GatherDimensionNumbers", "GatherScatterMode", "ScatterDimensionNumbers"]
 
 
 class GatherDimensionNumbers(NamedTuple):
@@ -46,9 +24,11 @@ class GatherDimensionNumbers(NamedTuple):
 
     Attributes:
       offset_dims: axes of the result that come from the windows; increasing.
-      collapsed_slice_dims: axes of the operand, of window size 1, that the result does not have; increasing.
+      collapsed_slice_dims: axes of the operand, of window size 1, that the result does not have;
+        increasing.
       start_index_map: the operand axis that each component of an index vector addresses.
-      operand_batching_dims: axes of the operand that run along with axes of the indices; increasing.
+      operand_batching_dims: axes of the operand that run along with axes of the indices;
+        increasing.
       start_indices_batching_dims: those axes of the indices.
     """
 
@@ -64,9 +44,12 @@ class ScatterDimensionNumbers(NamedTuple):
 
     Attributes:
       update_window_dims: axes of the updates that are the windows'; increasing.
-      inserted_window_dims: axes of the operand, of window size 1, that the updates do not have; increasing.
-      scatter_dims_to_operand_dims: the operand axis that each component of an index vector addresses.
-      operand_batching_dims: axes of the operand that run along with axes of the indices; increasing.
+      inserted_window_dims: axes of the operand, of window size 1, that the updates do not have;
+        increasing.
+      scatter_dims_to_operand_dims: the operand axis that each component of an index vector
+        addresses.
+      operand_batching_dims: axes of the operand that run along with axes of the indices;
+        increasing.
       scatter_indices_batching_dims: those axes of the indices.
     """
 
@@ -80,8 +63,9 @@ class ScatterDimensionNumbers(NamedTuple):
 class GatherScatterMode(enum.Enum):
     """What happens to windows that do not lie inside the operand.
 
-    ``CLIP`` moves them inside; ``FILL_OR_DROP`` gathers a fill value, or writes nothing; ``PROMISE_IN_BOUNDS`` says that there are none (if there are, the
-    result is unspecified, but nothing outside the arrays is touched).
+    ``CLIP`` moves them inside; ``FILL_OR_DROP`` gathers a fill value, or writes nothing;
+    ``PROMISE_IN_BOUNDS`` says that there are none (if there are, the result is unspecified, but
+    nothing outside the arrays is touched).
     """
 
     CLIP = 1
@@ -91,7 +75,9 @@ class GatherScatterMode(enum.Enum):
 
     @staticmethod
     def from_any(mode: str | GatherScatterMode | None) -> GatherScatterMode:
-        """A mode from its name (``'clip'``, ``'fill'`` or ``'drop'``, ``'promise_in_bounds'``); None is ``FILL_OR_DROP``."""
+        """A mode from its name (``'clip'``, ``'fill'`` or ``'drop'``, ``'promise_in_bounds'``);
+        None is ``FILL_OR_DROP``.
+        """
         if isinstance(mode, GatherScatterMode):
             return mode
         found = _MODES.get(mode)
@@ -102,703 +88,107 @@ class GatherScatterMode(enum.Enum):
 
 _MODES = {
     "clip": GatherScatterMode.CLIP, None: GatherScatterMode.FILL_OR_DROP, "fill": GatherScatterMode.FILL_OR_DROP,
-    "drop": GatherScatterMode.FILL_OR_DROP, "promise_in_bounds": GatherScatterMode.PROMISE_IN_BOUNDS, "one_hot": GatherScatterMode.ONE_HOT,
+    "drop": GatherScatterMode.FILL_OR_DROP, "promise_in_bounds": GatherScatterMode.PROMISE_IN_BOUNDS,
+    "one_hot": GatherScatterMode.ONE_HOT,
 }  # fmt: skip
 
 
-def _plain_dims(dims):
+def plain_dims(dims):
     """Dimension numbers with tuples of Python integers."""
     return type(dims)(*(tuple(int(d) for d in field) for field in dims))
 
 
-def _check_mode(name: str, mode: GatherScatterMode) -> None:
+def check_mode(name: str, mode: GatherScatterMode) -> None:
     if mode is GatherScatterMode.ONE_HOT:
         raise NotImplementedError(
-            f"{name}: the mode 'one_hot' is not implemented; use 'clip', 'fill' or 'promise_in_bounds', or write the product with one-hot vectors"
+            f"{name}: the mode 'one_hot' is not implemented; use 'clip', 'fill' or "
+            "'promise_in_bounds', or write the product with one-hot vectors"
         )
 
 
-# -- checks of dimension numbers ------------------------------------------------------------------------------------------
+# -- checks of dimension numbers -------------------------------------------------------------------
 
 
-def _increasing(dims, op: str, field: str) -> None:
+def increasing(dims, op: str, field: str) -> None:
     if list(dims) != sorted(dims):
         raise TypeError(f"{field} in {op} op must be sorted; got {tuple(dims)}")
-    _distinct(dims, op, field)
+    distinct(dims, op, field)
 
 
-def _distinct(dims, op: str, field: str) -> None:
+def distinct(dims, op: str, field: str) -> None:
     if len(set(dims)) != len(dims):
         raise TypeError(f"{field} in {op} op must not repeat; got: {tuple(dims)}.")
 
 
-def _inside(dims, bound: int, op: str, field: str) -> None:
+def inside(dims, bound: int, op: str, field: str) -> None:
     for d in dims:
         if not 0 <= d < bound:
             raise TypeError(f"Invalid {field} set in {op} op; valid range is [0, {bound}); got: {d}.")
 
 
-def _disjoint(a, b, op: str, fields: str) -> None:
+def disjoint(a, b, op: str, fields: str) -> None:
     if set(a) & set(b):
         raise TypeError(f"{fields} in {op} op must be disjoint; got: {tuple(a)} and {tuple(b)}.")
 
 
-def _check_batching(op: str, name: str, operand_shape, indices_shape, operand_dims, indices_dims, collapsed, collapsed_name: str, mapped, mapped_name: str):
+def check_batching(
+    op: str,
+    name: str,
+    operand_shape,
+    indices_shape,
+    operand_dims,
+    indices_dims,
+    collapsed,
+    collapsed_name: str,
+    mapped,
+    mapped_name: str,
+):
     """What gather and scatter ask of their batching dimensions."""
-    _increasing(operand_dims, op, "operand_batching_dims")
-    _inside(operand_dims, len(operand_shape), op, "operand_batching_dims")
-    _disjoint(collapsed, operand_dims, op, f"{collapsed_name} and operand_batching_dims")
-    _disjoint(mapped, operand_dims, op, f"{mapped_name} and operand_batching_dims")
-    _distinct(indices_dims, op, name)
-    _inside(indices_dims, len(indices_shape), op, name)
+    increasing(operand_dims, op, "operand_batching_dims")
+    inside(operand_dims, len(operand_shape), op, "operand_batching_dims")
+    disjoint(collapsed, operand_dims, op, f"{collapsed_name} and operand_batching_dims")
+    disjoint(mapped, operand_dims, op, f"{mapped_name} and operand_batching_dims")
+    distinct(indices_dims, op, name)
+    inside(indices_dims, len(indices_shape), op, name)
     title = op.capitalize()
     if len(indices_shape) - 1 in indices_dims:
-        raise TypeError(f"{title} op cannot have the index vector dimension as a batching dimension; got {tuple(indices_dims)}.")
+        raise TypeError(
+            f"{title} op cannot have the index vector dimension as a batching dimension; got {tuple(indices_dims)}."
+        )
     if len(operand_dims) != len(indices_dims):
-        raise TypeError(f"{title} op requires equal numbers of operand_batching_dims and {name}, got {tuple(operand_dims)} and {tuple(indices_dims)}.")
+        raise TypeError(
+            f"{title} op requires equal numbers of operand_batching_dims and {name}, got "
+            f"{tuple(operand_dims)} and {tuple(indices_dims)}."
+        )
     sizes = tuple(operand_shape[d] for d in operand_dims), tuple(indices_shape[d] for d in indices_dims)
     if sizes[0] != sizes[1]:
-        raise TypeError(f"{title} op requires operand batching dimensions and indices batching dimensions to have the same shape, got {sizes[0]} and {sizes[1]}.")
+        raise TypeError(
+            f"{title} op requires operand batching dimensions and indices batching "
+            f"dimensions to have the same shape, got {sizes[0]} and {sizes[1]}."
+        )
 
 
-def _check_indices(op: str, indices, mapped, field: str, operand_rank: int) -> None:
+def check_indices(op: str, indices, mapped, field: str, operand_rank: int) -> None:
     if not dtypes.is_integer(indices.dtype):
         raise ValueError("indices must have an integer type")
     if not indices.shape:
-        raise TypeError(f"{op.capitalize()} op requires indices of rank at least 1, whose last axis holds the index vectors; got a scalar")
+        raise TypeError(
+            f"{op.capitalize()} op requires indices of rank at least 1, whose last axis "
+            "holds the index vectors; got a scalar"
+        )
     if len(mapped) != indices.shape[-1]:
         raise TypeError(
-            f"{op.capitalize()} op has {len(mapped)} elements in {field} and the bound of dimension index_vector_dim={len(indices.shape) - 1} of "
+            f"{op.capitalize()} op has {len(mapped)} elements in {field} and the bound "
+            f"of dimension index_vector_dim={len(indices.shape) - 1} of "
             f"indices is {indices.shape[-1]}. These two numbers must be equal."
         )
     for i, d in enumerate(mapped):
         if not 0 <= d < operand_rank:
             noun = f"{field} mapping" if op == "scatter" else field
             raise TypeError(f"Invalid {noun}; domain is [0, {operand_rank}), got: {i}->{d}.")
-    _distinct(mapped, op, field)
+    distinct(mapped, op, field)
 
 
-# -- gather ---------------------------------------------------------------------------------------------------------------
-
-
-def _gather_type(x, indices, *, dimension_numbers, slice_sizes, unique_indices, indices_are_sorted, mode, fill_value):
-    dims, rank = dimension_numbers, len(x.shape)
-    _check_mode("gather", mode)
-    if not dtypes.is_integer(indices.dtype):
-        raise ValueError("indices must have an integer type")
-    result_rank = len(dims.offset_dims) + len(indices.shape) - 1
-    _increasing(dims.offset_dims, "gather", "offset_dims")
-    for i, d in enumerate(dims.offset_dims):
-        if not 0 <= d < result_rank:
-            raise TypeError(f"Offset dimension {i} in gather op is out of bounds; got {d}, but should have been in [0, {result_rank})")
-    _check_indices("gather", indices, dims.start_index_map, "start_index_map", rank)
-    _increasing(dims.collapsed_slice_dims, "gather", "collapsed_slice_dims")
-    _inside(dims.collapsed_slice_dims, rank, "gather", "collapsed_slice_dims")
-    _check_batching(
-        "gather", "start_indices_batching_dims", x.shape, indices.shape, dims.operand_batching_dims, dims.start_indices_batching_dims,
-        dims.collapsed_slice_dims, "collapsed_slice_dims", dims.start_index_map, "start_index_map",
-    )  # fmt: skip
-    if len(slice_sizes) != rank:
-        raise TypeError(f"Gather op must have one slice size for every input dimension; got: len(slice_sizes)={len(slice_sizes)}, input_shape.rank={rank}")
-    kept = rank - len(dims.collapsed_slice_dims) - len(dims.operand_batching_dims)
-    if len(dims.offset_dims) != kept:
-        raise TypeError(
-            f"All components of the offset index in a gather op must either be a offset dimension or explicitly collapsed/batching; got "
-            f"len(slice_sizes)={len(slice_sizes)}, output_slice_sizes={dims.offset_dims}, collapsed_slice_dims={dims.collapsed_slice_dims}, "
-            f"operand_batching_dims={dims.operand_batching_dims}."
-        )
-    for i, (size, n) in enumerate(zip(slice_sizes, x.shape, strict=True)):
-        if not 0 <= size <= n:
-            raise TypeError(f"Slice size at index {i} in gather op is out of range, must be within [0, {n} + 1), got {size}.")
-    for what, field in (("collapse", dims.collapsed_slice_dims), ("have operand batching dims as", dims.operand_batching_dims)):
-        for i, d in enumerate(field):
-            if slice_sizes[d] > 1:
-                raise TypeError(f"Gather op can only {what} slice dims with bound 1, but bound is {slice_sizes[d]} for index {d} at position {i}.")
-    dropped = (*dims.collapsed_slice_dims, *dims.operand_batching_dims)
-    window = iter(n for i, n in enumerate(slice_sizes) if i not in dropped)
-    positions = iter(indices.shape[:-1])
-    shape = tuple(next(window) if i in dims.offset_dims else next(positions) for i in range(result_rank))
-    return shaped_array(shape, x.dtype, x.weak_type)
-
-
-def _gather_lower(ctx, x, indices, *, dimension_numbers, slice_sizes, mode, fill_value, **_):
-    fill = None
-    if fill_value is not None:
-        dtype = ctx.avals_out[0].dtype
-        fill = python_scalar(fill_value, dtype)
-    name = {GatherScatterMode.CLIP: "clip", GatherScatterMode.FILL_OR_DROP: "fill", GatherScatterMode.PROMISE_IN_BOUNDS: "promise"}[mode]
-    return ctx.builder.gather(x, indices, GatherDims(*dimension_numbers), slice_sizes, name, fill, ctx.avals_out[0].shape)
-
-
-def python_scalar(value, dtype):
-    """A number as the Python scalar that the graph's literals of a dtype hold."""
-    if dtypes.is_complex(dtype):
-        return complex(value)
-    if dtypes.is_inexact(dtype):
-        return float(value)
-    return bool(value) if dtype == np.bool_ else int(value)
-
-
-def _gather_jvp(primals, tangents, *, fill_value, **params):
-    x, indices = primals
-    out = gather_p.bind(x, indices, fill_value=fill_value, **params)
-    t = tangents[0]
-    if type(t) is Zero:
-        return out, Zero(get_aval(out).to_tangent_aval())
-    return out, gather_p.bind(t, indices, fill_value=None if fill_value is None else 0, **params)
-
-
-def _gather_transpose(ct, x, indices, *, dimension_numbers, slice_sizes, unique_indices, indices_are_sorted, mode, fill_value):
-    if type(ct) is Zero:
-        return [Zero(x.aval), None]
-    out = scatter_add_p.bind(
-        zeros_like_aval(x.aval), indices, ct, dimension_numbers=ScatterDimensionNumbers(*dimension_numbers), indices_are_sorted=indices_are_sorted,
-        unique_indices=unique_indices, mode=mode, update_jaxpr=_combiner("scatter-add", x.aval.dtype), update_consts=(),
-    )  # fmt: skip
-    return [out, None]
-
-
-def _shift(dims) -> tuple[int, ...]:
+def shift(dims) -> tuple[int, ...]:
     """Axes after a new leading one."""
     return tuple(d + 1 for d in dims)
-
-
-def _gather_batch(args, dims, *, dimension_numbers, slice_sizes, **params):
-    (x, indices), (dx, di) = args, dims
-    size = get_aval(x).shape[dx] if dx is not None else get_aval(indices).shape[di]
-    numbers = dimension_numbers
-    if dx is not None:
-        x = matchaxis(size, dx, 0, x)
-    if di is not None:
-        indices = matchaxis(size, di, 0, indices)
-    moved = numbers
-    if dx is not None:
-        moved = moved._replace(
-            collapsed_slice_dims=_shift(numbers.collapsed_slice_dims), start_index_map=_shift(numbers.start_index_map),
-            operand_batching_dims=_shift(numbers.operand_batching_dims),
-        )  # fmt: skip
-    if di is not None:
-        moved = moved._replace(start_indices_batching_dims=_shift(numbers.start_indices_batching_dims))
-    if dx is None:
-        moved, sizes = moved._replace(offset_dims=_shift(numbers.offset_dims)), slice_sizes
-    elif di is None:  # the mapped axis is a window axis that is taken whole
-        moved, sizes = moved._replace(offset_dims=(0, *_shift(numbers.offset_dims))), (size, *slice_sizes)
-    else:
-        moved = moved._replace(
-            offset_dims=_shift(numbers.offset_dims), operand_batching_dims=(0, *moved.operand_batching_dims),
-            start_indices_batching_dims=(0, *moved.start_indices_batching_dims),
-        )  # fmt: skip
-        sizes = (min(size, 1), *slice_sizes)
-    return gather_p.bind(x, indices, dimension_numbers=moved, slice_sizes=sizes, **params), 0
-
-
-gather_p = define(
-    "gather",
-    abstract_eval=_gather_type,
-    lower=_gather_lower,
-    jvp=_gather_jvp,
-    transpose=_gather_transpose,
-    batch=_gather_batch,
-    linear_in=(0,),
-)
-
-
-def gather(
-    operand, start_indices, dimension_numbers: GatherDimensionNumbers, slice_sizes, *, unique_indices: bool = False, indices_are_sorted: bool = False,
-    mode: str | GatherScatterMode | None = None, fill_value=None,
-):  # fmt: skip
-    """Windows of an array at computed positions.
-
-    Args:
-      operand: an array.
-      start_indices: integers; the last axis holds index vectors.
-      dimension_numbers: which axes correspond; see `GatherDimensionNumbers`.
-      slice_sizes: the window's size along each axis of the operand.
-      unique_indices: a promise that no element is read twice, which makes the derivative cheaper.
-      indices_are_sorted: a promise that the index vectors are in lexicographic order.
-      mode: for windows outside the operand: ``'clip'``, ``'fill'``, or ``'promise_in_bounds'`` (the default, and then clipped).
-      fill_value: what ``'fill'`` gives; None: NaN, the least signed or greatest unsigned integer, True.
-
-    Raises:
-      TypeError: if the dimension numbers do not fit the shapes.
-      ValueError: for indices that are not integers.
-
-    Example:
-      >>> from velax import lax
-      >>> import velax.numpy as jnp
-      >>> numbers = lax.GatherDimensionNumbers(offset_dims=(), collapsed_slice_dims=(0,), start_index_map=(0,))
-      >>> lax.gather(jnp.array([10, 20, 30]), jnp.array([[2], [0]]), numbers, (1,))
-      Array([30, 10], dtype=int32)
-    """
-    operand, start_indices = core_args("gather", operand, start_indices, same_dtype=False)
-    mode = GatherScatterMode.PROMISE_IN_BOUNDS if mode is None else GatherScatterMode.from_any(mode)
-    if mode is not GatherScatterMode.FILL_OR_DROP:
-        fill_value = None
-    elif fill_value is None:
-        fill_value = _default_fill(get_aval(operand).dtype)
-    return gather_p.bind(
-        operand, start_indices, dimension_numbers=_plain_dims(dimension_numbers), slice_sizes=canonical_slice_sizes(slice_sizes),
-        indices_are_sorted=bool(indices_are_sorted), unique_indices=bool(unique_indices), mode=mode, fill_value=fill_value,
-    )  # fmt: skip
-
-
-def canonical_slice_sizes(sizes) -> tuple[int, ...]:
-    return tuple(int(n) for n in sizes)
-
-
-def _default_fill(dtype):
-    if dtypes.is_extended(dtype):
-        return None
-    if dtypes.is_inexact(dtype):
-        return float("nan")
-    if dtype == np.bool_:
-        return True
-    info = dtypes.iinfo(dtype)
-    return int(info.min) if dtypes.is_signed_integer(dtype) else int(info.max)
-
-
-# -- scatter: types, batching, lowering -----------------------------------------------------------------------------------
-
-
-def _scatter_type(x, indices, updates, *, dimension_numbers, indices_are_sorted, unique_indices, mode, update_jaxpr, update_consts):
-    dims, rank = dimension_numbers, len(x.shape)
-    _check_mode("scatter", mode)
-    if x.dtype != updates.dtype:
-        raise TypeError(f"lax.scatter requires arguments to have the same dtypes, got {x.dtype}, {updates.dtype}.")
-    _check_indices("scatter", indices, dims.scatter_dims_to_operand_dims, "scatter_dims_to_operand_dims", rank)
-    expected = len(dims.update_window_dims) + len(indices.shape) - 1
-    if len(updates.shape) != expected:
-        raise TypeError(f"Updates tensor must be of rank {expected}; got {len(updates.shape)}.")
-    _increasing(dims.update_window_dims, "scatter", "update_window_dims")
-    _inside(dims.update_window_dims, len(updates.shape), "scatter", "update_window_dims")
-    _increasing(dims.inserted_window_dims, "scatter", "inserted_window_dims")
-    _inside(dims.inserted_window_dims, rank, "scatter", "inserted_window_dims")
-    _check_batching(
-        "scatter", "scatter_indices_batching_dims", x.shape, indices.shape, dims.operand_batching_dims, dims.scatter_indices_batching_dims,
-        dims.inserted_window_dims, "inserted_window_dims", dims.scatter_dims_to_operand_dims, "scatter_dims_to_operand_dims",
-    )  # fmt: skip
-    window_rank = len(dims.update_window_dims) + len(dims.inserted_window_dims) + len(dims.operand_batching_dims)
-    if window_rank != rank:
-        raise TypeError(f"Scatter op has window of size {window_rank}; doesn't match operand of rank {rank}.")
-    window_axes = [d for d in range(rank) if d not in dims.inserted_window_dims and d not in dims.operand_batching_dims]
-    for u, d in zip(dims.update_window_dims, window_axes, strict=True):
-        if updates.shape[u] > x.shape[d]:
-            raise TypeError(
-                f"Bounds of the window dimensions of updates must not exceed the bounds of the corresponding dimensions of operand. "
-                f"For dimension {u}, updates bound is {updates.shape[u]}, operand bound is {x.shape[d]}."
-            )
-    positions = [n for d, n in enumerate(updates.shape) if d not in dims.update_window_dims]
-    for i, (n, m) in enumerate(zip(positions, indices.shape[:-1], strict=True)):
-        if n != m:
-            raise TypeError(
-                f"Bounds of the scatter dimensions of updates must be the same as the bounds of the corresponding dimensions of scatter indices. "
-                f"For scatter dimension {i}, updates bound is {n}, indices bound is {m}."
-            )
-    return shaped_array(x.shape, x.dtype, x.weak_type)
-
-
-def _scatter_batch(primitive: Callable[[], Primitive]):
-    def rule(args, dims, *, dimension_numbers, **params):
-        (x, indices, updates), (dx, di, du) = args, dims
-        size = next(get_aval(a).shape[d] for a, d in zip(args, dims, strict=True) if d is not None)
-        x, updates = matchaxis(size, dx, 0, x), matchaxis(size, du, 0, updates)
-        numbers = dimension_numbers
-        moved = ScatterDimensionNumbers(*map(_shift, numbers))
-        if di is None:  # the mapped axis is a window axis that is written whole
-            moved = moved._replace(update_window_dims=(0, *moved.update_window_dims), scatter_indices_batching_dims=numbers.scatter_indices_batching_dims)
-        else:
-            indices = matchaxis(size, di, 0, indices)
-            moved = moved._replace(
-                operand_batching_dims=(0, *moved.operand_batching_dims), scatter_indices_batching_dims=(0, *moved.scatter_indices_batching_dims)
-            )
-        return primitive().bind(x, indices, updates, dimension_numbers=moved, **params), 0
-
-    return rule
-
-
-_SCATTER_MODE = {GatherScatterMode.CLIP: "clip", GatherScatterMode.FILL_OR_DROP: "drop", GatherScatterMode.PROMISE_IN_BOUNDS: "promise"}
-
-
-def _scatter_lower(fn: str):
-    def lower(ctx, x, indices, updates, *, dimension_numbers, mode, unique_indices, indices_are_sorted, **_):
-        dims = GatherDims(*dimension_numbers)
-        return ctx.builder.scatter(fn, x, indices, updates, dims, _SCATTER_MODE[mode], unique_indices, indices_are_sorted)
-
-    return lower
-
-
-@functools.lru_cache(maxsize=256)
-def _combiner(name: str, dtype) -> Jaxpr:
-    """The scalar jaxpr ``(old, update) -> new`` of a scatter with arithmetic."""
-    primitive = {"scatter-add": add_p, "scatter-sub": sub_p, "scatter-mul": mul_p, "scatter-min": min_p, "scatter-max": max_p}[name]
-    scalar = shaped_array((), dtype)
-    return trace_to_jaxpr(lambda x, y: [primitive.bind(x, y)], [scalar, scalar]).jaxpr
-
-
-def _window_sizes(dims: ScatterDimensionNumbers, operand_shape, updates_shape) -> tuple[int, ...]:
-    """The window's size along each axis of the operand."""
-    window = iter(dims.update_window_dims)
-    dropped = (*dims.inserted_window_dims, *dims.operand_batching_dims)
-    return tuple(min(n, 1) if d in dropped else updates_shape[next(window)] for d, n in enumerate(operand_shape))
-
-
-def _gather_at(x, indices, dims: ScatterDimensionNumbers, updates_shape, mode, *, sorted_=False, unique=False):
-    """What lies where a scatter with these numbers writes, 0 where ``mode`` drops."""
-    return gather_p.bind(
-        x, indices, dimension_numbers=GatherDimensionNumbers(*dims), slice_sizes=_window_sizes(dims, get_aval(x).shape, updates_shape),
-        indices_are_sorted=sorted_, unique_indices=unique, mode=mode, fill_value=0 if mode is GatherScatterMode.FILL_OR_DROP else None,
-    )  # fmt: skip
-
-
-def _define_scatter(name: str, fn: str, jvp: Callable, transpose: Callable | None, linear_in=None, lower: Callable | None = None) -> Primitive:
-    holder: list[Primitive] = []
-    p = define(
-        name,
-        abstract_eval=_scatter_type,
-        lower=lower or _scatter_lower(fn),
-        jvp=lambda primals, tangents, **params: jvp(holder[0], primals, tangents, **params),
-        transpose=transpose,
-        batch=_scatter_batch(lambda: holder[0]),
-        linear_in=linear_in,
-    )
-    holder.append(p)
-    return p
-
-
-# -- scatter_add, scatter_sub ---------------------------------------------------------------------------------------------
-
-
-def _additive_jvp(primitive, primals, tangents, **params):
-    x, indices, updates = primals
-    tx, _, tu = tangents
-    out = primitive.bind(x, indices, updates, **params)
-    if type(tx) is Zero and type(tu) is Zero:
-        return out, Zero(get_aval(out).to_tangent_aval())
-    return out, primitive.bind(instantiate_zeros(tx), indices, instantiate_zeros(tu), **params)
-
-
-def _undefined(*args) -> list[bool]:
-    return [type(a) is UndefinedPrimal for a in args]
-
-
-def _shape_of(x):
-    return x.aval.shape if type(x) is UndefinedPrimal else get_aval(x).shape
-
-
-def _additive_transpose(sign: Callable):
-    def rule(ct, x, indices, updates, *, dimension_numbers, indices_are_sorted, unique_indices, mode, **_):
-        linear_x, _, linear_updates = _undefined(x, indices, updates)
-        if type(ct) is Zero:
-            return [Zero(x.aval) if linear_x else None, None, Zero(updates.aval) if linear_updates else None]
-        ct_updates = None
-        if linear_updates:
-            ct_updates = sign(
-                _gather_at(ct, indices, dimension_numbers, _shape_of(updates), mode, sorted_=indices_are_sorted, unique=unique_indices)
-            )
-        return [ct if linear_x else None, None, ct_updates]
-
-    return rule
-
-
-scatter_add_p = _define_scatter("scatter-add", "add", _additive_jvp, _additive_transpose(lambda ct: ct), (0, 2))
-scatter_sub_p = _define_scatter("scatter-sub", "sub", _additive_jvp, _additive_transpose(neg), (0, 2))
-
-
-# -- scatter_mul ----------------------------------------------------------------------------------------------------------
-
-_MUL_GRADIENT = "scatter_mul gradients are only implemented if `unique_indices=True`"
-
-
-def _mul_jvp(primitive, primals, tangents, *, unique_indices, **params):
-    x, indices, updates = primals
-    tx, _, tu = tangents
-    params["unique_indices"] = unique_indices
-    out = primitive.bind(x, indices, updates, **params)
-    tangent = Zero(get_aval(out).to_tangent_aval())
-    if type(tx) is not Zero:
-        tangent = primitive.bind(tx, indices, updates, **params)
-    if type(tu) is not Zero:
-        if not unique_indices:
-            raise NotImplementedError(_MUL_GRADIENT)
-        add_params = {**params, "update_jaxpr": _combiner("scatter-add", get_aval(tu).dtype)}
-        placed = scatter_add_p.bind(zeros_like_aval(get_aval(out)), indices, tu, **add_params)
-        tangent = add_tangents(tangent, mul(x, placed))
-    return out, tangent
-
-
-def _mul_transpose(ct, x, indices, updates, *, dimension_numbers, indices_are_sorted, unique_indices, mode, **params):
-    linear_x, _, linear_updates = _undefined(x, indices, updates)
-    if type(ct) is Zero:
-        return [Zero(x.aval) if linear_x else None, None, Zero(updates.aval) if linear_updates else None]
-    if linear_x:
-        if linear_updates:
-            raise TypeError("scatter_mul is linear in one operand at a time; both are linear here")
-        out = scatter_mul_p.bind(
-            ct, indices, updates, dimension_numbers=dimension_numbers, indices_are_sorted=indices_are_sorted, unique_indices=unique_indices,
-            mode=mode, **params,
-        )  # fmt: skip
-        return [out, None, None]
-    if not unique_indices:
-        raise NotImplementedError(_MUL_GRADIENT)
-    return [None, None, _gather_at(mul(ct, x), indices, dimension_numbers, _shape_of(updates), mode)]
-
-
-scatter_mul_p = _define_scatter("scatter-mul", "mul", _mul_jvp, _mul_transpose, (0,))
-
-
-# -- scatter_min, scatter_max ---------------------------------------------------------------------------------------------
-
-
-def _extremal_jvp(primitive, primals, tangents, *, dimension_numbers, indices_are_sorted, unique_indices, mode, **params):
-    """The cotangent of an element is shared equally by all that equal the extremum: the updates there, and the operand's own element.
-
-    The tangent is written as ``scatter_add`` onto the operand's tangent. An element that n updates address is corrected n times, so its correction is
-    divided by n.
-    """
-    x, indices, updates = primals
-    tx, _, tu = tangents
-    numbers = dict(dimension_numbers=dimension_numbers, indices_are_sorted=indices_are_sorted, mode=mode)
-    out = primitive.bind(x, indices, updates, unique_indices=unique_indices, **numbers, **params)
-    if type(tx) is Zero and type(tu) is Zero:
-        return out, Zero(get_aval(out).to_tangent_aval())
-    tx, tu = instantiate_zeros(tx), instantiate_zeros(tu)
-    aval, shape = get_aval(x), get_aval(updates).shape
-    add_jaxpr = _combiner("scatter-add", aval.dtype)
-    at = lambda v: _gather_at(v, indices, dimension_numbers, shape, GatherScatterMode.PROMISE_IN_BOUNDS)
-    value = lambda v: full(shape, v, aval.dtype)
-
-    def count(marks):
-        zeros = zeros_like_aval(shaped_array(aval.shape, aval.dtype))
-        return at(scatter_add_p.bind(zeros, indices, marks, unique_indices=False, update_jaxpr=add_jaxpr, update_consts=(), **numbers))
-
-    extremum = at(out)
-    update_wins, operand_wins = eq(updates, extremum), eq(at(x), extremum)
-    one, zero = value(1), value(0)
-    winners = add(count(select(update_wins, one, zero)), select(operand_wins, one, zero))
-    share = div(one, winners)
-    from_update = select(update_wins, share, zero)
-    from_operand = div(sub(select(operand_wins, share, zero), one), count(one))
-    correction = add(mul(at(tx), from_operand), mul(tu, from_update))
-    tangent = scatter_add_p.bind(tx, indices, correction, unique_indices=unique_indices, update_jaxpr=add_jaxpr, update_consts=(), **numbers)
-    return out, tangent
-
-
-def _extremal_lower(fn: str):
-    def lower(ctx, x, indices, updates, **params):
-        if not dtypes.is_complex(ctx.avals_in[0].dtype):
-            return _scatter_lower(fn)(ctx, x, indices, updates, **params)
-        lexicographic = trace_to_jaxpr(lambda *args: [_lexicographic(fn, *args, **params)], ctx.avals_in)
-        return ctx.inline(lexicographic, [x, indices, updates])[0]
-
-    return lower
-
-
-def _lexicographic(fn: str, x, indices, updates, *, dimension_numbers, mode, update_jaxpr, **params):
-    """The extremum of complex numbers: of the real parts, then of the imaginary parts that go with it."""
-    primitive, worst = (scatter_min_p, np.inf) if fn == "min" else (scatter_max_p, -np.inf)
-    jaxpr = _combiner(primitive.name, dtypes.real_dtype(get_aval(x).dtype))
-    bind = lambda a, b: primitive.bind(
-        a, indices, b, dimension_numbers=dimension_numbers, mode=mode, update_jaxpr=jaxpr, **params
-    )
-    first = bind(real(x), real(updates))
-    there = _gather_at(first, indices, dimension_numbers, get_aval(updates).shape, mode)
-    # what is NaN stays as it is
-    among = lambda part, of, at: select(eq(real(of), at), part, select(ne(at, at), part, full(at.shape, worst, at.dtype)))
-    return complex_(first, bind(among(imag(x), x, first), among(imag(updates), updates, there)))
-
-
-scatter_min_p = _define_scatter("scatter-min", "min", _extremal_jvp, None, lower=_extremal_lower("min"))
-scatter_max_p = _define_scatter("scatter-max", "max", _extremal_jvp, None, lower=_extremal_lower("max"))
-
-
-# -- scatter --------------------------------------------------------------------------------------------------------------
-
-
-def _set_jvp(primitive, primals, tangents, *, dimension_numbers, indices_are_sorted, unique_indices, mode, update_jaxpr, update_consts):
-    if update_jaxpr is not None:
-        raise NotImplementedError("scatter_apply JVP not implemented")
-    x, indices, updates = primals
-    tx, _, tu = tangents
-    params = dict(
-        dimension_numbers=dimension_numbers, indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, update_jaxpr=None,
-        update_consts=(),
-    )  # fmt: skip
-    out = primitive.bind(x, indices, updates, **params)
-    if type(tx) is Zero and type(tu) is Zero:
-        return out, Zero(get_aval(out).to_tangent_aval())
-    tx, tu = instantiate_zeros(tx), instantiate_zeros(tu)
-    if unique_indices:
-        return out, primitive.bind(tx, indices, tu, **params)
-    # Which of several updates of an element stays is known only when they are written: number them, scatter the numbers, and see which are there.
-    updates_shape = get_aval(updates).shape
-    position_axes = [d for d in range(len(updates_shape)) if d not in dimension_numbers.update_window_dims]
-    positions = [updates_shape[d] for d in position_axes]
-    count = int(np.prod(positions, dtype=np.int64))
-    numbers = add(iota(np.uint32, count), np.uint32(1))
-    numbers = broadcast_in_dim(reshape(numbers, positions), updates_shape, position_axes)
-    nothing = full(get_aval(x).shape, np.uint32(0))
-    written = primitive.bind(nothing, indices, numbers, **params)
-    found = _gather_at(written, indices, dimension_numbers, updates_shape, GatherScatterMode.PROMISE_IN_BOUNDS)
-    kept = select(eq(written, nothing), tx, zeros_like_aval(get_aval(tx)))
-    effective = select(eq(numbers, found), tu, zeros_like_aval(get_aval(tu)))
-    params["update_jaxpr"] = _combiner("scatter-add", get_aval(tx).dtype)
-    return out, scatter_add_p.bind(kept, indices, effective, **params)
-
-
-def _set_transpose(ct, x, indices, updates, *, unique_indices, update_jaxpr, **params):
-    linear_x, _, linear_updates = _undefined(x, indices, updates)
-    if update_jaxpr is not None or not unique_indices:
-        raise NotImplementedError("the transpose of scatter is only implemented if `unique_indices=True`")
-    if type(ct) is Zero:
-        return [Zero(x.aval) if linear_x else None, None, Zero(updates.aval) if linear_updates else None]
-    ct_x = ct_updates = None
-    if linear_x:
-        zeros = zeros_like_aval(shaped_array(_shape_of(updates), get_aval(ct).dtype))
-        ct_x = scatter_p.bind(ct, indices, zeros, unique_indices=True, update_jaxpr=None, **params)
-    if linear_updates:
-        ct_updates = _gather_at(ct, indices, params["dimension_numbers"], _shape_of(updates), params["mode"])
-    return [ct_x, None, ct_updates]
-
-
-def _set_lower(ctx, x, indices, updates, *, update_jaxpr, update_consts, **params):
-    if update_jaxpr is None:
-        return _scatter_lower("set")(ctx, x, indices, updates, **params)
-    return _apply_lower(ctx, x, indices, updates, update_jaxpr, update_consts, **params)
-
-
-def _apply_lower(ctx, x, indices, updates, update_jaxpr, update_consts, *, dimension_numbers, mode, unique_indices, indices_are_sorted):
-    """Count how often each element is addressed, and apply the function to those whose count is not used up, until all are.
-
-    ``x, n -> while any(n > 0): x, n = where(n > 0, f(x), x), n - 1``; with unique indices it is one step.
-    """
-    if not x.size or not updates.size:
-        return x
-    b = ctx.builder
-    ones, zeros = b.full(updates.shape, 1, "i32"), b.full(x.shape, 0, "i32")
-    count = b.scatter("add", zeros, indices, ones, GatherDims(*dimension_numbers), _SCATTER_MODE[mode], unique_indices, indices_are_sorted)
-    dtype = ctx.avals_in[0].dtype
-    scalar = ClosedJaxpr(update_jaxpr, update_consts)
-    mapped, _ = batch_jaxpr(scalar, AxisData(None, x.size), [True, False], instantiate=True)
-    mapped, consts = move_consts_to_inputs(mapped)
-
-    def step(*args):
-        *given, x, n = args
-        (new,) = eval_jaxpr(mapped.jaxpr, [], *given, x, dtype.type(0))
-        return [select(gt(n, np.int32(0)), new, x), sub(n, np.int32(1))]
-
-    flat, counts = shaped_array((x.size,), dtype), shaped_array((x.size,), np.dtype(np.int32))
-    body = trace_to_jaxpr(step, [*map(get_aval, consts), flat, counts])
-    # array constants of the function, as nodes: a jaxpr that returns them
-    variables = [Var(get_aval(c)) for c in consts]
-    given = ctx.inline(ClosedJaxpr(Jaxpr(variables, [], variables, []), consts), [])
-    init = [b.reshape(x, (x.size,)), b.reshape(count, (x.size,))]
-    if unique_indices:
-        out = ctx.inline(body, [*given, *init])[0]
-    else:
-        condition = trace_to_jaxpr(lambda x, n: [gt(reduce_max(n, (0,)), np.int32(0))], [flat, counts])
-        out = b.while_(ctx.subgraph(condition), ctx.subgraph(body), [], given, init)[0]
-    return b.reshape(out, x.shape)
-
-
-scatter_p = _define_scatter("scatter", "set", _set_jvp, _set_transpose, lower=_set_lower)
-
-
-# -- public functions -----------------------------------------------------------------------------------------------------
-
-
-def _bind_scatter(name: str, primitive: Primitive, operand, scatter_indices, updates, dimension_numbers, sorted_, unique, mode):
-    (operand, updates), (indices,) = core_args(name, operand, updates), core_args(name, scatter_indices)
-    jaxpr = None if primitive is scatter_p else _combiner(primitive.name, get_aval(operand).dtype)
-    return primitive.bind(
-        operand, indices, updates, dimension_numbers=_plain_dims(dimension_numbers), indices_are_sorted=bool(sorted_), unique_indices=bool(unique),
-        mode=GatherScatterMode.from_any(mode), update_jaxpr=jaxpr, update_consts=(),
-    )  # fmt: skip
-
-
-def scatter(
-    operand, scatter_indices, updates, dimension_numbers: ScatterDimensionNumbers, *, indices_are_sorted: bool = False, unique_indices: bool = False,
-    mode: str | GatherScatterMode | None = None,
-):  # fmt: skip
-    """A copy of an array with windows at computed positions replaced.
-
-    Args:
-      operand: an array.
-      scatter_indices: integers; the last axis holds index vectors.
-      updates: the windows: an array of the operand's dtype.
-      dimension_numbers: which axes correspond; see `ScatterDimensionNumbers`.
-      indices_are_sorted: a promise that the index vectors are in lexicographic order.
-      unique_indices: a promise that no element is written twice. Without it, which of several updates of an element stays is unspecified.
-      mode: for windows outside the operand: ``'drop'`` (the default), ``'clip'`` or ``'promise_in_bounds'``.
-
-    Raises:
-      TypeError: if the dimension numbers, shapes or dtypes do not fit.
-      ValueError: for indices that are not integers.
-
-    Example:
-      >>> from velax import lax
-      >>> import velax.numpy as jnp
-      >>> numbers = lax.ScatterDimensionNumbers((), (0,), (0,))
-      >>> lax.scatter(jnp.zeros(3), jnp.array([[2], [0]]), jnp.array([7., 8.]), numbers)
-      Array([8., 0., 7.], dtype=float32)
-    """
-    return _bind_scatter("scatter", scatter_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode)
-
-
-def scatter_add(operand, scatter_indices, updates, dimension_numbers, *, indices_are_sorted=False, unique_indices=False, mode=None):
-    """A copy of an array with updates added at computed positions; arguments as `scatter`."""
-    return _bind_scatter("scatter_add", scatter_add_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode)
-
-
-def scatter_sub(operand, scatter_indices, updates, dimension_numbers, *, indices_are_sorted=False, unique_indices=False, mode=None):
-    """A copy of an array with updates subtracted at computed positions; arguments as `scatter`."""
-    return _bind_scatter("scatter_sub", scatter_sub_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode)
-
-
-def scatter_mul(operand, scatter_indices, updates, dimension_numbers, *, indices_are_sorted=False, unique_indices=False, mode=None):
-    """A copy of an array multiplied by updates at computed positions; arguments as `scatter`.
-
-    The derivative with respect to the updates needs ``unique_indices=True``.
-    """
-    return _bind_scatter("scatter_mul", scatter_mul_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode)
-
-
-def scatter_min(operand, scatter_indices, updates, dimension_numbers, *, indices_are_sorted=False, unique_indices=False, mode=None):
-    """A copy of an array with the minimum of element and updates at computed positions; arguments as `scatter`."""
-    return _bind_scatter("scatter_min", scatter_min_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode)
-
-
-def scatter_max(operand, scatter_indices, updates, dimension_numbers, *, indices_are_sorted=False, unique_indices=False, mode=None):
-    """A copy of an array with the maximum of element and updates at computed positions; arguments as `scatter`."""
-    return _bind_scatter("scatter_max", scatter_max_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode)
-
-
-def scatter_apply(
-    operand, scatter_indices, func: Callable[[Any], Any], dimension_numbers, *, update_shape=(), indices_are_sorted=False, unique_indices=False, mode=None
-):  # fmt: skip
-    """A copy of an array with a function applied to the elements at computed positions.
-
-    Args:
-      operand: an array.
-      scatter_indices: integers; the last axis holds index vectors.
-      func: a function of a scalar. An element that is addressed several times has it applied as often.
-      dimension_numbers: which axes correspond, if there were updates of shape ``update_shape``.
-      update_shape: that shape.
-      indices_are_sorted, unique_indices, mode: as in `scatter`.
-
-    Raises:
-      NotImplementedError: if ``func`` closes over traced values; and when differentiated.
-    """
-    operand, indices = core_args("scatter_apply", operand, scatter_indices, same_dtype=False)
-    dtype = get_aval(operand).dtype
-    scalar = shaped_array((), dtype)
-    closed = trace_to_jaxpr(lambda x, _: [func(x)], [scalar, scalar])
-    if any(isinstance(c, Tracer) for c in closed.consts):
-        raise NotImplementedError("scatter_apply: func closes over traced values; gather the elements, apply func, and scatter the results instead")
-    (result,) = closed.out_avals
-    if result.shape or result.dtype != dtype:
-        raise TypeError(f"scatter_apply: func must return a scalar of the operand's dtype {dtype}, got {result}")
-    return scatter_p.bind(
-        operand, indices, full(canonical_shape(update_shape, "scatter_apply"), 0, dtype), dimension_numbers=_plain_dims(dimension_numbers),
-        indices_are_sorted=bool(indices_are_sorted), unique_indices=bool(unique_indices), mode=GatherScatterMode.from_any(mode),
-        update_jaxpr=closed.jaxpr, update_consts=tuple(closed.consts),
-    )  # fmt: skip

@@ -91,7 +91,9 @@ def trace_body(what: str, fun: Callable, in_tree, in_avals) -> tuple[ClosedJaxpr
             _check_outputs(what, fun, outs, out_tree[0])
             return outs
 
-        closed = trace_to_jaxpr(checked, in_avals, debug_info_of(what, fun, tree_unflatten(in_tree, [0] * len(in_avals))))
+        closed = trace_to_jaxpr(
+            checked, in_avals, debug_info_of(what, fun, tree_unflatten(in_tree, [0] * len(in_avals)))
+        )
         hoisted, consts = move_consts_to_inputs(closed)
         found = (hoisted, consts, out_tree[0])
         if known is not None and not any(isinstance(c, Tracer) for c in consts):
@@ -164,7 +166,9 @@ def permuted(jaxpr: ClosedJaxpr, ins: Sequence[int] | None = None, outs: Sequenc
 
 def shift_input_effects(effects, position: Callable[[int], int]) -> frozenset:
     """Effects with those on inputs moved to other positions."""
-    return frozenset(e.replace(input_index=position(e.input_index)) if isinstance(e, JaxprInputEffect) else e for e in effects)
+    return frozenset(
+        e.replace(input_index=position(e.input_index)) if isinstance(e, JaxprInputEffect) else e for e in effects
+    )
 
 
 def give_result(jaxpr: ClosedJaxpr, position: int | None) -> ClosedJaxpr:
@@ -216,7 +220,11 @@ def _type_difference(a, b) -> str:
 
 def type_errors(avals_a, avals_b):
     """Positions at which types differ beyond weakness, and why."""
-    return [(i, _type_difference(a, b)) for i, (a, b) in enumerate(zip(avals_a, avals_b, strict=True)) if not typematch(a, b)]
+    return [
+        (i, _type_difference(a, b))
+        for i, (a, b) in enumerate(zip(avals_a, avals_b, strict=True))
+        if not typematch(a, b)
+    ]
 
 
 def structure_errors(tree_a, avals_a, tree_b, avals_b):

@@ -189,7 +189,9 @@ def _new_ref_linearize(nonzeros, x, **params):
         return refs, [False], lambda *_: []
 
     def linear(*tangents):
-        return new_ref_p.bind(tangents[0] if tangents else zeros_like_aval(aval.to_tangent_aval().strip_weak_type()), **params)
+        return new_ref_p.bind(
+            tangents[0] if tangents else zeros_like_aval(aval.to_tangent_aval().strip_weak_type()), **params
+        )
 
     return refs, [True], linear
 
@@ -432,7 +434,9 @@ def _addupdate_jvp(primals, tangents, *, plan):
 def _addupdate_batch(axis_data, args, dims, *, plan):
     ref, value, *operands = args
     _check_batched(ref, dims)
-    (new,), (d,) = batch_flat(lambda x, v, *given: [_store(x, given, plan, v, "add")], axis_data, [_whole(ref), value, *operands], dims)
+    (new,), (d,) = batch_flat(
+        lambda x, v, *given: [_store(x, given, plan, v, "add")], axis_data, [_whole(ref), value, *operands], dims
+    )
     _put_whole(ref, matchaxis(axis_data.size, d, dims[0], new))
     return [], []
 
@@ -487,7 +491,13 @@ def _planned(ref, index):
 def _stored_value(ref, value):
     """A value as it is stored: a weak one takes part in no promotion any more. Numbers stay literals."""
     aval = get_aval(ref)
-    if isinstance(value, Tracer) and isinstance(value.aval, ShapedArray) and value.weak_type and not aval.weak_type and value.dtype == aval.dtype:
+    if (
+        isinstance(value, Tracer)
+        and isinstance(value.aval, ShapedArray)
+        and value.weak_type
+        and not aval.weak_type
+        and value.dtype == aval.dtype
+    ):
         return convert_type(value, value.dtype, False)
     return value
 
@@ -573,7 +583,9 @@ def _index_text(eqn, context, first: int) -> str:
                 parts.append(f"{show(start)}:{show(start)}+{n}" + (f":{step}" if step != 1 else ""))
             else:
                 stop = known + (n - 1) * step + 1
-                parts.append(f"{known or ''}:{'' if stop >= ref.aval.shape[axis] else stop}" + (f":{step}" if step != 1 else ""))
+                parts.append(
+                    f"{known or ''}:{'' if stop >= ref.aval.shape[axis] else stop}" + (f":{step}" if step != 1 else "")
+                )
         axis += item not in ("new", "gap", "flag")
     return f"{name}[{','.join(parts)}]"
 

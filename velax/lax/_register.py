@@ -67,10 +67,10 @@ def _select(which, on_true, on_false):
     return structural.select(which, *cases)
 
 
-def _slice_axis(x, axis, start, stop):
-    from velax.lax._slicing import slice_in_dim  # slicing is defined after the operations registered here
+def _split(x, sizes, axis):
+    from velax.lax._slicing import split  # slicing is defined after the operations registered here
 
-    return slice_in_dim(x, start, stop, axis=axis)
+    return split(x, sizes, axis)
 
 
 def _shift(x, axis, offset, fill):
@@ -101,7 +101,7 @@ def _associative_scan_tangent(combine, x, t, axis, reverse):
 
 
 for _name, _f in {
-    "full": _full, "broadcast": _broadcast, "moveaxis": _moveaxis, "eye_rows": _eye_rows, "slice_axis": _slice_axis, "shift": _shift,
+    "full": _full, "broadcast": _broadcast, "moveaxis": _moveaxis, "eye_rows": _eye_rows, "split": _split, "shift": _shift,
     "associative_scan_tangent": _associative_scan_tangent, "broadcast_in_dim": structural.broadcast_in_dim, "reshape": structural.reshape,
     "transpose": structural.transpose, "select": _select, "convert": structural.convert_type, "reduce_sum": reductions.reduce_sum,
     "add": arithmetic.add, "sub": arithmetic.sub, "mul": arithmetic.mul, "div": arithmetic.div, "neg": arithmetic.neg,

@@ -96,7 +96,9 @@ def _jvp(primals, tangents, *, jaxpr, length, num_consts, num_carry, reverse, un
     carry, carry_t, ys, ys_t = group(outs, num_carry, n_carry_t, n_ys)
     primal_outs = [*carry, *ys]
     given = iter([*carry_t, *ys_t])
-    return primal_outs, [next(given) if f else Zero(get_aval(x).to_tangent_aval()) for f, x in zip(out, primal_outs, strict=True)]
+    return primal_outs, [
+        next(given) if f else Zero(get_aval(x).to_tangent_aval()) for f, x in zip(out, primal_outs, strict=True)
+    ]
 
 
 def _linearize(nonzeros, *primals, jaxpr, length, num_consts, num_carry, reverse, unroll):
@@ -220,7 +222,9 @@ def _transpose(cts, *args, jaxpr, length, num_consts, num_carry, reverse, unroll
         return [Zero(x.aval.to_tangent_aval()) if lin else None for x, lin in zip(args, linear, strict=True)]
     known = _known_carries(jaxpr, linear, num_consts, num_carry)
     if known:
-        return _transpose_beside_known_carries(known, cts, args, linear, jaxpr, length, num_consts, num_carry, reverse, unroll)
+        return _transpose_beside_known_carries(
+            known, cts, args, linear, jaxpr, length, num_consts, num_carry, reverse, unroll
+        )
     has_ct = tuple(type(ct) is not Zero for ct in cts[num_carry:])
     if not all(has_ct):
         smaller, used = dce_closed(jaxpr, [*[True] * num_carry, *has_ct])
@@ -262,15 +266,24 @@ def _transpose_used(smaller, used, cts, args, linear, length, num_consts, num_ca
     keep = [u or num_consts <= i < num_consts + num_carry for i, u in enumerate(used)]
     given = iter(smaller.jaxpr.invars)
     names = [next(given) if u else None for u in used]
-    invars = [v or Var(get_aval(x) if not lin else x.aval) for v, x, lin, k in zip(names, args, linear, keep, strict=True) if k]
-    body = smaller.memo(("scan transpose used", num_consts), lambda: smaller.replace(jaxpr=smaller.jaxpr.replace(invars=invars)))
+    invars = [
+        v or Var(get_aval(x) if not lin else x.aval)
+        for v, x, lin, k in zip(names, args, linear, keep, strict=True)
+        if k
+    ]
+    body = smaller.memo(
+        ("scan transpose used", num_consts), lambda: smaller.replace(jaxpr=smaller.jaxpr.replace(invars=invars))
+    )
     results = iter(
         _transpose(
             [ct for i, ct in enumerate(cts) if i < num_carry or type(ct) is not Zero], *(x for x, k in zip(args, keep, strict=True) if k),
             jaxpr=body, length=length, num_consts=sum(keep[:num_consts]), num_carry=num_carry, reverse=reverse, unroll=unroll,
         )
     )  # fmt: skip
-    return [next(results) if k else Zero(x.aval.to_tangent_aval()) if lin else None for x, lin, k in zip(args, linear, keep, strict=True)]
+    return [
+        next(results) if k else Zero(x.aval.to_tangent_aval()) if lin else None
+        for x, lin, k in zip(args, linear, keep, strict=True)
+    ]
 
 
 def _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry, avals):
@@ -455,7 +468,15 @@ scan_p = define(
 scan_p.rules["physical"] = True
 
 
-def scan(f: Callable, init, xs=None, length: int | None = None, reverse: bool = False, unroll: int | bool = 1, _split_transpose: bool = False):
+def scan(
+    f: Callable,
+    init,
+    xs=None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    _split_transpose: bool = False,
+):
     """Loop over the leading axis of arrays, carrying state along.
 
     Args:
@@ -568,7 +589,11 @@ def _bind_scan_with_refs(jaxpr, consts, init, xs, length, reverse, unroll) -> li
     read = [i for i in range(n_consts) if i not in carried]
     n_outs = len(jaxpr.out_avals)
     order = [*read, *carried, *range(n_consts, len(jaxpr.in_avals))]
-    order_out = [*range(n_outs, n_outs + len(carried)), *range(n_outs), *range(n_outs + len(carried), n_outs + len(written))]
+    order_out = [
+        *range(n_outs, n_outs + len(carried)),
+        *range(n_outs),
+        *range(n_outs + len(carried), n_outs + len(written)),
+    ]
     body = pure.memo(("scan with refs", n_consts, n_carry), lambda: permuted(pure, order, order_out))
     values = values_of(consts)
     outs = _bind_scan(
@@ -658,7 +683,9 @@ def _map_batches(f, xs, batch_size):
     whole = n // batch_size * batch_size
     parts = []
     if whole:
-        head = [ops.reshape(slice_in_dim(x, 0, whole), (whole // batch_size, batch_size, *np.shape(x)[1:])) for x in leaves]
+        head = [
+            ops.reshape(slice_in_dim(x, 0, whole), (whole // batch_size, batch_size, *np.shape(x)[1:])) for x in leaves
+        ]
         ys = map(vmap(f), tree_unflatten(tree, head))
         parts.append(tree_map(lambda y: ops.reshape(y, (whole, *y.shape[2:])), ys))
     if whole < n or not n:

@@ -18,8 +18,10 @@ from velax._transforms.jit import jit
 from velax._transforms.zero import UndefinedPrimal, Zero, instantiate_zeros, zeros_like_aval
 from velax.lax._arithmetic import add, sub
 from velax.lax._comparison import lt
-from velax.lax._indexing import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers, gather_p, scatter_p
+from velax.lax._gather import gather_p
+from velax.lax._indexing import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
 from velax.lax._reductions import reduce_sum
+from velax.lax._scatter import scatter_p
 from velax.lax._structural import broadcast_in_dim, canonical_axis, convert_type, expand_dims, full, select, squeeze
 from velax.lax._values import core_args
 
@@ -321,13 +323,10 @@ def _start_indices(name: str, operand, starts, allow_negative) -> list:
             value = builtins.int(start)
             start = aval.dtype.type(value + n if negative and value < 0 else value)
         elif negative and not aval.shape and dtypes.is_signed_integer(aval.dtype):
-            zero, size = aval.dtype.type(0), n
-            if size > dtypes.iinfo(aval.dtype).max:
-                raise TypeError(
-                    f"{name}: an axis of size {n} cannot be indexed from the end by {aval.dtype} indices; convert them to int32 or pass "
-                    "allow_negative_indices=False"
-                )
-            start = select(lt(start, zero), add(convert_type(start, aval.dtype, False), aval.dtype.type(size)), start)
+            # in a dtype that holds the size of the axis as well
+            wide = next(d for d in (aval.dtype, np.dtype(np.int32), np.dtype(np.int64)) if n <= dtypes.iinfo(d).max)
+            start = convert_type(start, wide, False)
+            start = select(lt(start, wide.type(0)), add(start, wide.type(n)), start)
         result.append(start)
     return result
 

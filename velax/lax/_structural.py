@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from velax._ir.narrow_integers import zero_extended
 from velax._lang import dtypes
 from velax._lang.avals import ShapedArray, shaped_array
 from velax._lang.primitive import define
@@ -34,6 +35,21 @@ def canonical_axis(axis, ndim: int, name: str) -> int:
     return axis + ndim if axis < 0 else axis
 
 
+def shape_type_error(shape, where: str = "") -> TypeError:
+    """The error for what is no shape; of a traced size it says where it comes from."""
+    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    tracer = next((n for n in sizes if isinstance(n, Tracer)), None)
+    text = f"Shapes must be 1D sequences of concrete values of integer type, got {sizes}{where}."
+    if tracer is None:
+        return TypeError(text)
+    lines = (
+        text,
+        tracer._origin_msg(),
+        "Shapes must be known while tracing: compute them from x.shape and Python integers, or mark the argument static (static_argnums, static_argnames).",
+    )
+    return TypeError("\n".join(filter(None, lines)))
+
+
 def canonical_shape(shape, name: str) -> tuple[int, ...]:
     """A shape as a tuple of non-negative Python integers."""
     if isinstance(shape, (int, np.integer)):
@@ -41,16 +57,7 @@ def canonical_shape(shape, name: str) -> tuple[int, ...]:
     try:
         sizes = tuple(operator.index(n) for n in shape)
     except TypeError:
-        traced = (
-            any(isinstance(n, Tracer) for n in shape) if isinstance(shape, (tuple, list)) else isinstance(shape, Tracer)
-        )
-        hint = (
-            " Shapes must be known while tracing: compute them from x.shape and Python integers, or mark the argument static (static_argnums)."
-            if traced else ""
-        )  # fmt: skip
-        raise TypeError(
-            f"Shapes must be 1D sequences of concrete values of integer type, got {shape} in {name}.{hint}"
-        ) from None
+        raise shape_type_error(shape, f" in {name}") from None
     if any(n < 0 for n in sizes):
         raise TypeError(f"{name} shape must have every element be nonnegative, got {sizes}.")
     return sizes
@@ -105,15 +112,15 @@ def convert_element_type(operand, new_dtype):
       new_dtype: a dtype; a Python scalar type (``int``, ``float``, ...) means the default one of that kind.
 
     Returns:
-      The array in the new dtype. Floats become integers by truncation, saturating, NaN as 0; complex numbers lose the imaginary part.
+      The array in the new dtype, not weakly typed. Floats become integers by truncation, saturating,
+      NaN as 0; complex numbers lose the imaginary part.
 
     Example:
       >>> from velax import lax
       >>> lax.convert_element_type(2.7, 'int32')
       Array(2, dtype=int32)
     """
-    weak = new_dtype in (int, float, complex, bool) and isinstance(new_dtype, type) and new_dtype is not bool
-    return convert_type(operand, dtypes.check_user_dtype_supported(new_dtype, "convert_element_type"), weak_type=weak)
+    return convert_type(operand, dtypes.check_user_dtype_supported(new_dtype, "convert_element_type"), weak_type=False)
 
 
 def convert_type(operand, new_dtype=None, weak_type: bool | None = None):
@@ -162,29 +169,26 @@ def _bitcast_type(x, *, new_dtype):
 
 def _bitcast_lower(ctx, x, *, new_dtype):
     b, new = ctx.builder, dtypes.ir_name(new_dtype)
-    old_bits, new_bits = (dtypes.itemsize_bits(dtypes.dtype_of_ir_name(n)) for n in (x.dtype, new))
-    if x.dtype == new:
-        return x
+    old_dtype = ctx.avals_in[0].dtype
+    old_bits, new_bits = map(dtypes.itemsize_bits, (old_dtype, new_dtype))
     if old_bits == new_bits:
         return b.bitcast(x, new)
-    wide, narrow = (x, f"u{new_bits}") if old_bits > new_bits else (None, f"u{old_bits}")
-    if wide is not None:
-        count = old_bits // new_bits
-        bits = b.bitcast(x, f"u{old_bits}")
+    # Integers of 4 bits are in bytes: an unsigned dtype of the width in memory, with no bits but the element's own.
+    old_uint, new_uint = (f"u{max(8, bits)}" for bits in (old_bits, new_bits))
+    if old_bits > new_bits:
+        bits = b.bitcast(x, old_uint)
         parts = []
-        for i in range(count):
-            shift = b.full(x.shape, i * new_bits, f"u{old_bits}")
-            part = b.convert(b.map("shrl", bits, shift), narrow)
+        for i in range(old_bits // new_bits):
+            part = b.convert(b.map("shrl", bits, b.full(x.shape, i * new_bits, old_uint)), new_uint)
             parts.append(b.reshape(b.bitcast(part, new), (*x.shape, 1)))
         return b.concatenate(parts, len(x.shape))
-    count, target = new_bits // old_bits, f"u{new_bits}"
     total = None
-    for i in range(count):
+    for i in range(new_bits // old_bits):
         starts = (*(0 for _ in x.shape[:-1]), i)
         limits = (*x.shape[:-1], i + 1)
         part = b.reshape(b.slice(x, starts, limits), x.shape[:-1])
-        part = b.convert(b.bitcast(part, narrow), target)
-        part = b.map("shl", part, b.full(part.shape, i * old_bits, target))
+        part = b.convert(b.bitcast(zero_extended(b, part, old_dtype), old_uint), new_uint)
+        part = b.map("shl", part, b.full(part.shape, i * old_bits, new_uint))
         total = part if total is None else b.map("or", total, part)
     return b.bitcast(total, new)
 

@@ -9,7 +9,8 @@ from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax.lax._arithmetic import add, rem
 from velax.lax._comparison import lt
-from velax.lax._indexing import GatherDimensionNumbers, GatherScatterMode, gather, gather_p
+from velax.lax._gather import gather, gather_p
+from velax.lax._indexing import GatherDimensionNumbers, GatherScatterMode
 from velax.lax._slicing import concatenate
 from velax.lax._structural import broadcast_in_dim, expand_dims, select
 from velax.lax._values import core_args

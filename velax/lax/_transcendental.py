@@ -9,7 +9,7 @@ import numpy as np
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax._transforms.zero import Zero
-from velax.lax._arithmetic import add, div, mul, neg, rsqrt, square, sub
+from velax.lax._arithmetic import add, div, mul, neg, rsqrt, sqrt, square, sub
 from velax.lax._rules import COMPLEX, FLOAT, INEXACT, elementwise, jvp_from
 from velax.lax._values import core_args, full_like
 
@@ -106,11 +106,23 @@ atan2_p = elementwise(
 
 
 def atan2(x, y):
-    """Elementwise angle of the point with ordinate ``x`` and abscissa ``y``, in ``[-pi, pi]``; operands as in `add`."""
-    return atan2_p.bind(*core_args("atan2", x, y))
+    """Elementwise angle of the point with ordinate ``x`` and abscissa ``y``, in ``[-pi, pi]``; operands as in `add`.
+
+    Of complex numbers it is ``-i log((y + i x) / sqrt(x**2 + y**2))``.
+    """
+    x, y = core_args("atan2", x, y)
+    if not dtypes.is_complex(get_aval(x).dtype):
+        return atan2_p.bind(x, y)
+    unit = div(add(y, mul(x, full_like(x, 1j))), sqrt(add(square(x), square(y))))
+    return mul(log(unit), full_like(unit, -1j))
 
 
 # -- complex numbers ------------------------------------------------------------------------------------------------------
+
+
+def _zero(like):
+    """Zero of the dtype of ``like``, never of weak type."""
+    return get_aval(like).dtype.type(0)
 
 
 def _complex_of(dtype):
@@ -119,11 +131,11 @@ def _complex_of(dtype):
 
 real_p = elementwise(
     "real", COMPLEX, jvp=jvp_from(lambda t, out, x: real(t)), lower="real", result=dtypes.real_dtype, linear_in=(0,),
-    transpose=lambda ct, x: [Zero(x.aval) if type(ct) is Zero else complex(ct, full_like(ct, 0))],
+    transpose=lambda ct, x: [Zero(x.aval) if type(ct) is Zero else complex(ct, _zero(ct))],
 )  # fmt: skip
 imag_p = elementwise(
     "imag", COMPLEX, jvp=jvp_from(lambda t, out, x: imag(t)), lower="imag", result=dtypes.real_dtype, linear_in=(0,),
-    transpose=lambda ct, x: [Zero(x.aval) if type(ct) is Zero else complex(full_like(ct, 0), neg(ct))],
+    transpose=lambda ct, x: [Zero(x.aval) if type(ct) is Zero else complex(_zero(ct), neg(ct))],
 )  # fmt: skip
 
 
@@ -140,7 +152,7 @@ def _complex_transpose(ct, x, y):
 complex_p = elementwise(
     "complex",
     (np.float32, np.float64),
-    jvp=jvp_from(lambda t, out, x, y: complex(t, full_like(t, 0)), lambda t, out, x, y: complex(full_like(t, 0), t)),
+    jvp=jvp_from(lambda t, out, x, y: complex(t, _zero(t)), lambda t, out, x, y: complex(_zero(t), t)),
     lower="complex",
     result=_complex_of,
     linear_in=(0, 1),

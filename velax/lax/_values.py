@@ -9,7 +9,7 @@ from velax._lang.array import ArrayImpl
 from velax._lang.trace import Tracer, get_aval
 from velax._transforms.zero import ops
 
-__all__ = ["constant", "core_args", "full_like", "is_complex", "is_number"]
+__all__ = ["constant", "core_args", "full_like", "is_complex", "is_number", "python_scalar"]
 
 _SCALARS = (bool, int, float, complex)
 
@@ -118,3 +118,12 @@ def full_like(x, value):
 
 def is_complex(x) -> bool:
     return dtypes.is_complex(get_aval(x).dtype)
+
+
+def python_scalar(value, dtype):
+    """A number as the Python scalar that the graph's literals of a dtype hold."""
+    if dtypes.is_complex(dtype):
+        return complex(value)
+    if dtypes.is_inexact(dtype):
+        return float(value)
+    return bool(value) if dtype == np.bool_ else int(value)

@@ -129,7 +129,9 @@ def _linearize(nonzeros, *primals, cond_jaxpr, cond_nconsts, body_jaxpr, body_nc
         if not any(flags):
             return []
         given = iter(tangents)
-        all_tangents = [next(given) if nz else Zero.from_primal_value(p) for nz, p in zip(nonzeros, primals, strict=True)]
+        all_tangents = [
+            next(given) if nz else Zero.from_primal_value(p) for nz, p in zip(nonzeros, primals, strict=True)
+        ]
         chosen = [instantiate_zeros(t) if f else None for t, f in zip(all_tangents[cond_nconsts:], needed, strict=True)]
         return _bind_jvp(primals, chosen, flags, derived, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts)[1]
 
@@ -167,7 +169,9 @@ def _batch(axis_data, args, dims, *, cond_jaxpr, cond_nconsts, body_jaxpr, body_
     const_dims, init_dims = group(list(dims), cond_nconsts + body_nconsts)
     consts = [x if d is None else matchaxis(axis_data.size, d, 0, x) for x, d in zip(consts, const_dims, strict=True)]
     init = [matchaxis(axis_data.size, d, 0, x) if c else x for x, d, c in zip(init, init_dims, carry, strict=True)]
-    outs = while_p.bind(*consts, *init, cond_jaxpr=cond, cond_nconsts=cond_nconsts, body_jaxpr=body, body_nconsts=body_nconsts)
+    outs = while_p.bind(
+        *consts, *init, cond_jaxpr=cond, cond_nconsts=cond_nconsts, body_jaxpr=body, body_nconsts=body_nconsts
+    )
     return outs, [0 if c else None for c in carry]
 
 
@@ -192,8 +196,12 @@ def _dce(used_outputs, eqn):
         """``closed``, whose inputs are the ``used`` ones, with the inputs ``keep``."""
         given = iter(closed.jaxpr.invars)
         names = [next(given) if u else None for u in used]
-        avals = [*body_jaxpr.in_avals[:n_body], *body_jaxpr.in_avals[n_body:]] if closed is body else cond_jaxpr.in_avals
-        return closed.replace(jaxpr=closed.jaxpr.replace(invars=[v or Var(a) for v, a, k in zip(names, avals, keep, strict=True) if k]))
+        avals = (
+            [*body_jaxpr.in_avals[:n_body], *body_jaxpr.in_avals[n_body:]] if closed is body else cond_jaxpr.in_avals
+        )
+        return closed.replace(
+            jaxpr=closed.jaxpr.replace(invars=[v or Var(a) for v, a, k in zip(names, avals, keep, strict=True) if k])
+        )
 
     cond_keep, body_keep = [*cond_used[:n_cond], *carry], [*body_used[:n_body], *carry]
     params = dict(
@@ -203,7 +211,9 @@ def _dce(used_outputs, eqn):
     keep = [*cond_keep[:n_cond], *body_keep]
     outvars = [v if u else DropVar(v.aval) for v, u, c in zip(eqn.outvars, used_outputs, carry, strict=True) if c]
     invars = [x for x, k in zip(eqn.invars, keep, strict=True) if k]
-    return keep, eqn.replace(invars=invars, outvars=outvars, params=params, effects=join_effects(cond.effects, body.effects))
+    return keep, eqn.replace(
+        invars=invars, outvars=outvars, params=params, effects=join_effects(cond.effects, body.effects)
+    )
 
 
 def _for_each_example(cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
@@ -223,7 +233,10 @@ def _for_each_example(cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
         cond_consts, body_consts, carry = group(args, cond_nconsts, body_nconsts)
         going = test(*cond_consts, *carry)[0]
         moved = step(*body_consts, *carry)
-        return [select_n(broadcast_in_dim(going, get_aval(new).shape, axes), old, new) for old, new in zip(carry, moved, strict=True)]
+        return [
+            select_n(broadcast_in_dim(going, get_aval(new).shape, axes), old, new)
+            for old, new in zip(carry, moved, strict=True)
+        ]
 
     cond = trace_to_jaxpr(any_left, cond_jaxpr.in_avals)
     body = trace_to_jaxpr(advance, [*cond_jaxpr.in_avals[:cond_nconsts], *body_jaxpr.in_avals])
@@ -380,7 +393,10 @@ def _bind_while_with_refs(cond_jaxpr, cond_consts, body_jaxpr, body_consts, init
     j = cond.jaxpr
     position = {id(x): k for k, x in enumerate(cond_consts)}
     cond_read = [k for k, x in enumerate(cond_consts) if id(x) not in carried]
-    seen = [j.invars[position[key]] if key in position else Var(body_jaxpr.in_avals[i].inner_aval) for key, i in carried.items()]
+    seen = [
+        j.invars[position[key]] if key in position else Var(body_jaxpr.in_avals[i].inner_aval)
+        for key, i in carried.items()
+    ]
     cond = cond.replace(jaxpr=j.replace(invars=[*(j.invars[k] for k in cond_read), *seen, *j.invars[n_cond:]]))
     values = values_of(body_consts)
     outs = _bind_while(
@@ -444,12 +460,17 @@ def fori_loop(lower, upper, body_fun: Callable, init_val, *, unroll: int | bool 
             return tree_map(forwarded, init_val)
 
         step = _loop_functions(body_fun)[0]
-        (_, result), _ = scan(step, (lower, init_val), None, length=max(upper - lower, 0), unroll=1 if unroll is None else unroll)
+        (_, result), _ = scan(
+            step, (lower, init_val), None, length=max(upper - lower, 0), unroll=1 if unroll is None else unroll
+        )
         return result
     if unroll is not None and unroll is not False and unroll != 1:
         raise ValueError("Can only use `unroll` in `fori_loop` if the loop bounds are statically known.")
 
-    bounds = [x if get_aval(x).dtype == dtype else convert_type(x, dtype, False) for x in map(_as_scalar, (lower, upper), (dtype, dtype))]
+    bounds = [
+        x if get_aval(x).dtype == dtype else convert_type(x, dtype, False)
+        for x in map(_as_scalar, (lower, upper), (dtype, dtype))
+    ]
     return while_loop(_below, _loop_functions(body_fun)[1], (*bounds, init_val))[2]
 
 
@@ -508,7 +529,11 @@ def _bound_dtype(lower, upper):
     """The dtype of the counter: that of both bounds, or of the one that is not a Python number."""
     if lower.dtype == upper.dtype:
         return lower.dtype
-    if dtypes.is_signed_integer(lower.dtype) and dtypes.is_signed_integer(upper.dtype) and lower.weak_type != upper.weak_type:
+    if (
+        dtypes.is_signed_integer(lower.dtype)
+        and dtypes.is_signed_integer(upper.dtype)
+        and lower.weak_type != upper.weak_type
+    ):
         return upper.dtype if lower.weak_type else lower.dtype
     raise TypeError(f"lower and upper arguments to fori_loop must have equal types, got {lower.dtype.name} and "
                     f"{upper.dtype.name}")

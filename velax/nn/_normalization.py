@@ -11,7 +11,7 @@ from velax import lax
 from velax._lang import dtypes
 from velax._lang.config import config
 from velax._lang.trace import concrete_or_error, get_aval
-from velax._transforms.custom_rules import custom_jvp
+from velax._transforms.custom_jvp import custom_jvp
 from velax.lax._structural import canonical_axis, convert_type
 from velax.numpy._util import check_arraylike, compiled, promote_args
 from velax.scipy.special import logsumexp

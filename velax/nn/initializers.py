@@ -12,6 +12,7 @@ import velax.numpy as jnp
 from velax import random
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
+from velax._lang.traceback import api_boundary
 
 __all__ = [
     "Initializer", "constant", "delta_orthogonal", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "kaiming_normal",
@@ -61,7 +62,7 @@ def constant(value, dtype=None) -> Initializer:
     def init(key, shape, dtype=dtype, out_sharding=None):
         return jnp.full(shape, value, dtype=_dtype(dtype, None))
 
-    return init
+    return api_boundary(init)
 
 
 def uniform(scale=1e-2, dtype=None) -> Initializer:
@@ -71,7 +72,7 @@ def uniform(scale=1e-2, dtype=None) -> Initializer:
         dtype = _dtype(dtype, None)
         return random.uniform(key, shape, dtype) * _number(scale, dtype)
 
-    return init
+    return api_boundary(init)
 
 
 def normal(stddev=1e-2, dtype=None) -> Initializer:
@@ -91,7 +92,7 @@ def normal(stddev=1e-2, dtype=None) -> Initializer:
         dtype = _dtype(dtype, None)
         return random.normal(key, shape, dtype) * _number(stddev, dtype)
 
-    return init
+    return api_boundary(init)
 
 
 def truncated_normal(stddev=1e-2, dtype=None, lower=-2.0, upper=2.0) -> Initializer:
@@ -101,7 +102,7 @@ def truncated_normal(stddev=1e-2, dtype=None, lower=-2.0, upper=2.0) -> Initiali
         dtype = _dtype(dtype, None)
         return random.truncated_normal(key, lower, upper, shape, dtype) * _number(stddev, dtype)
 
-    return init
+    return api_boundary(init)
 
 
 # -- variance scaling -----------------------------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ def variance_scaling(
             return random.uniform(key, shape, dtype, -1) * root(_number(3, real_dtype) * variance)
         raise ValueError(f"invalid distribution for variance scaling initializer: {distribution}")
 
-    return init
+    return api_boundary(init)
 
 
 def _family(name: str, scale: float, mode: str, distribution: str, summary: str):
@@ -285,7 +286,7 @@ def orthogonal(scale=1.0, column_axis: int = -1, dtype=None) -> Initializer:
         others = tuple(n for i, n in enumerate(shape) if i != column_axis % len(shape))
         return _number(scale, dtype) * jnp.moveaxis(q.reshape((*others, columns)), -1, column_axis)
 
-    return init
+    return api_boundary(init)
 
 
 def delta_orthogonal(scale=1.0, column_axis: int = -1, dtype=None) -> Initializer:
@@ -308,4 +309,4 @@ def delta_orthogonal(scale=1.0, column_axis: int = -1, dtype=None) -> Initialize
         out = jnp.zeros(shape, get_aval(matrix).dtype)
         return out.at[(*centre, ...)].set(matrix)
 
-    return init
+    return api_boundary(init)

@@ -4,6 +4,7 @@ from velax._lang.traceback import public_module as _public_module
 from velax.numpy import _methods as _methods  # operators and methods of arrays
 from velax.numpy._arithmetic import *
 from velax.numpy._creation import *
+from velax.numpy._cumulative import *
 from velax.numpy._einsum import *
 from velax.numpy._float_functions import *
 from velax.numpy._functional import *
@@ -16,7 +17,9 @@ from velax.numpy._logaddexp import *
 from velax.numpy._logic import *
 from velax.numpy._number_parts import *
 from velax.numpy._padding import *
+from velax.numpy._ranges import *
 from velax.numpy._reductions import *
+from velax.numpy._reordering import *
 from velax.numpy._scalars import *
 from velax.numpy._selecting import *
 from velax.numpy._sets import *

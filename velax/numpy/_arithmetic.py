@@ -169,7 +169,7 @@ def remainder(x, y, /):
       Array([1, 1], dtype=int32)
     """
     x, y = promote_args_numeric("remainder", x, y)
-    mod = lax.rem(x, y)
+    mod = _rem(x, y)
     if dtypes.issubdtype(get_aval(x).dtype, np.unsignedinteger):
         return mod
     nonzero = lax.ne(mod, 0)
@@ -195,7 +195,15 @@ def fmod(x, y, /):
       >>> jnp.fmod(jnp.array([-3, 3]), 2)
       Array([-1,  1], dtype=int32)
     """
-    return lax.rem(*promote_args_numeric("fmod", x, y))
+    return _rem(*promote_args_numeric("fmod", x, y))
+
+
+def _rem(x, y):
+    """`lax.rem`, but zero for an integer divisor of zero, as NumPy has it."""
+    rem = lax.rem(x, y)
+    if not dtypes.is_integer(get_aval(rem).dtype):
+        return rem
+    return lax.select(_wide(lax.eq(y, 0), rem), lax.full_like(rem, 0), rem)
 
 
 @compiled
@@ -227,6 +235,9 @@ def power(x, y, /):
       y: an array of numbers that broadcasts with it, the exponent. A single integer whose value is known is applied by
         repeated squaring, and the result has the dtype of ``x``.
 
+    Returns:
+      An array of the common shape and dtype.
+
     Raises:
       TypeError: for an integer ``x`` with a known negative integer ``y``.
 
@@ -241,7 +252,7 @@ def power(x, y, /):
     if exponent is None:
         return _power(x, y)
     if base == np.bool_:
-        x = convert_type(x, dtypes.default_int_dtype(), False)
+        x = convert_type(x, np.dtype(np.int32), False)
     elif dtypes.is_integer(base) and exponent < 0:
         raise TypeError(
             f"Integers cannot be raised to negative powers, got integer_pow({get_aval(x).str_short()}, {exponent}). "
@@ -275,12 +286,12 @@ _integer_power = compiled(_integer_power_of, static=("exponent",), inline=True)
 
 @inlined
 def _power(x, y):
-    base, exponent = get_aval(x).dtype, get_aval(y).dtype
+    base, exponent, weak_exponent = get_aval(x).dtype, get_aval(y).dtype, get_aval(y).weak_type
     if dtypes.is_inexact(base) and dtypes.is_integer(exponent):
-        x, y = promote_args(
-            "power", x, convert_type(y, np.result_type(exponent, np.int32) if exponent.itemsize < 4 else exponent)
-        )
-        return lax.pow(x, y)
+        y = convert_type(y, np.result_type(exponent, np.int32) if exponent.itemsize < 4 else exponent)
+        weak = get_aval(x).weak_type and weak_exponent
+        x, y = promote_args("power", x, y)
+        return lax.pow(convert_type(x, get_aval(x).dtype, weak), y)
     x, y = promote_args_numeric("power", x, y)
     if dtypes.is_integer(get_aval(x).dtype):
         return _integer_array_power(x, y)
@@ -310,7 +321,20 @@ def _integer_array_power(x, y):
 
 
 def pow(x, y, /):
-    """Alias of `power`."""
+    """Alias of `power`.
+
+    Args:
+      x: the base.
+      y: the exponent.
+
+    Returns:
+      As `power`.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.pow(jnp.arange(4), 2)
+      Array([0, 1, 4, 9], dtype=int32)
+    """
     return power(x, y)
 
 
@@ -396,8 +420,19 @@ abs = absolute
 def fabs(x, /):
     """Elementwise absolute value as a float.
 
+    Args:
+      x: an array of real numbers.
+
+    Returns:
+      An array of floats, of the shape of ``x``.
+
     Raises:
       TypeError: for complex numbers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.fabs(jnp.array([-1, 2]))
+      Array([1., 2.], dtype=float32)
     """
     check_arraylike("fabs", x)
     if dtypes.is_complex(get_aval(x).dtype):
@@ -411,6 +446,14 @@ def sign(x, /):
 
     Args:
       x: an array of numbers; booleans have no sign.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.sign(jnp.array([-2., 0., 3.]))
+      Array([-1.,  0.,  1.], dtype=float32)
     """
     return lax.sign(*promote_args("sign", x))
 

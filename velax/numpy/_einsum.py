@@ -174,6 +174,11 @@ def einsum_path(subscripts, /, *operands, optimize: bool | str | list[tuple[int,
 
     Returns:
       A pair of the list of index tuples and a description.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.einsum_path("ij,jk->ik", jnp.ones((2, 3)), jnp.ones((3, 2)))[0]
+      [(0, 1)]
     """
     subscripts, operands = _interleaved(subscripts, operands)
     # see _interleaved

@@ -16,6 +16,7 @@ from velax.numpy._util import (
     compiled,
     inlined,
     promote_args_inexact,
+    settled,
 )
 
 __all__ = [
@@ -29,37 +30,48 @@ __all__ = [
 # -- functions of one float ----------------------------------------------------------------------
 
 
-def _float_function(name, op, text):
+def _float_function(name, op, text, at, value):
+    """A function of floats, with its value at one number for the example."""
+
     def f(x, /):
         return op(*promote_args_inexact(name, x))
 
     f.__name__ = f.__qualname__ = name
-    f.__doc__ = (
-        f"Elementwise {text}; integers become floats.\n\n    Args:\n      x: an array or number.\n\n"
-        "    Returns:\n      An array of the same shape, of floats or complex numbers.\n    "
-    )
+    f.__doc__ = f"""Elementwise {text}; integers become floats.
+
+    Args:
+      x: an array of numbers.
+
+    Returns:
+      An array of floats or complex numbers, of the shape of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.{name}(jnp.array([{at}])).round(3)
+      Array([{value}], dtype=float32)
+    """
     return inlined(f)
 
 
-sqrt = _float_function("sqrt", lax.sqrt, "square root")
-cbrt = _float_function("cbrt", lax.cbrt, "cube root")
-exp = _float_function("exp", lax.exp, "exponential")
-exp2 = _float_function("exp2", lax.exp2, "power of two")
-expm1 = _float_function("expm1", lax.expm1, "``exp(x) - 1``")
-log = _float_function("log", lax.log, "natural logarithm")
-log1p = _float_function("log1p", lax.log1p, "``log(1 + x)``")
-sin = _float_function("sin", lax.sin, "sine")
-cos = _float_function("cos", lax.cos, "cosine")
-tan = _float_function("tan", lax.tan, "tangent")
-arcsin = asin = _float_function("arcsin", lax.asin, "inverse sine")
-arccos = acos = _float_function("arccos", lax.acos, "inverse cosine")
-arctan = atan = _float_function("arctan", lax.atan, "inverse tangent")
-sinh = _float_function("sinh", lax.sinh, "hyperbolic sine")
-cosh = _float_function("cosh", lax.cosh, "hyperbolic cosine")
-tanh = _float_function("tanh", lax.tanh, "hyperbolic tangent")
-arcsinh = asinh = _float_function("arcsinh", lax.asinh, "inverse hyperbolic sine")
-arccosh = acosh = _float_function("arccosh", lax.acosh, "inverse hyperbolic cosine")
-arctanh = atanh = _float_function("arctanh", lax.atanh, "inverse hyperbolic tangent")
+sqrt = _float_function("sqrt", lax.sqrt, "square root", "4.", "2.")
+cbrt = _float_function("cbrt", lax.cbrt, "cube root", "8.", "2.")
+exp = _float_function("exp", lax.exp, "exponential", "1.", "2.718")
+exp2 = _float_function("exp2", lax.exp2, "power of two", "3.", "8.")
+expm1 = _float_function("expm1", lax.expm1, "``exp(x) - 1``", "1.", "1.718")
+log = _float_function("log", lax.log, "natural logarithm", "10.", "2.303")
+log1p = _float_function("log1p", lax.log1p, "``log(1 + x)``", "1.", "0.693")
+sin = _float_function("sin", lax.sin, "sine", "1.", "0.841")
+cos = _float_function("cos", lax.cos, "cosine", "1.", "0.54")
+tan = _float_function("tan", lax.tan, "tangent", "1.", "1.557")
+arcsin = asin = _float_function("arcsin", lax.asin, "inverse sine", "0.5", "0.524")
+arccos = acos = _float_function("arccos", lax.acos, "inverse cosine", "0.5", "1.047")
+arctan = atan = _float_function("arctan", lax.atan, "inverse tangent", "1.", "0.785")
+sinh = _float_function("sinh", lax.sinh, "hyperbolic sine", "1.", "1.175")
+cosh = _float_function("cosh", lax.cosh, "hyperbolic cosine", "1.", "1.543")
+tanh = _float_function("tanh", lax.tanh, "hyperbolic tangent", "1.", "0.762")
+arcsinh = asinh = _float_function("arcsinh", lax.asinh, "inverse hyperbolic sine", "1.", "0.881")
+arccosh = acosh = _float_function("arccosh", lax.acosh, "inverse hyperbolic cosine", "2.", "1.317")
+arctanh = atanh = _float_function("arctanh", lax.atanh, "inverse hyperbolic tangent", "0.5", "0.549")
 
 
 @compiled
@@ -109,6 +121,15 @@ def _logarithm(name, x, base):
     return lax.complex(lax.div(lax.real(value), scale), lax.div(lax.imag(value), scale))
 
 
+def _has_fraction(name: str, x) -> bool:
+    """Whether rounding an argument may change it."""
+    check_arraylike(name, x)
+    dtype = get_aval(x).dtype
+    if dtypes.is_extended(dtype):
+        raise TypeError(f"{name} does not accept dtype {dtype}; it takes numbers")
+    return dtypes.is_inexact(dtype)
+
+
 @inlined
 def floor(x, /):
     """Elementwise largest integer not above; integers stay.
@@ -124,8 +145,7 @@ def floor(x, /):
       >>> jnp.floor(jnp.array([-1.5, 1.5]))
       Array([-2.,  1.], dtype=float32)
     """
-    check_arraylike("floor", x)
-    return lax.floor(x) if dtypes.is_inexact(get_aval(x).dtype) else positive(x)
+    return lax.floor(x) if _has_fraction("floor", x) else positive(x)
 
 
 @inlined
@@ -143,8 +163,7 @@ def ceil(x, /):
       >>> jnp.ceil(jnp.array([-1.5, 1.5]))
       Array([-1.,  2.], dtype=float32)
     """
-    check_arraylike("ceil", x)
-    return lax.ceil(x) if dtypes.is_inexact(get_aval(x).dtype) else positive(x)
+    return lax.ceil(x) if _has_fraction("ceil", x) else positive(x)
 
 
 @compiled
@@ -162,8 +181,7 @@ def trunc(x, /):
       >>> jnp.trunc(jnp.array([-1.5, 1.5]))
       Array([-1.,  1.], dtype=float32)
     """
-    check_arraylike("trunc", x)
-    if not dtypes.is_inexact(get_aval(x).dtype):
+    if not _has_fraction("trunc", x):
         return positive(x)
     return lax.select(lax.lt(x, 0), lax.ceil(x), lax.floor(x))
 
@@ -227,7 +245,7 @@ def deg2rad(x, /):
       >>> jnp.deg2rad(180.).round(4).item()
       3.1415998935699463
     """
-    (x,) = promote_args_inexact("deg2rad", x)
+    (x,) = settled(*promote_args_inexact("deg2rad", x))
     return lax.mul(x, math.pi / 180)
 
 
@@ -246,7 +264,7 @@ def rad2deg(x, /):
       >>> jnp.rad2deg(jnp.pi).round(2).item()
       180.0
     """
-    (x,) = promote_args_inexact("rad2deg", x)
+    (x,) = settled(*promote_args_inexact("rad2deg", x))
     return lax.mul(x, 180 / math.pi)
 
 
@@ -268,7 +286,7 @@ def sinc(x, /):
       >>> jnp.sinc(jnp.array([0., 0.5]))
       Array([1.        , 0.63661975], dtype=float32)
     """
-    (x,) = promote_args_inexact("sinc", x)
+    (x,) = settled(*promote_args_inexact("sinc", x))
     zero = lax.eq(x, 0)
     pi_x = lax.mul(x, math.pi)
     safe = lax.select(zero, lax.full_like(x, 1), pi_x)
@@ -285,10 +303,10 @@ def arctan2(x1, x2, /):
     """Elementwise angle of the point ``(x2, x1)``, in ``[-pi, pi]``.
 
     Args:
-      x1, x2: arrays of real numbers that broadcast.
+      x1, x2: arrays of numbers that broadcast.
 
     Returns:
-      An array of floats, of the common shape.
+      An array of floats, of the common shape; of complex numbers ``-i log((x2 + i x1) / sqrt(x1**2 + x2**2))``.
 
     Example:
       >>> import velax.numpy as jnp
@@ -366,7 +384,20 @@ def imag(val, /):
 
 @compiled(static=("deg",))
 def angle(z, deg: bool = False):
-    """Elementwise angle of complex numbers, in radians, or degrees if ``deg``."""
+    """Elementwise angle of complex numbers, in radians, or degrees if ``deg``.
+
+    Args:
+      z: an array of numbers.
+      deg: whether in degrees.
+
+    Returns:
+      An array of floats, of the shape of ``z``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.angle(jnp.array([1j, -1.]), deg=True)
+      Array([ 90., 180.], dtype=float32)
+    """
     check_arraylike("angle", z)
     dtype = get_aval(z).dtype
     if not dtypes.is_complex(dtype):

@@ -8,6 +8,7 @@ from typing import Any
 
 from velax import lax
 from velax._lang.trace import get_aval
+from velax._lang.traceback import api_boundary
 from velax._transforms.vectorize import vmap
 from velax.numpy._creation import asarray
 from velax.numpy._shaping import axis_index, broadcast_shapes, expand_dims, moveaxis
@@ -57,8 +58,16 @@ def apply_over_axes(func: Callable, a, axes: Sequence[int]):
       a: an array.
       axes: the axes.
 
+    Returns:
+      An array of the rank of ``a``.
+
     Raises:
       ValueError: if a result has another rank.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.apply_over_axes(jnp.sum, jnp.ones((2, 3)), [0, 1])
+      Array([[6.]], dtype=float32)
     """
     check_arraylike("apply_over_axes", a)
     out = to_array(a)
@@ -178,6 +187,7 @@ def vectorize(pyfunc: Callable, *, excluded=frozenset(), signature: str | None =
     if signature is not None and not isinstance(signature, str):
         raise TypeError(f"jax.numpy.vectorize: signature must be a string such as '(m,n),(n)->(m)', got {signature!r}")
 
+    @api_boundary
     @functools.wraps(pyfunc)
     def wrapped(*args, **kwargs):
         where = f"on vectorized function with excluded={excluded!r} and signature={signature!r}"

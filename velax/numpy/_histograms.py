@@ -12,7 +12,8 @@ from velax._lang import dtypes
 from velax._lang.array import Array
 from velax._lang.trace import concrete_or_error, get_aval
 from velax.lax._structural import convert_type
-from velax.numpy._creation import asarray, linspace
+from velax.numpy._creation import asarray
+from velax.numpy._ranges import linspace
 from velax.numpy._reductions import max as _max
 from velax.numpy._reductions import min as _min
 from velax.numpy._reductions import sum as _sum
@@ -114,8 +115,16 @@ def histogram_bin_edges(a, bins=10, range=None, weights=None):
       range: the least and greatest edge; None: the least and greatest value.
       weights: ignored.
 
+    Returns:
+      An array of one axis.
+
     Raises:
       NotImplementedError: for the name of a rule.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.histogram_bin_edges(jnp.array([0., 1., 4.]), bins=2)
+      Array([0., 2., 4.], dtype=float32)
     """
     del weights
     if isinstance(bins, str):
@@ -218,6 +227,12 @@ def histogramdd(sample, bins=10, range: Sequence | None = None, weights=None, de
 
     Raises:
       ValueError: if ``bins`` or ``range`` do not fit the number of axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.histogramdd(jnp.array([[0., 0.], [1., 1.]]), bins=2)[0]
+      Array([[1, 0],
+             [0, 1]], dtype=int32)
     """
     if isinstance(sample, (list, tuple)):
         check_arraylike("histogramdd", *sample)
@@ -284,6 +299,12 @@ def histogram2d(x, y, bins=10, range=None, weights=None, density: bool | None = 
 
     Returns:
       A triple of the counts and the edges along x and y.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.histogram2d(jnp.array([0., 1., 1.]), jnp.array([0., 0., 1.]), bins=2)[0]
+      Array([[1, 0],
+             [1, 1]], dtype=int32)
     """
     check_arraylike("histogram2d", x, y)
     if isinstance(bins, (list, tuple, Array, np.ndarray)) and getattr(bins, "ndim", 1):

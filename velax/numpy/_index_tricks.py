@@ -15,8 +15,9 @@ from velax._lang import dtypes
 from velax._lang.trace import concrete_or_error, get_aval
 from velax.lax._index_parts import broadcast_to
 from velax.lax._structural import convert_type
-from velax.numpy._creation import arange, asarray, linspace, meshgrid
+from velax.numpy._creation import asarray
 from velax.numpy._indexing import common_shape, count_from_end, modulo, nonzero
+from velax.numpy._ranges import arange, linspace, meshgrid
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
 
 __all__ = [
@@ -35,6 +36,14 @@ def unravel_index(indices, shape) -> tuple:
     Args:
       indices: integers, flat positions in an array of ``shape``; negative ones count from the end, others are clipped.
       shape: the shape.
+
+    Returns:
+      A tuple of arrays of integers, one for each axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.unravel_index(jnp.array([5, 1]), (2, 3))
+      (Array([1, 0], dtype=int32), Array([2, 1], dtype=int32))
     """
     check_arraylike("unravel_index", indices)
     indices = to_array(indices)
@@ -74,8 +83,16 @@ def ravel_multi_index(multi_index: Sequence, dims: Sequence[int], mode: str = "r
       order: "C" (the last axis fastest) or "F".
       dtype: of the result.
 
+    Returns:
+      An array of integers.
+
     Raises:
       ValueError: in mode "raise", if an index is outside.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.ravel_multi_index((jnp.array([1, 0]), jnp.array([2, 1])), (2, 3))
+      Array([5, 1], dtype=int32)
     """
     if len(multi_index) != len(dims):
         raise ValueError(f"len(multi_index)={len(multi_index)} != len(dims)={len(dims)}")
@@ -121,6 +138,17 @@ def ravel_multi_index(multi_index: Sequence, dims: Sequence[int], mode: str = "r
 def ix_(*args) -> tuple:
     """Vectors of indices as arrays whose combination indexes a grid: ``x[ix_([0, 2], [1, 3])]``
     takes rows 0, 2 of columns 1, 3.
+
+    Args:
+      *args: arrays of one axis, of integers or booleans.
+
+    Returns:
+      A tuple of arrays of integers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.ones((3, 4))[jnp.ix_(jnp.array([0, 2]), jnp.array([1, 3]))].shape
+      (2, 2)
     """
     check_arraylike("ix_", *(np.asarray(a) if isinstance(a, (list, tuple)) else a for a in args))
     out = []
@@ -138,7 +166,20 @@ def ix_(*args) -> tuple:
 
 
 def diag_indices(n: int, ndim: int = 2) -> tuple:
-    """The indices of the diagonal of an array with ``ndim`` axes of size ``n``."""
+    """The indices of the diagonal of an array with ``ndim`` axes of size ``n``.
+
+    Args:
+      n: the size of the axes.
+      ndim: the number of axes.
+
+    Returns:
+      A tuple of arrays of integers, one for each axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.diag_indices(2)
+      (Array([0, 1], dtype=int32), Array([0, 1], dtype=int32))
+    """
     n = concrete_or_error(operator.index, n, "'n' argument of jnp.diag_indices()")
     ndim = concrete_or_error(operator.index, ndim, "'ndim' argument of jnp.diag_indices()")
     for name, value in (("n", n), ("ndim", ndim)):
@@ -148,7 +189,19 @@ def diag_indices(n: int, ndim: int = 2) -> tuple:
 
 
 def diag_indices_from(arr) -> tuple:
-    """The indices of the diagonal of an array whose axes are equal."""
+    """The indices of the diagonal of an array whose axes are equal.
+
+    Args:
+      arr: an array with all axes equal, at least two.
+
+    Returns:
+      A tuple of arrays of integers, one for each axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.diag_indices_from(jnp.ones((2, 2)))
+      (Array([0, 1], dtype=int32), Array([0, 1], dtype=int32))
+    """
     check_arraylike("diag_indices_from", arr)
     shape = get_aval(arr).shape
     if len(shape) < 2:
@@ -163,23 +216,75 @@ def _triangle_indices(mask) -> tuple:
 
 
 def tril_indices(n: int, k: int = 0, m: int | None = None) -> tuple:
-    """The indices of the lower triangle of an ``n`` by ``m`` matrix, at and below diagonal ``k``."""
+    """The indices of the lower triangle of an ``n`` by ``m`` matrix, at and below diagonal ``k``.
+
+    Args:
+      n, m: the numbers of rows and columns; m by default as n.
+      k: the diagonal; positive ones are above the main one.
+
+    Returns:
+      A tuple of two arrays of integers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.tril_indices(2)
+      (Array([0, 1, 1], dtype=int32), Array([0, 0, 1], dtype=int32))
+    """
     return _triangle_indices(np.tri(n, m, k, dtype=bool))
 
 
 def triu_indices(n: int, k: int = 0, m: int | None = None) -> tuple:
-    """The indices of the upper triangle of an ``n`` by ``m`` matrix, at and above diagonal ``k``."""
+    """The indices of the upper triangle of an ``n`` by ``m`` matrix, at and above diagonal ``k``.
+
+    Args:
+      n, m: the numbers of rows and columns; m by default as n.
+      k: the diagonal; positive ones are above the main one.
+
+    Returns:
+      A tuple of two arrays of integers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.triu_indices(2)
+      (Array([0, 0, 1], dtype=int32), Array([0, 1, 1], dtype=int32))
+    """
     return _triangle_indices(~np.tri(n, m, k - 1, dtype=bool))
 
 
 def tril_indices_from(arr, k: int = 0) -> tuple:
-    """`tril_indices` for the shape of a matrix."""
+    """`tril_indices` for the shape of a matrix.
+
+    Args:
+      arr: a matrix.
+      k: the diagonal; positive ones are above the main one.
+
+    Returns:
+      A tuple of two arrays of integers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.tril_indices_from(jnp.ones((2, 2)))
+      (Array([0, 1, 1], dtype=int32), Array([0, 0, 1], dtype=int32))
+    """
     shape = _matrix_shape("tril_indices_from", arr)
     return tril_indices(shape[0], k, shape[1])
 
 
 def triu_indices_from(arr, k: int = 0) -> tuple:
-    """`triu_indices` for the shape of a matrix."""
+    """`triu_indices` for the shape of a matrix.
+
+    Args:
+      arr: a matrix.
+      k: the diagonal; positive ones are above the main one.
+
+    Returns:
+      A tuple of two arrays of integers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.triu_indices_from(jnp.ones((2, 2)))
+      (Array([0, 0, 1], dtype=int32), Array([0, 1, 1], dtype=int32))
+    """
     shape = _matrix_shape("triu_indices_from", arr)
     return triu_indices(shape[0], k, shape[1])
 
@@ -192,7 +297,22 @@ def _matrix_shape(name: str, arr) -> tuple[int, int]:
 
 
 def mask_indices(n: int, mask_func: Callable, k: int = 0, *, size: int | None = None) -> tuple:
-    """The indices that ``mask_func(m, k)`` (such as `triu`) leaves nonzero in an ``n`` by ``n`` matrix of ones."""
+    """The indices that ``mask_func(m, k)`` (such as `triu`) leaves nonzero in an ``n`` by ``n`` matrix of ones.
+
+    Args:
+      n: the number of rows and columns.
+      mask_func: a function of a matrix and ``k``.
+      k: passed on to it.
+      size: the static number of results, needed while tracing.
+
+    Returns:
+      A tuple of two arrays of integers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.mask_indices(2, jnp.triu)
+      (Array([0, 0, 1], dtype=int32), Array([0, 1, 1], dtype=int32))
+    """
     return nonzero(mask_func(lax.full((n, n), 1, dtypes.default_float_dtype()), k), size=size)
 
 

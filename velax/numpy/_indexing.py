@@ -116,6 +116,9 @@ def choose(a, choices, out: None = None, mode: str = "raise"):
       out: must be None.
       mode: for integers outside ``[0, len(choices))``: "raise" (only outside of `jit`), "wrap" around or "clip".
 
+    Returns:
+      An array of the common shape of ``a`` and the choices.
+
     Raises:
       ValueError: in mode "raise", if an integer is outside.
 
@@ -225,7 +228,7 @@ def _take(a, indices, axis, mode, unique_indices, indices_are_sorted, fill_value
     a, indices = to_array(a), to_array(indices)
     shape = get_aval(a).shape
     if not dtypes.is_integer(get_aval(indices).dtype) and get_aval(indices).dtype != np.bool_:
-        raise TypeError(f"take requires integer indices, got {get_aval(indices).str_short()}")
+        raise ValueError(f"take: indices must have an integer type, got {get_aval(indices).str_short()}")
     if axis is None:
         a, axis, shape = lax.reshape(a, (math.prod(shape),)), 0, (math.prod(shape),)
     axis = canonical_axis(axis, len(shape), "take")
@@ -279,6 +282,9 @@ def take_along_axis(
       axis: the axis; None: of the flattened array, by 1D indices.
       mode, fill_value: for indices outside the array, as in `take`; "fill" by default.
       wrap_negative_indices: whether negative indices count from the end; True by default.
+
+    Returns:
+      An array of the dtype of ``arr``.
 
     Example:
       >>> import velax.numpy as jnp
@@ -357,6 +363,14 @@ def put(a, ind, v, mode: str | None = None, *, inplace: bool = True):
       v: the new elements, repeated or cut to the number of positions.
       mode: for positions outside: "drop" (the default), "clip" or "wrap".
       inplace: must be False, as arrays are immutable.
+
+    Returns:
+      An array of the shape and dtype of ``a``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.put(jnp.arange(4), jnp.array([0, 2]), 9, inplace=False)
+      Array([9, 1, 9, 3], dtype=int32)
     """
     if inplace:
         raise ValueError(
@@ -409,6 +423,15 @@ def put_along_axis(arr, indices, values, axis: int | None, inplace: bool = True,
       axis: the axis; None: of the flattened array.
       inplace: must be False, as arrays are immutable.
       mode: as for ``x.at[...].set``.
+
+    Returns:
+      An array of the shape and dtype of ``arr``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.put_along_axis(jnp.zeros((2, 2)), jnp.array([[1], [0]]), 5., axis=1, inplace=False)
+      Array([[0., 5.],
+             [5., 0.]], dtype=float32)
     """
     if inplace:
         raise ValueError(
@@ -457,6 +480,15 @@ def place(arr, mask, vals, *, inplace: bool = True):
       mask: booleans, as many.
       vals: the new elements.
       inplace: must be False, as arrays are immutable.
+
+    Returns:
+      An array of the shape and dtype of ``arr``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.place(jnp.arange(4), jnp.array([True, False, True, True]), jnp.array([7, 8]),
+      ...  inplace=False)
+      Array([7, 1, 8, 7], dtype=int32)
     """
     if inplace:
         raise ValueError(
@@ -495,6 +527,15 @@ def fill_diagonal(a, val, wrap: bool = False, *, inplace: bool = True):
       val: the new elements; they repeat.
       wrap: must be False.
       inplace: must be False, as arrays are immutable.
+
+    Returns:
+      An array of the shape and dtype of ``a``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.fill_diagonal(jnp.zeros((2, 2)), 1., inplace=False)
+      Array([[1., 0.],
+             [0., 1.]], dtype=float32)
     """
     if inplace:
         raise NotImplementedError("JAX arrays are immutable, must use inplace=False")
@@ -598,13 +639,42 @@ _nonzero = jit(_nonzero_of_size, static_argnums=(2,))
 
 
 def flatnonzero(a, *, size: int | None = None, fill_value=None):
-    """The positions of nonzero elements in the flattened array; arguments as `nonzero`."""
+    """The positions of nonzero elements in the flattened array; arguments as `nonzero`.
+
+    Args:
+      a: an array.
+      size: the static number of results, needed while tracing.
+      fill_value: with ``size``, what is filled in.
+
+    Returns:
+      An array of integers of one axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.flatnonzero(jnp.array([[0, 3], [5, 0]]))
+      Array([1, 2], dtype=int32)
+    """
     check_arraylike("flatnonzero", a)
     return nonzero(_raveled(to_array(a)), size=size, fill_value=fill_value)[0]
 
 
 def argwhere(a, *, size: int | None = None, fill_value=None):
-    """The positions of nonzero elements, one a row; arguments as `nonzero`."""
+    """The positions of nonzero elements, one a row; arguments as `nonzero`.
+
+    Args:
+      a: an array.
+      size: the static number of results, needed while tracing.
+      fill_value: with ``size``, what is filled in.
+
+    Returns:
+      An array of integers, of shape ``(count, a.ndim)``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.argwhere(jnp.array([[0, 3], [5, 0]]))
+      Array([[0, 1],
+             [1, 0]], dtype=int32)
+    """
     check_arraylike("argwhere", a)
     a = to_array(a)
     ndim = get_aval(a).ndim
@@ -625,6 +695,14 @@ def compress(condition, a, axis: int | None = None, *, size: int | None = None, 
       size: the static number of parts; needed inside `jit`.
       fill_value: what pads the result if fewer conditions hold.
       out: must be None.
+
+    Returns:
+      An array; with ``size`` of that size along the axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.compress(jnp.array([True, False, True]), jnp.array([1, 2, 3]))
+      Array([1, 3], dtype=int32)
     """
     _no_out("compress", out)
     check_arraylike("compress", condition, a, fill_value)
@@ -646,6 +724,21 @@ def compress(condition, a, axis: int | None = None, *, size: int | None = None, 
 
 
 def extract(condition, arr, *, size: int | None = None, fill_value=0):
-    """The elements of an array whose condition holds, as a vector; ``size`` and ``fill_value`` as in `compress`."""
+    """The elements of an array whose condition holds, as a vector; ``size`` and ``fill_value`` as in `compress`.
+
+    Args:
+      condition: an array of booleans or numbers.
+      arr: an array of the same size.
+      size: the static number of results, needed while tracing.
+      fill_value: with ``size``, what is filled in.
+
+    Returns:
+      An array of one axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.extract(jnp.array([True, False, True]), jnp.array([1, 2, 3]))
+      Array([1, 3], dtype=int32)
+    """
     check_arraylike("extract", condition, arr, fill_value)
     return compress(_raveled(to_array(condition)), arr, size=size, fill_value=fill_value)

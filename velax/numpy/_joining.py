@@ -76,7 +76,17 @@ def concatenate(arrays: Sequence, axis: int | None = 0, dtype=None):
       >>> jnp.concatenate([jnp.array([1, 2]), jnp.array([3.])])
       Array([1., 2., 3.], dtype=float32)
     """
-    return _concatenate(_operands("concatenate", arrays), axis, dtype)
+    return _concatenate(_operands("concatenate", arrays), _static_axis("concatenate", axis), dtype)
+
+
+def _static_axis(name: str, axis) -> int | None:
+    """An axis as a Python integer. An array in its place is one that should have been joined."""
+    if isinstance(axis, (np.ndarray, Array)) and get_aval(axis).ndim:
+        raise TypeError(
+            f"{name} takes the arrays as one sequence, jnp.{name}([a, b], axis=0), but got an array of shape "
+            f"{get_aval(axis).shape} as its axis."
+        )
+    return None if axis is None else concrete_or_error(operator.index, axis, f"The axis of jnp.{name} must be static.")
 
 
 @compiled(static=("axis", "dtype"), inline=True)
@@ -90,7 +100,20 @@ def _concatenate(arrays, axis, dtype):
 
 
 def concat(arrays: Sequence, /, *, axis: int | None = 0):
-    """`concatenate` under the name of the array API standard."""
+    """`concatenate` under the name of the array API standard.
+
+    Args:
+      arrays: a sequence of arrays of one rank.
+      axis: the axis; None: flatten first.
+
+    Returns:
+      An array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.concat([jnp.array([1, 2]), jnp.array([3])])
+      Array([1, 2, 3], dtype=int32)
+    """
     return concatenate(arrays, axis)
 
 
@@ -103,6 +126,9 @@ def stack(arrays: Sequence, axis: int = 0, out=None, dtype=None):
       out: not supported.
       dtype: the dtype of the result; None: the common one.
 
+    Returns:
+      An array with an axis more.
+
     Raises:
       ValueError: without arrays, or if the shapes differ.
 
@@ -113,7 +139,7 @@ def stack(arrays: Sequence, axis: int = 0, out=None, dtype=None):
              [2, 4]], dtype=int32)
     """
     no_out("stack", out)
-    return _stack(_operands("stack", arrays), axis, dtype)
+    return _stack(_operands("stack", arrays), _static_axis("stack", axis), dtype)
 
 
 @compiled(static=("axis", "dtype"), inline=True)
@@ -136,24 +162,73 @@ def vstack(tup: Sequence, dtype=None):
     Args:
       tup: a sequence of arrays.
       dtype: the dtype of the result, or None.
+
+    Returns:
+      An array of at least two axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.vstack([jnp.array([1, 2]), jnp.array([3, 4])])
+      Array([[1, 2],
+             [3, 4]], dtype=int32)
     """
     arrays = _checked("vstack", tup)
     return concatenate([atleast_2d(x) for x in arrays], 0, dtype)
 
 
 def hstack(tup: Sequence, dtype=None):
-    """Join along the second axis, vectors along the first; as `vstack`."""
+    """Join along the second axis, vectors along the first; as `vstack`.
+
+    Args:
+      tup: a sequence of arrays.
+      dtype: the dtype of the result, or None.
+
+    Returns:
+      An array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.hstack([jnp.array([1, 2]), jnp.array([3])])
+      Array([1, 2, 3], dtype=int32)
+    """
     arrays = [atleast_1d(x) for x in _checked("hstack", tup)]
     return concatenate(arrays, 0 if arrays and get_aval(arrays[0]).ndim == 1 else 1, dtype)
 
 
 def dstack(tup: Sequence, dtype=None):
-    """Join along the third axis; as `vstack`."""
+    """Join along the third axis; as `vstack`.
+
+    Args:
+      tup: a sequence of arrays.
+      dtype: the dtype of the result, or None.
+
+    Returns:
+      An array of at least three axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.dstack([jnp.array([1, 2]), jnp.array([3, 4])])
+      Array([[[1, 3],
+              [2, 4]]], dtype=int32)
+    """
     return concatenate([atleast_3d(x) for x in _checked("dstack", tup)], 2, dtype)
 
 
 def column_stack(tup: Sequence):
-    """Join vectors as columns, and matrices, along the second axis."""
+    """Join vectors as columns, and matrices, along the second axis.
+
+    Args:
+      tup: a sequence of arrays.
+
+    Returns:
+      An array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.column_stack([jnp.array([1, 2]), jnp.array([3, 4])])
+      Array([[1, 3],
+             [2, 4]], dtype=int32)
+    """
     arrays = [to_array(x) for x in _checked("column_stack", tup)]
     return concatenate([x if get_aval(x).ndim >= 2 else reshape(x, (-1, 1)) for x in arrays], 1)
 
@@ -170,6 +245,9 @@ def block(arrays):
 
     Args:
       arrays: an array, or nested lists of arrays of equal depth.
+
+    Returns:
+      An array.
 
     Raises:
       ValueError: for tuples, lists of unequal depths, or empty ones.
@@ -217,6 +295,14 @@ def append(arr, values, axis: int | None = None):
     Args:
       arr, values: arrays.
       axis: the axis; None: flatten both.
+
+    Returns:
+      An array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.append(jnp.array([1, 2]), jnp.array([3]))
+      Array([1, 2, 3], dtype=int32)
     """
     if axis is None:
         return concatenate([ravel(arr), ravel(values)], 0)
@@ -235,6 +321,11 @@ def unstack(x, /, *, axis: int = 0):
 
     Returns:
       A tuple of arrays without that axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.unstack(jnp.array([[1, 2], [3, 4]]))
+      (Array([1, 2], dtype=int32), Array([3, 4], dtype=int32))
     """
     check_arraylike("unstack", x)
     x = to_array(x)
@@ -308,23 +399,76 @@ def split(ary, indices_or_sections, axis: int = 0):
 
 
 def array_split(ary, indices_or_sections, axis: int = 0):
-    """As `split`, with parts that may differ by one in size."""
+    """As `split`, with parts that may differ by one in size.
+
+    Args:
+      ary: an array.
+      indices_or_sections: the number of parts, or the indices where to cut.
+      axis: the axis.
+
+    Returns:
+      A list of arrays.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.array_split(jnp.arange(3), 2)
+      [Array([0, 1], dtype=int32), Array([2], dtype=int32)]
+    """
     return _split("array_split", ary, indices_or_sections, axis)
 
 
 def vsplit(ary, indices_or_sections):
-    """`split` along axis 0."""
+    """`split` along axis 0.
+
+    Args:
+      ary: an array of at least two axes.
+      indices_or_sections: as in `split`.
+
+    Returns:
+      A list of arrays.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> [x.shape for x in jnp.vsplit(jnp.ones((4, 2)), 2)]
+      [(2, 2), (2, 2)]
+    """
     return _split("vsplit", ary, indices_or_sections, 0)
 
 
 def hsplit(ary, indices_or_sections):
-    """`split` along axis 1, of vectors along axis 0."""
+    """`split` along axis 1, of vectors along axis 0.
+
+    Args:
+      ary: an array.
+      indices_or_sections: as in `split`.
+
+    Returns:
+      A list of arrays.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.hsplit(jnp.arange(4), 2)
+      [Array([0, 1], dtype=int32), Array([2, 3], dtype=int32)]
+    """
     check_arraylike("hsplit", ary)
     return _split("hsplit", ary, indices_or_sections, 0 if get_aval(to_array(ary)).ndim == 1 else 1)
 
 
 def dsplit(ary, indices_or_sections):
-    """`split` along axis 2."""
+    """`split` along axis 2.
+
+    Args:
+      ary: an array of at least three axes.
+      indices_or_sections: as in `split`.
+
+    Returns:
+      A list of arrays.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> [x.shape for x in jnp.dsplit(jnp.ones((1, 2, 4)), 2)]
+      [(1, 2, 2), (1, 2, 2)]
+    """
     return _split("dsplit", ary, indices_or_sections, 2)
 
 
@@ -337,6 +481,9 @@ def tile(A, reps):
     Args:
       A: an array.
       reps: how often along each axis; missing ones are in front.
+
+    Returns:
+      An array.
 
     Example:
       >>> import velax.numpy as jnp
@@ -375,6 +522,9 @@ def repeat(a, repeats, axis: int | None = None, *, total_repeat_length: int | No
       total_repeat_length: the static size of the result along the axis, needed where ``repeats`` is
         traced. If it is less than the sum of ``repeats`` the
         rest is dropped, if more the last element is repeated.
+
+    Returns:
+      An array.
 
     Raises:
       ConcretizationTypeError: if ``repeats`` is traced and no total is given.
@@ -476,6 +626,11 @@ def delete(arr, obj, axis: int | None = None, *, assume_unique_indices: bool = F
 
     Raises:
       ValueError: if an index is out of bounds.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.delete(jnp.array([1, 2, 3]), 1)
+      Array([1, 3], dtype=int32)
     """
     check_arraylike("delete", arr)
     arr = to_array(arr)
@@ -542,6 +697,11 @@ def insert(arr, obj, values, axis: int | None = None):
 
     Returns:
       The longer array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.insert(jnp.array([1, 2, 3]), 1, 9)
+      Array([1, 9, 2, 3], dtype=int32)
     """
     check_arraylike("insert", arr, *(() if isinstance(obj, slice) else (obj,)), values)
     arr, values = to_array(arr), to_array(values)
@@ -591,6 +751,14 @@ def trim_zeros(filt, trim: str = "fb", axis: int | Sequence[int] | None = None):
       filt: an array, not traced: the size of the result depends on its values.
       trim: "f": at the front, "b": at the back, "fb": both.
       axis: the axes to trim; None: all.
+
+    Returns:
+      An array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.trim_zeros(jnp.array([0, 1, 2, 0]))
+      Array([1, 2], dtype=int32)
     """
     check_arraylike("trim_zeros", filt)
     values = concrete_or_error(np.asarray, filt, "Error arose in the `filt` argument of trim_zeros()")

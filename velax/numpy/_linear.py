@@ -169,6 +169,11 @@ def vdot(a, b, *, precision=None, preferred_element_type=None):
 
     Returns:
       An array of rank 0.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.vdot(jnp.array([1j, 2]), jnp.array([1j, 2]))
+      Array(5.+0.j, dtype=complex64)
     """
     return _vdot(a, b, precision=precision, preferred_element_type=preferred_element_type)
 
@@ -189,8 +194,16 @@ def vecdot(x1, x2, /, *, axis: int = -1, precision=None, preferred_element_type=
       axis: the axis, counted from the end after broadcasting.
       precision, preferred_element_type: as `dot`.
 
+    Returns:
+      An array of the other axes.
+
     Raises:
       ValueError: if the sizes differ.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.vecdot(jnp.array([[1, 2], [3, 4]]), jnp.array([1, 1]))
+      Array([3, 7], dtype=int32)
     """
     check_arraylike("vecdot", x1, x2)
     x1, x2 = to_array(x1), to_array(x2)
@@ -223,7 +236,20 @@ def _check_core(name: str, x1, x2, n: int, m: int, signature: str) -> None:
 
 
 def matvec(x1, x2, /):
-    """Products of matrices (..., m, n) and vectors (..., n); leading axes broadcast."""
+    """Products of matrices (..., m, n) and vectors (..., n); leading axes broadcast.
+
+    Args:
+      x1: an array (..., m, n).
+      x2: an array (..., n).
+
+    Returns:
+      An array (..., m).
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.matvec(jnp.array([[1, 2], [3, 4]]), jnp.array([1, 1]))
+      Array([3, 7], dtype=int32)
+    """
     check_arraylike("matvec", x1, x2)
     x1, x2 = to_array(x1), to_array(x2)
     if get_aval(x1).ndim < 2 or get_aval(x2).ndim < 1:
@@ -241,7 +267,20 @@ def _matvec(x1, x2):
 
 
 def vecmat(x1, x2, /):
-    """Products of conjugated vectors (..., n) and matrices (..., n, m); leading axes broadcast."""
+    """Products of conjugated vectors (..., n) and matrices (..., n, m); leading axes broadcast.
+
+    Args:
+      x1: an array (..., n).
+      x2: an array (..., n, m).
+
+    Returns:
+      An array (..., m).
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.vecmat(jnp.array([1, 1]), jnp.array([[1, 2], [3, 4]]))
+      Array([4, 6], dtype=int32)
+    """
     check_arraylike("vecmat", x1, x2)
     x1, x2 = to_array(x1), to_array(x2)
     if get_aval(x1).ndim < 1 or get_aval(x2).ndim < 2:
@@ -260,7 +299,21 @@ def _vecmat(x1, x2):
 
 
 def inner(a, b, *, precision=None, preferred_element_type=None):
-    """The product summed over the last axes of both operands; rank-0 operands multiply."""
+    """The product summed over the last axes of both operands; rank-0 operands multiply.
+
+    Args:
+      a, b: arrays whose last axes have the same size.
+      precision: see `dot`.
+      preferred_element_type: the dtype of sum and result, or None.
+
+    Returns:
+      An array with the other axes of ``a``, then those of ``b``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.inner(jnp.array([1, 2]), jnp.array([3, 4]))
+      Array(11, dtype=int32)
+    """
     return _inner(a, b, precision=precision, preferred_element_type=preferred_element_type)
 
 
@@ -282,7 +335,21 @@ def _outer(a, b):
 
 
 def outer(a, b, out=None):
-    """All products of an element of ``a`` and one of ``b``, as a matrix; the operands are flattened."""
+    """All products of an element of ``a`` and one of ``b``, as a matrix; the operands are flattened.
+
+    Args:
+      a, b: arrays.
+      out: not supported.
+
+    Returns:
+      An array of shape ``(a.size, b.size)``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.outer(jnp.array([1, 2]), jnp.array([3, 4]))
+      Array([[3, 4],
+             [6, 8]], dtype=int32)
+    """
     no_out("outer", out)
     return _outer(a, b)
 
@@ -300,6 +367,12 @@ def tensordot(a, b, axes: int | Sequence = 2, *, precision=None, preferred_eleme
 
     Raises:
       TypeError: if the axes do not fit.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.tensordot(jnp.ones((2, 3)), jnp.ones((3, 2)), axes=1)
+      Array([[3., 3.],
+             [3., 3.]], dtype=float32)
     """
     if isinstance(axes, (tuple, list, np.ndarray)):
         axes = tuple(
@@ -333,7 +406,19 @@ def _tensordot(a, b, axes, *, precision, preferred_element_type):
 
 @compiled
 def kron(a, b):
-    """The Kronecker product: ``b`` in blocks, scaled by the elements of ``a``."""
+    """The Kronecker product: ``b`` in blocks, scaled by the elements of ``a``.
+
+    Args:
+      a, b: arrays.
+
+    Returns:
+      An array whose sizes are the products of the operands'.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.kron(jnp.array([1, 10]), jnp.array([1, 2]))
+      Array([ 1,  2, 10, 20], dtype=int32)
+    """
     a, b = promote_args("kron", a, b)
     m, n = get_aval(a).ndim, get_aval(b).ndim
     rank = max(m, n)
@@ -360,6 +445,11 @@ def cross(a, b, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | N
 
     Raises:
       ValueError: for other sizes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.cross(jnp.array([1, 0, 0]), jnp.array([0, 1, 0]))
+      Array([0, 0, 1], dtype=int32)
     """
     a, b = promote_dtypes(*_checked_pair("cross", a, b))
     if axis is not None:
@@ -428,6 +518,14 @@ def trapezoid(y, x=None, dx=1.0, axis: int = -1):
       x: the points, of the size of ``y`` along ``axis``, or of its shape; None: equally spaced.
       dx: the spacing, where ``x`` is None.
       axis: the axis to integrate along.
+
+    Returns:
+      An array without the axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.trapezoid(jnp.array([1., 2., 3.]))
+      Array(4., dtype=float32)
     """
     return _trapezoid(y, x, dx, operator.index(axis))
 
@@ -439,7 +537,7 @@ def _trapezoid(y, x, dx, axis):
 
     if x is None:
         check_arraylike("trapezoid", y)
-        y, dx = promote_dtypes_inexact(y, dx)
+        y, dx = promote_dtypes_inexact(*promote_dtypes_inexact(y), dx)
         y = moveaxis(y, axis, -1)
     else:
         check_arraylike("trapezoid", y, x)

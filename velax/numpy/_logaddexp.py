@@ -9,9 +9,10 @@ import numpy as np
 from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
-from velax._transforms.custom_rules import custom_jvp
+from velax._transforms.custom_jvp import custom_jvp
+from velax.lax._values import full_like
 from velax.numpy._ufunc import library_ufunc
-from velax.numpy._util import promote_args_inexact
+from velax.numpy._util import promote_args_inexact, settled
 
 __all__ = ["logaddexp", "logaddexp2"]
 
@@ -22,6 +23,9 @@ def logaddexp(x1, x2, /):
 
     Args:
       x1, x2: arrays or numbers.
+
+    Returns:
+      An array of floats or complex numbers, of the common shape.
 
     Example:
       >>> import velax.numpy as jnp
@@ -46,7 +50,7 @@ def logaddexp2(x1, x2, /):
       >>> jnp.logaddexp2(jnp.array([3.]), jnp.array([3.]))
       Array([4.], dtype=float32)
     """
-    return _logaddexp2(*promote_args_inexact("logaddexp2", x1, x2))
+    return _logaddexp2(*settled(*promote_args_inexact("logaddexp2", x1, x2)))
 
 
 def _sum(x1, x2, exp, scale: float):
@@ -56,19 +60,19 @@ def _sum(x1, x2, exp, scale: float):
     high = lax.max(x1, x2)
     dtype = get_aval(high).dtype
     if dtypes.is_complex(dtype):
-        delta = lax.sub(lax.add(x1, x2), lax.mul(high, np.asarray(2).astype(dtype)[()]))
-        out = lax.add(high, lax.div(lax.log1p(exp(delta)), np.asarray(scale).astype(dtype)[()]))
+        delta = lax.sub(lax.add(x1, x2), lax.mul(high, full_like(high, 2)))
+        out = lax.add(high, lax.div(lax.log1p(exp(delta)), full_like(delta, scale)))
         return lax.complex(lax.real(out), _wrap(lax.imag(out), math.pi / scale))
     delta = lax.sub(x1, x2)
     tail = lax.log1p(exp(lax.neg(lax.abs(delta))))
-    tail = tail if scale == 1 else lax.div(tail, dtype.type(scale))
+    tail = tail if scale == 1 else lax.div(tail, full_like(tail, scale))
     return lax.select(lax.ne(delta, delta), lax.add(x1, x2), lax.add(high, tail))
 
 
 def _wrap(x, bound: float):
     """An angle brought into ``[-bound, bound)``."""
     dtype = get_aval(x).dtype
-    period, bound = dtype.type(2 * bound), dtype.type(bound)
+    period, bound = full_like(x, 2 * bound), full_like(x, bound)
     rest = lax.rem(lax.add(x, bound), period)
     rest = lax.select(lax.lt(rest, dtype.type(0)), lax.add(rest, period), rest)
     return lax.sub(rest, bound)

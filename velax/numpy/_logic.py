@@ -10,6 +10,7 @@ from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax.lax._structural import convert_type
+from velax.lax._values import full_like
 from velax.numpy._ufunc import library_ufunc
 from velax.numpy._util import (
     check_arraylike,
@@ -17,7 +18,6 @@ from velax.numpy._util import (
     inlined,
     promote_args,
     promote_args_numeric,
-    promote_shapes,
 )
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
 # -- comparison and logic ------------------------------------------------------------------------
 
 
-def _comparison(name, op, text):
+def _comparison(name, op, text, example):
     def f(x, y, /):
         x, y = promote_args(name, x, y)
         dtype = get_aval(x).dtype
@@ -42,23 +42,37 @@ def _comparison(name, op, text):
         return op(x, y)
 
     f.__name__ = f.__qualname__ = name
-    f.__doc__ = f"Elementwise ``{text}`` with promotion and broadcasting, as booleans."
+    f.__doc__ = f"""Elementwise ``{text}`` with promotion and broadcasting.
+
+    Args:
+      x, y: arrays of numbers or booleans that broadcast; complex numbers are ordered by real, then imaginary part.
+
+    Returns:
+      An array of booleans, of the common shape.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.{name}(jnp.array([1, 2, 3]), 2)
+      Array([{example}], dtype=bool)
+    """
     return inlined(f)
 
 
-equal = _comparison("equal", lax.eq, "x == y")
-not_equal = _comparison("not_equal", lax.ne, "x != y")
-less = _comparison("less", lax.lt, "x < y")
-less_equal = _comparison("less_equal", lax.le, "x <= y")
-greater = _comparison("greater", lax.gt, "x > y")
-greater_equal = _comparison("greater_equal", lax.ge, "x >= y")
+equal = _comparison("equal", lax.eq, "x == y", "False,  True, False")
+not_equal = _comparison("not_equal", lax.ne, "x != y", " True, False,  True")
+less = _comparison("less", lax.lt, "x < y", " True, False, False")
+less_equal = _comparison("less_equal", lax.le, "x <= y", " True,  True, False")
+greater = _comparison("greater", lax.gt, "x > y", "False, False,  True")
+greater_equal = _comparison("greater_equal", lax.ge, "x >= y", "False,  True,  True")
 
 
 def _truth(name, *xs):
-    """The arguments as booleans of one rank."""
-    check_arraylike(name, *xs)
-    as_bool = [x if get_aval(x).dtype == np.bool_ else lax.ne(x, get_aval(x).dtype.type(0)) for x in xs]
-    return promote_shapes(name, *as_bool)
+    """The arguments as booleans of one rank; weak ones are of weak numbers without axes."""
+    xs = promote_args(name, *xs)
+    dtype = get_aval(xs[0]).dtype
+    if dtypes.is_extended(dtype):
+        raise TypeError(f"{name} does not accept dtype {dtype}")
+    return xs if dtype == np.bool_ else [lax.ne(x, dtype.type(0) if get_aval(x).shape else full_like(x, 0)) for x in xs]
 
 
 @library_ufunc(identity=True)

@@ -17,7 +17,7 @@ from velax import _native, lax
 from velax._lang import dtypes
 from velax._lang.array import Array, ArrayImpl, install
 from velax._lang.trace import Tracer, get_aval
-from velax._lang.traceback import api_boundary
+from velax._lang.traceback import api_boundary, boundary, leave_boundary
 from velax._transforms.jit import jit
 from velax.numpy import _arithmetic as arithmetic
 from velax.numpy import _float_functions as floats
@@ -51,8 +51,22 @@ def _rmatmul(x, y):
     return jnp.matmul(y, x)
 
 
+@boundary
+def _pow(x, y):
+    try:
+        return arithmetic.power(x, y)
+    except Exception as error:
+        leave_boundary(error)
+        raise
+
+
+@boundary
 def _rpow(x, y):
-    return arithmetic.power(y, x)
+    try:
+        return arithmetic.power(y, x)
+    except Exception as error:
+        leave_boundary(error)
+        raise
 
 
 _BINARY = {
@@ -79,7 +93,7 @@ _operators: dict[str, Any] = {name: f for name, (f, _) in (_BINARY | _COMPARISON
 _operators |= {"r" + name: _reflected(f) for name, (f, _) in _BINARY.items()}
 _operators |= _UNARY
 _operators |= {
-    "pow": arithmetic.power,
+    "pow": _pow,
     "rpow": _rpow,
     "matmul": _matmul,
     "rmatmul": _rmatmul,
@@ -95,9 +109,14 @@ _REJECTED = (list, tuple, set, dict)
 def _deferring(f, symbol: str, swapped: bool = False):
     """A binary operator of tracers: NotImplemented for operands of unknown types, so that these get their turn."""
 
+    @boundary
     def op(self, other):
         if isinstance(other, (Array, *_KNOWN)) or hasattr(other, "__jax_array__"):
-            return f(self, other)
+            try:
+                return f(self, other)
+            except Exception as error:
+                leave_boundary(error)
+                raise
         if type(other) in _REJECTED:
             names = (
                 (type(other).__name__, type(self).__name__) if swapped else (type(self).__name__, type(other).__name__)

@@ -19,6 +19,7 @@ from velax.numpy._util import (
     promote_args_inexact,
     promote_dtypes_inexact,
     promote_shapes,
+    settled,
 )
 
 __all__ = [
@@ -41,7 +42,7 @@ def hypot(x1, x2, /):
       >>> jnp.hypot(jnp.array([3., 5.]), jnp.array([4., 12.]))
       Array([ 5., 13.], dtype=float32)
     """
-    x1, x2 = promote_args_inexact("hypot", x1, x2)
+    x1, x2 = settled(*promote_args_inexact("hypot", x1, x2))
     if dtypes.is_complex(get_aval(x1).dtype):
         raise ValueError("jnp.hypot is not well defined for complex-valued inputs; pass abs(x)")
     x1, x2 = lax.abs(x1), lax.abs(x2)
@@ -94,7 +95,7 @@ def heaviside(x1, x2, /):
       >>> jnp.heaviside(jnp.array([-1., 0., 1.]), 0.5)
       Array([0. , 0.5, 1. ], dtype=float32)
     """
-    x1, x2 = promote_args_inexact("heaviside", x1, x2)
+    x1, x2 = settled(*promote_args_inexact("heaviside", x1, x2))
     zero = lax.full_like(x1, 0)
     step = lax.select(lax.lt(x1, zero), zero, lax.full_like(x1, 1))
     step, x2 = _wide(step, lax.add(x1, x2)), _wide(x2, lax.add(x1, x2))
@@ -122,7 +123,7 @@ def nextafter(x, y, /):
 
 @compiled
 def spacing(x, /):
-    """Elementwise distance to the next float away from zero.
+    """Elementwise distance to the next float away from zero, with the sign of ``x``.
 
     Args:
       x: an array of real numbers.
@@ -136,8 +137,10 @@ def spacing(x, /):
       Array([1.1920929e-07, 2.3841858e-07], dtype=float32)
     """
     (x,) = promote_args_inexact("spacing", x)
-    inf = lax.full_like(x, math.inf)
-    return lax.sub(lax.nextafter(x, lax.select(lax.lt(x, 0), lax.neg(inf), inf)), x)
+    if dtypes.is_complex(get_aval(x).dtype):
+        raise ValueError("jnp.spacing is not defined for complex inputs; apply it to real and imag")
+    x = convert_type(x, get_aval(x).dtype, False)
+    return lax.sub(lax.nextafter(x, copysign(lax.full_like(x, math.inf), x)), x)
 
 
 @compiled
@@ -153,6 +156,11 @@ def ldexp(x1, x2, /):
 
     Raises:
       ValueError: for complex ``x1`` and exponents that are no integers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.ldexp(jnp.array([1., 3.]), 2)
+      Array([ 4., 12.], dtype=float32)
     """
     check_arraylike("ldexp", x1, x2)
     of, exponent = get_aval(x1).dtype, get_aval(x2).dtype

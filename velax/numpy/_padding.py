@@ -12,7 +12,8 @@ from velax._lang import dtypes
 from velax._lang.array import Array
 from velax._lang.trace import concrete_or_error, get_aval
 from velax.lax._structural import convert_type
-from velax.numpy._creation import asarray, linspace
+from velax.numpy._creation import asarray
+from velax.numpy._ranges import linspace
 from velax.numpy._reductions import max as _max
 from velax.numpy._reductions import mean
 from velax.numpy._reductions import min as _min

@@ -23,9 +23,8 @@ from velax.numpy._util import (
 )
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "cumprod", "cumsum",
-    "cumulative_prod", "cumulative_sum", "max",
-    "mean", "min", "prod", "ptp", "std", "sum", "var",
+    "all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "max", "mean", "min", "prod",
+    "ptp", "std", "sum", "var",
 ]  # fmt: skip
 
 
@@ -41,7 +40,7 @@ def static_axes(axis):
     if isinstance(axis, np.ndarray) and axis.ndim:
         return tuple(int(a) for a in axis)
     try:
-        return axis.__index__()
+        return concrete_or_error(lambda a: a.__index__(), axis, "The axis of a reduction must be static.")
     except AttributeError:
         raise TypeError(
             f"the axis of a reduction must be None, an integer or a tuple of integers, got {axis!r}"
@@ -222,7 +221,23 @@ def _reduce_prod(a, axis=None, dtype=None, keepdims=False, initial=None, where=N
 
 
 def prod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None, promote_integers=True):
-    """Product of elements over axes; arguments as `sum`."""
+    """Product of elements over axes; arguments as `sum`.
+
+    Args:
+      a: an array.
+      axis, keepdims, where, promote_integers: as in `sum`.
+      dtype: the dtype of the product, or None.
+      out: not supported.
+      initial: a number that the product starts with.
+
+    Returns:
+      An array without the axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.prod(jnp.array([[1, 2], [3, 4]]), axis=0)
+      Array([3, 8], dtype=int32)
+    """
     no_out("prod", out)
     return _reduce_prod(a, static_axes(axis), dtype, bool(keepdims), initial, where, bool(promote_integers))
 
@@ -290,15 +305,37 @@ def max(a, axis=None, out=None, keepdims=False, initial=None, where=None):
       initial: the least the maximum may be.
       where: which elements to include; needs ``initial``.
 
+    Returns:
+      An array without the axes.
+
     Raises:
       ValueError: for no elements without ``initial``, or ``where`` without ``initial``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.max(jnp.array([[1, 5], [3, 4]]), axis=0)
+      Array([3, 5], dtype=int32)
     """
     no_out("max", out)
     return _reduce_max(a, static_axes(axis), bool(keepdims), initial, where)
 
 
 def min(a, axis=None, out=None, keepdims=False, initial=None, where=None):
-    """Minimum over axes; arguments as `max`."""
+    """Minimum over axes; arguments as `max`.
+
+    Args:
+      a: an array.
+      axis, keepdims, initial, where: as in `max`.
+      out: not supported.
+
+    Returns:
+      An array without the axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.min(jnp.array([[1, 5], [3, 4]]), axis=0)
+      Array([1, 4], dtype=int32)
+    """
     no_out("min", out)
     return _reduce_min(a, static_axes(axis), bool(keepdims), initial, where)
 
@@ -307,7 +344,21 @@ amax, amin = max, min
 
 
 def ptp(a, axis=None, out=None, keepdims=False):
-    """The difference of maximum and minimum over axes; arguments as `max`."""
+    """The difference of maximum and minimum over axes; arguments as `max`.
+
+    Args:
+      a: an array.
+      axis, keepdims: as in `max`.
+      out: not supported.
+
+    Returns:
+      An array without the axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.ptp(jnp.array([[1, 5], [3, 4]]), axis=1)
+      Array([4, 1], dtype=int32)
+    """
     no_out("ptp", out)
     return _ptp(a, static_axes(axis), bool(keepdims))
 
@@ -332,19 +383,61 @@ def _reduce_all(a, axis=None, keepdims=False, where=None):
 
 
 def any(a, axis=None, out=None, keepdims=False, *, where=None):
-    """Whether some element over the axes is not zero; arguments as `sum`."""
+    """Whether some element over the axes is not zero; arguments as `sum`.
+
+    Args:
+      a: an array.
+      axis, keepdims, where: as in `sum`.
+      out: not supported.
+
+    Returns:
+      An array of booleans.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.any(jnp.array([[1, 0], [0, 0]]), axis=1)
+      Array([ True, False], dtype=bool)
+    """
     no_out("any", out)
     return _reduce_any(a, static_axes(axis), bool(keepdims), where)
 
 
 def all(a, axis=None, out=None, keepdims=False, *, where=None):
-    """Whether all elements over the axes are not zero; arguments as `sum`."""
+    """Whether all elements over the axes are not zero; arguments as `sum`.
+
+    Args:
+      a: an array.
+      axis, keepdims, where: as in `sum`.
+      out: not supported.
+
+    Returns:
+      An array of booleans.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.all(jnp.array([[1, 0], [1, 1]]), axis=1)
+      Array([False,  True], dtype=bool)
+    """
     no_out("all", out)
     return _reduce_all(a, static_axes(axis), bool(keepdims), where)
 
 
 def count_nonzero(a, axis=None, keepdims=False):
-    """How many elements over the axes are not zero."""
+    """How many elements over the axes are not zero.
+
+    Args:
+      a: an array.
+      axis: an axis or a tuple of them; None: all.
+      keepdims: whether reduced axes stay, with size 1.
+
+    Returns:
+      An array of integers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.count_nonzero(jnp.array([[1, 0], [1, 1]]), axis=1)
+      Array([1, 2], dtype=int32)
+    """
     check_arraylike("count_nonzero", a)
     return _count_nonzero(a, static_axes(axis), bool(keepdims))
 
@@ -370,6 +463,14 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=None):
       axis, keepdims, where: as `sum`.
       dtype: the dtype of the result; None: that of ``a``, or a float.
       out: not supported.
+
+    Returns:
+      An array without the axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.mean(jnp.array([[1., 2.], [3., 4.]]), axis=0)
+      Array([2., 3.], dtype=float32)
     """
     no_out("mean", out)
     return _mean(a, static_axes(axis), dtype, bool(keepdims), where)
@@ -412,6 +513,11 @@ def average(a, axis=None, weights=None, returned=False, keepdims=False):
 
     Raises:
       TypeError, ValueError: if the weights' shape does not fit.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.average(jnp.array([1., 2.]), weights=jnp.array([3., 1.]))
+      Array(1.25, dtype=float32)
     """
     return _average(a, static_axes(axis), weights, bool(returned), bool(keepdims))
 
@@ -465,6 +571,11 @@ def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Non
 
     Returns:
       An array of real numbers; NaN where ``ddof`` leaves no degree of freedom.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.var(jnp.array([1., 3.]))
+      Array(1., dtype=float32)
     """
     no_out("var", out)
     return _var(a, static_axes(axis), dtype, _degrees("var", ddof, correction), bool(keepdims), where, mean)
@@ -504,7 +615,21 @@ def _var(a, axis=None, dtype=None, ddof=0, keepdims=False, where=None, mean=None
 
 
 def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=None, mean=None, correction=None):
-    """Standard deviation over axes: the square root of `var`; arguments as there."""
+    """Standard deviation over axes: the square root of `var`; arguments as there.
+
+    Args:
+      a: an array.
+      axis, dtype, ddof, keepdims, where, mean, correction: as in `var`.
+      out: not supported.
+
+    Returns:
+      An array of real numbers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.std(jnp.array([1., 3.]))
+      Array(1., dtype=float32)
+    """
     no_out("std", out)
     return _std(a, static_axes(axis), dtype, _degrees("std", ddof, correction), bool(keepdims), where, mean)
 
@@ -529,15 +654,37 @@ def argmax(a, axis=None, out=None, keepdims=None):
       out: not supported.
       keepdims: whether the axis stays, with size 1.
 
+    Returns:
+      An array of integers.
+
     Raises:
       ValueError: if there are no elements.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.argmax(jnp.array([[1, 5], [3, 4]]), axis=1)
+      Array([1, 1], dtype=int32)
     """
     no_out("argmax", out)
     return _argmax(a, None if axis is None else static_axes(axis), bool(keepdims))
 
 
 def argmin(a, axis=None, out=None, keepdims=None):
-    """The index of the first minimum (or of the first NaN); arguments as `argmax`."""
+    """The index of the first minimum (or of the first NaN); arguments as `argmax`.
+
+    Args:
+      a: an array.
+      axis, keepdims: as in `argmax`.
+      out: not supported.
+
+    Returns:
+      An array of integers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.argmin(jnp.array([[1, 5], [3, 4]]), axis=0)
+      Array([0, 1], dtype=int32)
+    """
     no_out("argmin", out)
     return _argmin(a, None if axis is None else static_axes(axis), bool(keepdims))
 
@@ -565,92 +712,3 @@ def _arg(name, operation, a, axis, keepdims):
         raise ValueError(f"attempt to get {name} of an empty sequence")
     out = operation(a, axis, dtypes.default_int_dtype())
     return lax.expand_dims(out, dims) if keepdims else out
-
-
-# -- cumulative ----------------------------------------------------------------------------------
-
-
-def _cumulate(name, operation, a, axis, dtype):
-    check_arraylike(name, a)
-    own = get_aval(a).dtype
-    if axis is None:
-        a, axis = ravel(a), 0
-    axis = axis_index(axis, get_aval(a).ndim)
-    if dtype is None:
-        result = integer_sum_dtype(own) if own == np.bool_ else own
-    else:
-        result = dtypes.check_user_dtype_supported(dtype, name)
-    if result == np.bool_:
-        # truth values accumulate as integers, then count as truth
-        truth = convert_type(convert_type(a, result, False), np.dtype(np.int32), False)
-        return convert_type(operation(truth, axis), result, False)
-    return operation(convert_type(a, result, False), axis)
-
-
-@compiled(static=("axis", "dtype"))
-def cumsum(a, axis=None, dtype=None, out=None):
-    """Cumulative sum along an axis.
-
-    Args:
-      a: an array.
-      axis: the axis; None: flatten first.
-      dtype: the dtype of the result; None: that of ``a``, the default integer for booleans.
-      out: not supported.
-    """
-    no_out("cumsum", out)
-    return _cumulate("cumsum", lax.cumsum, a, axis, dtype)
-
-
-@compiled(static=("axis", "dtype"))
-def cumprod(a, axis=None, dtype=None, out=None):
-    """Cumulative product along an axis; arguments as `cumsum`."""
-    no_out("cumprod", out)
-    return _cumulate("cumprod", lax.cumprod, a, axis, dtype)
-
-
-def cumulative_sum(x, /, *, axis: int | None = None, dtype=None, include_initial: bool = False):
-    """`cumsum` as the array API standard has it.
-
-    Args:
-      x: an array.
-      axis: the axis; None for one-dimensional arrays only.
-      dtype: the dtype of the result, or None.
-      include_initial: whether the result starts with 0, being longer by one.
-
-    Raises:
-      ValueError: for rank 0, or if ``axis`` is missing.
-    """
-    check_arraylike("cumulative_sum", x)
-    if dtype is None:  # narrow integers are summed in the default one, unlike by `cumsum`
-        dtype = integer_sum_dtype(get_aval(to_array(x)).dtype)
-    return _cumulative("cumulative_sum", cumsum, 0, x, axis, dtype, include_initial)
-
-
-def cumulative_prod(x, /, *, axis: int | None = None, dtype=None, include_initial: bool = False):
-    """`cumprod` as the array API standard has it; as `cumulative_sum`, starting with 1."""
-    return _cumulative("cumulative_prod", cumprod, 1, x, axis, dtype, include_initial)
-
-
-def _cumulative(name, operation, first, x, axis, dtype, include_initial):
-    check_arraylike(name, x)
-    x = to_array(x)
-    ndim = get_aval(x).ndim
-    if ndim == 0:
-        raise ValueError(
-            f"The input must be non-scalar to take a cumulative {'sum' if first == 0 else 'product'}, however a "
-            "scalar value or scalar array was given."
-        )
-    if axis is None:
-        if ndim > 1:
-            raise ValueError(
-                f"The input array has rank {ndim}, however axis was not set to an explicit value. The axis argument "
-                "is only optional for one-dimensional arrays."
-            )
-        axis = 0
-    axis = axis_index(axis, ndim)
-    out = operation(x, axis=axis, dtype=dtype)
-    if include_initial:
-        shape = list(get_aval(out).shape)
-        shape[axis] = 1
-        out = lax.concatenate([lax.full(shape, first, get_aval(out).dtype), out], axis)
-    return out

@@ -10,6 +10,7 @@ from velax import lax
 from velax._lang import dtypes, promotion
 from velax._lang.array import Array
 from velax._lang.trace import get_aval
+from velax._lang.traceback import api_boundary
 from velax.numpy._creation import asarray
 from velax.numpy._util import check_arraylike, inlined, is_arraylike
 
@@ -55,6 +56,7 @@ class _ScalarType(type):
     def __ne__(cls, other):
         return not cls == other
 
+    @api_boundary
     def __call__(cls, x: Any):
         return asarray(x, dtype=cls.dtype)
 
@@ -125,6 +127,9 @@ def promote_types(a: Any, b: Any):
     Args:
       a, b: dtypes; ``int``, ``float`` and ``complex`` are weak.
 
+    Returns:
+      A dtype.
+
     Example:
       >>> import velax.numpy as jnp
       >>> jnp.promote_types('int32', 'float16')
@@ -141,8 +146,16 @@ def can_cast(from_: Any, to: Any, casting: str = "safe"):
       to: a dtype.
       casting: "no", "equiv", "safe", "same_kind" or "unsafe".
 
+    Returns:
+      A bool.
+
     Raises:
       TypeError: if ``from_`` is a Python number.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.can_cast("int32", "float64")
+      True
     """
     return np.can_cast(from_ if not isinstance(from_, Array) else from_.dtype, to, casting=casting)
 
@@ -150,6 +163,12 @@ def can_cast(from_: Any, to: Any, casting: str = "safe"):
 def issubdtype(arg1: Any, arg2: Any):
     """Whether the first dtype is at or below the second in the hierarchy of dtypes, which knows
     bfloat16 and the narrow types.
+
+    Args:
+      arg1, arg2: dtypes or abstract classes of them.
+
+    Returns:
+      A bool.
 
     Example:
       >>> import velax.numpy as jnp
@@ -167,8 +186,16 @@ def isdtype(dtype: Any, kind: Any):
       kind: "bool", "signed integer", "unsigned integer", "integral", "real floating", "complex
         floating", "numeric", a dtype, or a tuple of these.
 
+    Returns:
+      A bool.
+
     Raises:
       ValueError: for an unknown kind.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.isdtype(jnp.float32, "real floating")
+      True
     """
     return dtypes.isdtype(dtype, kind)
 
@@ -177,7 +204,19 @@ def isdtype(dtype: Any, kind: Any):
 
 
 def iscomplexobj(x: Any):
-    """Whether the dtype of ``x`` is complex."""
+    """Whether the dtype of ``x`` is complex.
+
+    Args:
+      x: an array or number.
+
+    Returns:
+      A bool.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.iscomplexobj(jnp.array([1j]))
+      True
+    """
     if x is None:
         return False
     own = getattr(x, "dtype", None)
@@ -187,7 +226,19 @@ def iscomplexobj(x: Any):
 
 
 def isrealobj(x: Any):
-    """Whether the dtype of ``x`` is not complex."""
+    """Whether the dtype of ``x`` is not complex.
+
+    Args:
+      x: an array or number.
+
+    Returns:
+      A bool.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.isrealobj(jnp.array([1.]))
+      True
+    """
     return not iscomplexobj(x)
 
 
@@ -236,7 +287,19 @@ def isreal(x):
 
 
 def isscalar(element: Any):
-    """Whether ``element`` is a Python or NumPy number or an array of rank 0."""
+    """Whether ``element`` is a Python or NumPy number or an array of rank 0.
+
+    Args:
+      element: any object.
+
+    Returns:
+      A bool.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.isscalar(jnp.array(1))
+      True
+    """
     if np.isscalar(element):
         return True
     if isinstance(element, np.ndarray):  # of objects and texts too
@@ -247,5 +310,17 @@ def isscalar(element: Any):
 
 
 def iterable(y: Any):
-    """Whether ``iter(y)`` works; not for arrays of rank 0."""
+    """Whether ``iter(y)`` works; not for arrays of rank 0.
+
+    Args:
+      y: any object.
+
+    Returns:
+      A bool.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.iterable(jnp.ones(2))
+      True
+    """
     return np.iterable(y)

@@ -22,6 +22,7 @@ from velax.numpy._util import (
     promote_dtypes,
     promote_dtypes_inexact,
     promote_shapes,
+    settled,
     to_array,
 )
 
@@ -92,8 +93,16 @@ def select(condlist: Sequence, choicelist: Sequence, default=0):
       choicelist: as many arrays.
       default: what is taken where no condition holds.
 
+    Returns:
+      An array of the common shape and dtype.
+
     Raises:
       ValueError: if the lists are empty or of different length.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.select([jnp.array([True, False]), jnp.array([True, True])], [1, 2])
+      Array([1, 2], dtype=int32, weak_type=True)
     """
     if len(condlist) != len(choicelist):
         raise ValueError(f"condlist must have length equal to choicelist ({len(condlist)} vs {len(choicelist)})")
@@ -182,6 +191,9 @@ def clip(arr=None, /, min=None, max=None):
       min: the least value, or None; broadcasts.
       max: the greatest value, or None; broadcasts. Where ``min > max`` the result is ``max``.
 
+    Returns:
+      An array of the common shape and dtype.
+
     Raises:
       ValueError: for complex numbers.
 
@@ -215,8 +227,16 @@ def round(a, decimals: int = 0, out=None):
       decimals: how many; negative rounds to tens, hundreds, ...
       out: not supported.
 
+    Returns:
+      An array of the shape and dtype of ``a``.
+
     Raises:
       NotImplementedError: for integers and negative ``decimals``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.round(jnp.array([0.5, 1.25, 1.75]), 1)
+      Array([0.5, 1.2, 1.8], dtype=float32)
     """
     no_out("round", out)
     check_arraylike("round", a)
@@ -241,6 +261,7 @@ def _round_float(x, decimals):
     nearest = lambda v: lax.round(v, lax.RoundingMethod.TO_NEAREST_EVEN)
     if decimals == 0:
         return nearest(x)
+    (x,) = settled(x)
     dtype, weak = get_aval(x).dtype, get_aval(x).weak_type
     narrow = dtype.itemsize < 4  # ten to a power is inexact in these
     wide = convert_type(x, np.dtype(np.float32)) if narrow else x
@@ -263,6 +284,14 @@ def nan_to_num(x, copy: bool = True, nan=0.0, posinf=None, neginf=None):
       copy: ignored: arrays are immutable.
       nan: what NaN becomes.
       posinf, neginf: what the infinities become; None: the greatest and least finite values of the dtype.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nan_to_num(jnp.array([1., jnp.nan]))
+      Array([1., 0.], dtype=float32)
     """
     del copy
     check_arraylike("nan_to_num", x)
@@ -297,6 +326,11 @@ def isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan: bool = False):
 
     Returns:
       Booleans; infinities of the same sign are close.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.isclose(jnp.array([1., 2.]), jnp.array([1., 2.1]))
+      Array([ True, False], dtype=bool)
     """
     a, b = promote_args("isclose", a, b)
     dtype = get_aval(a).dtype
@@ -320,7 +354,19 @@ def isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan: bool = False):
 
 @compiled(static=("equal_nan",))
 def allclose(a, b, rtol=1e-05, atol=1e-08, equal_nan: bool = False):
-    """Whether all elements are close, as a boolean array of rank 0; see `isclose`."""
+    """Whether all elements are close, as a boolean array of rank 0; see `isclose`.
+
+    Args:
+      a, b, rtol, atol, equal_nan: as in `isclose`.
+
+    Returns:
+      An array of one boolean.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.allclose(jnp.array([1., 2.]), jnp.array([1., 2.0000001]))
+      Array(True, dtype=bool)
+    """
     close = isclose(a, b, rtol, atol, equal_nan)
     return lax.reduce_and(close, range(get_aval(close).ndim))
 
@@ -334,6 +380,11 @@ def array_equal(a1, a2, equal_nan: bool = False):
 
     Returns:
       A boolean array of rank 0.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.array_equal(jnp.array([1, 2]), jnp.array([1, 2]))
+      Array(True, dtype=bool)
     """
     a1, a2 = asarray(a1), asarray(a2)
     if get_aval(a1).shape != get_aval(a2).shape:
@@ -351,7 +402,19 @@ def _all_equal(a, b, equal_nan):
 
 
 def array_equiv(a1, a2):
-    """Whether two arrays are equal after broadcasting them to a common shape; as `array_equal`."""
+    """Whether two arrays are equal after broadcasting them to a common shape; as `array_equal`.
+
+    Args:
+      a1, a2: arrays.
+
+    Returns:
+      An array of one boolean.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.array_equiv(jnp.array([1, 1]), 1)
+      Array(True, dtype=bool)
+    """
     a1, a2 = asarray(a1), asarray(a2)
     try:
         shape = broadcast_shapes(get_aval(a1).shape, get_aval(a2).shape)
@@ -372,6 +435,9 @@ def diff(a, n: int = 1, axis: int = -1, prepend=None, append=None):
       n: how often.
       axis: the axis.
       prepend, append: values put before and after along the axis first; numbers count as one element.
+
+    Returns:
+      An array, shorter by ``n`` along the axis.
 
     Raises:
       ValueError: if ``a`` has rank 0 or ``n`` is negative.
@@ -417,11 +483,20 @@ def ediff1d(ary, to_end=None, to_begin=None):
     Args:
       ary: an array.
       to_end, to_begin: values appended and prepended to the result.
+
+    Returns:
+      An array of one axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.ediff1d(jnp.array([1, 4, 9]))
+      Array([3, 5], dtype=int32)
     """
     check_arraylike("ediff1d", ary)
     flat = ravel(ary)
-    out = diff(flat)
     dtype = get_aval(flat).dtype
+    n = get_aval(flat).shape[0]
+    out = lax.sub(lax.slice_in_dim(flat, min(n, 1), n), lax.slice_in_dim(flat, 0, max(n - 1, 0)))
     if to_begin is not None:
         check_arraylike("ediff1d", to_begin)
         out = concatenate([convert_type(ravel(to_begin), dtype), out])
@@ -446,6 +521,11 @@ def gradient(f, *varargs, axis: int | Sequence[int] | None = None, edge_order: i
 
     Raises:
       ValueError: if an axis has fewer than two elements.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.gradient(jnp.array([1., 4., 9.]))
+      Array([3., 4., 5.], dtype=float32)
     """
     if edge_order is not None:
         raise NotImplementedError("The 'edge_order' argument to jnp.gradient is not supported.")

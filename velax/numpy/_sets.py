@@ -196,25 +196,76 @@ class UniqueInverseResult(NamedTuple):
 def unique_all(x, /, *, size: int | None = None, fill_value=None):
     """The distinct elements, where each occurs first, which one each element is, and how often
     each occurs; NaNs all count. See `unique`.
+
+    Args:
+      x: an array.
+      size, fill_value: as in `unique`.
+
+    Returns:
+      A named tuple of ``values``, ``indices``, ``inverse_indices`` and ``counts``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.unique_all(jnp.array([3, 1, 3])).counts
+      Array([1, 2], dtype=int32)
     """
     check_arraylike("unique_all", x)
     return UniqueAllResult(*unique(x, True, True, True, equal_nan=False, size=size, fill_value=fill_value))
 
 
 def unique_counts(x, /, *, size: int | None = None, fill_value=None):
-    """The distinct elements and how often each occurs; NaNs all count. See `unique`."""
+    """The distinct elements and how often each occurs; NaNs all count. See `unique`.
+
+    Args:
+      x: an array.
+      size, fill_value: as in `unique`.
+
+    Returns:
+      A named tuple of ``values`` and ``counts``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.unique_counts(jnp.array([3, 1, 3])).counts
+      Array([1, 2], dtype=int32)
+    """
     check_arraylike("unique_counts", x)
     return UniqueCountsResult(*unique(x, return_counts=True, equal_nan=False, size=size, fill_value=fill_value))
 
 
 def unique_inverse(x, /, *, size: int | None = None, fill_value=None):
-    """The distinct elements and which one each element is; NaNs all count. See `unique`."""
+    """The distinct elements and which one each element is; NaNs all count. See `unique`.
+
+    Args:
+      x: an array.
+      size, fill_value: as in `unique`.
+
+    Returns:
+      A named tuple of ``values`` and ``inverse_indices``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.unique_inverse(jnp.array([3, 1, 3])).inverse_indices
+      Array([1, 0, 1], dtype=int32)
+    """
     check_arraylike("unique_inverse", x)
     return UniqueInverseResult(*unique(x, return_inverse=True, equal_nan=False, size=size, fill_value=fill_value))
 
 
 def unique_values(x, /, *, size: int | None = None, fill_value=None):
-    """The distinct elements; NaNs all count. See `unique`."""
+    """The distinct elements; NaNs all count. See `unique`.
+
+    Args:
+      x: an array.
+      size, fill_value: as in `unique`.
+
+    Returns:
+      An array of one axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.unique_values(jnp.array([3, 1, 3]))
+      Array([1, 3], dtype=int32)
+    """
     check_arraylike("unique_values", x)
     return unique(x, equal_nan=False, size=size, fill_value=fill_value)
 
@@ -237,6 +288,11 @@ def isin(element, test_elements, assume_unique: bool = False, invert: bool = Fal
 
     Raises:
       ValueError: for an unknown method.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.isin(jnp.array([1, 2, 3]), jnp.array([1, 3]))
+      Array([ True, False,  True], dtype=bool)
     """
     check_arraylike("isin", element, test_elements)
     if method not in ("compare_all", "binary_search", "sort", "auto"):
@@ -271,7 +327,20 @@ def _isin(element, test_elements, invert, method):
 
 
 def union1d(ar1, ar2, *, size: int | None = None, fill_value=None):
-    """The distinct elements of two arrays together, sorted; ``size`` and ``fill_value`` as in `unique`."""
+    """The distinct elements of two arrays together, sorted; ``size`` and ``fill_value`` as in `unique`.
+
+    Args:
+      ar1, ar2: arrays.
+      size, fill_value: as in `unique`.
+
+    Returns:
+      An array of one axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.union1d(jnp.array([1, 2]), jnp.array([2, 3]))
+      Array([1, 2, 3], dtype=int32)
+    """
     check_arraylike("union1d", ar1, ar2)
     size = _static_size(size)
     if size is None:
@@ -307,6 +376,14 @@ def setdiff1d(ar1, ar2, assume_unique: bool = False, *, size: int | None = None,
       ar1, ar2: arrays.
       assume_unique: that ``ar1`` has distinct elements: these are then kept in order.
       size, fill_value: a static size of the result, and what it is filled with (0 by default).
+
+    Returns:
+      An array of one axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.setdiff1d(jnp.array([1, 2, 3]), jnp.array([2]))
+      Array([1, 3], dtype=int32)
     """
     check_arraylike("setdiff1d", ar1, ar2)
     size = _static_size(size)
@@ -329,6 +406,19 @@ def setdiff1d(ar1, ar2, assume_unique: bool = False, *, size: int | None = None,
 def setxor1d(ar1, ar2, assume_unique: bool = False, *, size: int | None = None, fill_value=None):
     """The distinct elements that are in one of two arrays but not both, sorted; ``size`` and
     ``fill_value`` as in `setdiff1d`.
+
+    Args:
+      ar1, ar2: arrays.
+      assume_unique: whether both are without repetitions.
+      size, fill_value: as in `unique`.
+
+    Returns:
+      An array of one axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.setxor1d(jnp.array([1, 2]), jnp.array([2, 3]))
+      Array([1, 3], dtype=int32)
     """
     check_arraylike("setxor1d", ar1, ar2)
     size = _static_size(size)
@@ -361,6 +451,11 @@ def intersect1d(
 
     Returns:
       An array, or a tuple of it and the indices into both arrays.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.intersect1d(jnp.array([1, 2, 3]), jnp.array([3, 2, 5]))
+      Array([2, 3], dtype=int32)
     """
     check_arraylike("intersect1d", ar1, ar2)
     size = _static_size(size)

@@ -9,18 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from velax import _native, lax
-from velax._lang import dtypes
 from velax._lang.array import ArrayImpl
-from velax._lang.trace import Tracer, concrete_or_error, get_aval
+from velax._lang.trace import concrete_or_error, get_aval
 from velax.lax._index_parts import broadcast_to as spread
+from velax.lax._structural import shape_type_error
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
 
 __all__ = [
     "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_shapes", "broadcast_to", "diagonal",
-    "expand_dims", "flip", "fliplr",
-    "flipud", "matrix_transpose", "moveaxis", "permute_dims", "ravel", "reshape", "resize", "roll", "rollaxis",
-    "rot90", "squeeze", "swapaxes",
-    "trace", "transpose",
+    "expand_dims", "matrix_transpose", "moveaxis", "permute_dims", "ravel", "reshape", "resize", "rollaxis",
+    "squeeze", "swapaxes", "trace", "transpose",
 ]  # fmt: skip
 
 
@@ -62,15 +60,7 @@ def static_shape(shape) -> tuple[int, ...]:
     try:
         return tuple(operator.index(n) for n in sizes)
     except TypeError:
-        traced = any(isinstance(n, Tracer) for n in sizes)
-        hint = (
-            " Shapes must be known while tracing: compute them from x.shape and Python integers, or mark the "
-            "argument static (static_argnums)."
-            if traced else ""
-        )  # fmt: skip
-        raise TypeError(
-            f"Shapes must be 1D sequences of concrete values of integer type, got {list(sizes)}.{hint}"
-        ) from None
+        raise shape_type_error(sizes) from None
 
 
 def no_out(name: str, out) -> None:
@@ -176,6 +166,14 @@ def ravel(a, order: str = "C", *, out_sharding=None):
     Args:
       a: an array.
       order: "C": rows first; "F": columns first.
+
+    Returns:
+      An array of one axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.ravel(jnp.array([[1, 2], [3, 4]]))
+      Array([1, 2, 3, 4], dtype=int32)
     """
     check_arraylike("ravel", a)
     if order == "K":
@@ -190,8 +188,16 @@ def squeeze(a, axis: int | Sequence[int] | None = None):
       a: an array.
       axis: the axes to remove; None: all of size 1.
 
+    Returns:
+      An array.
+
     Raises:
       ValueError: if an axis has another size.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.squeeze(jnp.ones((1, 2, 1))).shape
+      (2,)
     """
     check_arraylike("squeeze", a)
     a = to_array(a)
@@ -208,6 +214,14 @@ def expand_dims(a, axis: int | Sequence[int]):
     Args:
       a: an array.
       axis: where they are in the result.
+
+    Returns:
+      An array with more axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.expand_dims(jnp.array([1, 2]), 0)
+      Array([[1, 2]], dtype=int32)
     """
     check_arraylike("expand_dims", a)
     a = to_array(a)
@@ -242,18 +256,46 @@ def atleast_1d(*arys):
 
     Returns:
       An array, or a list of them if several were given.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.atleast_1d(3)
+      Array([3], dtype=int32, weak_type=True)
     """
     return _at_least("atleast_1d", 1, arys)
 
 
 def atleast_2d(*arys):
-    """Arrays with at least two axes, new ones in front; see `atleast_1d`."""
+    """Arrays with at least two axes, new ones in front; see `atleast_1d`.
+
+    Args:
+      *arys: arrays.
+
+    Returns:
+      An array, or a list of them for several.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.atleast_2d(jnp.array([1, 2]))
+      Array([[1, 2]], dtype=int32)
+    """
     return _at_least("atleast_2d", 2, arys)
 
 
 def atleast_3d(*arys):
     """Arrays with at least three axes: shapes (), (n,), (m, n) become (1, 1, 1), (1, n, 1), (m,
     n, 1); see `atleast_1d`.
+
+    Args:
+      *arys: arrays.
+
+    Returns:
+      An array, or a list of them for several.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.atleast_3d(jnp.array([1, 2])).shape
+      (1, 2, 1)
     """
     return _at_least("atleast_3d", 3, arys)
 
@@ -266,6 +308,9 @@ def broadcast_shapes(*shapes):
 
     Args:
       *shapes: tuples of integers, or integers.
+
+    Returns:
+      A tuple of ints.
 
     Raises:
       ValueError: if they do not broadcast.
@@ -299,6 +344,11 @@ def broadcast_arrays(*args):
 
     Raises:
       ValueError: if the shapes do not broadcast.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.broadcast_arrays(jnp.array([1, 2]), 3)
+      [Array([1, 2], dtype=int32), Array([3, 3], dtype=int32, weak_type=True)]
     """
     check_arraylike("broadcast_arrays", *args)
     args = [to_array(x) for x in args]
@@ -312,6 +362,9 @@ def broadcast_to(array, shape, *, out_sharding=None):
     Args:
       array: an array.
       shape: an integer or a tuple of them.
+
+    Returns:
+      An array of the shape.
 
     Raises:
       ValueError: if the array's shape does not fit.
@@ -341,8 +394,17 @@ def transpose(a, axes: Sequence[int] | None = None):
       a: an array.
       axes: axis ``i`` of the result is axis ``axes[i]`` of ``a``; None: in reverse.
 
+    Returns:
+      An array.
+
     Raises:
       TypeError: if ``axes`` is no permutation.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.transpose(jnp.array([[1, 2], [3, 4]]))
+      Array([[1, 3],
+             [2, 4]], dtype=int32)
     """
     check_arraylike("transpose", a)
     a = to_array(a)
@@ -359,7 +421,20 @@ def transpose(a, axes: Sequence[int] | None = None):
 
 
 def permute_dims(a, /, axes):
-    """`transpose` under the name of the array API standard."""
+    """`transpose` under the name of the array API standard.
+
+    Args:
+      a: an array.
+      axes: the axes of ``a`` in the order of the result.
+
+    Returns:
+      An array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.permute_dims(jnp.ones((2, 3)), (1, 0)).shape
+      (3, 2)
+    """
     check_arraylike("permute_dims", a)
     return transpose(a, axes)
 
@@ -367,8 +442,20 @@ def permute_dims(a, /, axes):
 def matrix_transpose(x, /):
     """Exchange the last two axes.
 
+    Args:
+      x: an array of at least two axes.
+
+    Returns:
+      An array.
+
     Raises:
       ValueError: for fewer than two axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.matrix_transpose(jnp.array([[1, 2], [3, 4]]))
+      Array([[1, 3],
+             [2, 4]], dtype=int32)
     """
     check_arraylike("matrix_transpose", x)
     x = to_array(x)
@@ -379,7 +466,20 @@ def matrix_transpose(x, /):
 
 
 def swapaxes(a, axis1: int, axis2: int):
-    """Exchange two axes."""
+    """Exchange two axes.
+
+    Args:
+      a: an array.
+      axis1, axis2: the axes.
+
+    Returns:
+      An array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.swapaxes(jnp.ones((2, 3, 4)), 0, 2).shape
+      (4, 3, 2)
+    """
     check_arraylike("swapaxes", a)
     a = to_array(a)
     order = list(range(get_aval(a).ndim))
@@ -395,6 +495,9 @@ def moveaxis(a, source: int | Sequence[int], destination: int | Sequence[int]):
       a: an array.
       source: the axes to move.
       destination: where each goes in the result.
+
+    Returns:
+      An array.
 
     Example:
       >>> import velax.numpy as jnp
@@ -416,7 +519,21 @@ def moveaxis(a, source: int | Sequence[int], destination: int | Sequence[int]):
 
 
 def rollaxis(a, axis: int, start: int = 0):
-    """Move one axis back until it lies before ``start``; `moveaxis` says the same more plainly."""
+    """Move one axis back until it lies before ``start``; `moveaxis` says the same more plainly.
+
+    Args:
+      a: an array.
+      axis: the axis to move.
+      start: where it goes: in front of the axis that is there.
+
+    Returns:
+      An array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.rollaxis(jnp.ones((2, 3, 4)), 2).shape
+      (4, 2, 3)
+    """
     check_arraylike("rollaxis", a)
     ndim = get_aval(a).ndim
     axis = axis_index(axis, ndim)
@@ -424,136 +541,6 @@ def rollaxis(a, axis: int, start: int = 0):
         raise ValueError(f"start={start} must satisfy {-ndim}<=start<={ndim}")
     start = start + ndim if start < 0 else start
     return moveaxis(a, axis, start - 1 if start > axis else start)
-
-
-# -- order of elements ---------------------------------------------------------------------------
-
-
-def flip(m, axis: int | Sequence[int] | None = None):
-    """Reverse the order of elements along axes.
-
-    Args:
-      m: an array.
-      axis: the axes; None: all.
-    """
-    check_arraylike("flip", m)
-    m = to_array(m)
-    ndim = get_aval(m).ndim
-    return _flip(m, tuple(range(ndim)) if axis is None else axis_tuple(axis, ndim))
-
-
-@compiled(static=("axes",))
-def _flip(m, axes):
-    return lax.rev(m, axes)
-
-
-def fliplr(m):
-    """`flip` along axis 1."""
-    check_arraylike("fliplr", m)
-    return flip(m, 1)
-
-
-def flipud(m):
-    """`flip` along axis 0."""
-    check_arraylike("flipud", m)
-    return flip(m, 0)
-
-
-@compiled(static=("k", "axes"))
-def rot90(m, k: int = 1, axes: tuple[int, int] = (0, 1)):
-    """Rotate by 90 degrees, ``k`` times, in the plane of two axes, from the first towards the second.
-
-    Args:
-      m: an array of at least two axes.
-      k: how often; negative turns the other way.
-      axes: two different axes.
-
-    Raises:
-      ValueError: if the axes are equal.
-    """
-    check_arraylike("rot90", m)
-    if len(axes) != 2:
-        raise ValueError("len(axes) must be 2")
-    ndim = get_aval(m).ndim
-    i, j = (axis_index(a, ndim) for a in axes)
-    if i == j:
-        raise ValueError("Axes must be different")
-    if k % 4 == 0:
-        return m
-    if k % 4 == 2:
-        return lax.rev(m, (i, j))
-    if k % 4 == 1:
-        return swapaxes(lax.rev(m, (j,)), i, j)
-    return lax.rev(swapaxes(m, i, j), (j,))
-
-
-def roll(a, shift, axis: int | Sequence[int] | None = None):
-    """Move the elements cyclically along axes.
-
-    Args:
-      a: an array.
-      shift: by how much, towards higher indices; one for each axis. May be traced.
-      axis: the axes; None: roll all elements in row-major order.
-
-    Example:
-      >>> import velax.numpy as jnp
-      >>> jnp.roll(jnp.arange(4), 1)
-      Array([3, 0, 1, 2], dtype=int32)
-    """
-    check_arraylike("roll", a)
-    a = to_array(a)
-    if axis is None:
-        shape = get_aval(a).shape
-        return _reshape(roll(_reshape(a, (-1,) if get_aval(a).size else (0,)), shift, 0), shape)
-    axes = (axis,) if not isinstance(axis, (tuple, list, np.ndarray)) else tuple(axis)
-    axes = tuple(axis_index(i, get_aval(a).ndim) for i in axes)
-    if isinstance(shift, (int, np.integer, np.ndarray, tuple, list)):
-        try:
-            shifts = tuple(operator.index(s) for s in np.ravel(shift).tolist())
-        except TypeError:
-            pass
-        else:
-            n = max(len(shifts), len(axes))
-            if {len(shifts), len(axes)} <= {1, n}:
-                return _roll_static(
-                    a, shifts * (n // len(shifts)) if shifts else (), axes * (n // len(axes)) if axes else ()
-                )
-            raise ValueError(
-                f"shift and axis of jnp.roll must have equal lengths or length one, got {shift=} and {axis=}"
-            )
-    from velax.numpy._creation import asarray
-
-    return _roll_dynamic(a, asarray(shift), axes)
-
-
-@compiled(static=("shift", "axis"))
-def _roll_static(a, shift, axis):
-    for s, d in zip(shift, axis, strict=True):
-        n = get_aval(a).shape[d]
-        s = s % n if n else 0
-        if s:
-            a = lax.concatenate([lax.slice_in_dim(a, n - s, n, axis=d), lax.slice_in_dim(a, 0, n - s, axis=d)], d)
-    return a
-
-
-@compiled(static=("axis",))
-def _roll_dynamic(a, shift, axis):
-    if not dtypes.is_integer(get_aval(shift).dtype):
-        raise TypeError(f"the shift of jnp.roll must be of an integer dtype, got {get_aval(shift).dtype}")
-    if get_aval(shift).ndim > 1:
-        raise ValueError(
-            f"the shift of jnp.roll must be a scalar or one-dimensional, got shape {get_aval(shift).shape}"
-        )
-    count = max(len(axis), get_aval(shift).size)
-    shift = spread(shift, (count,))
-    for i, d in enumerate(axis * (count // len(axis))):
-        n = get_aval(a).shape[d]
-        if n < 2:
-            continue
-        by = lax.rem(lax.index_in_dim(shift, i, keepdims=False), get_aval(shift).dtype.type(n))
-        by = lax.select(lax.lt(by, 0), lax.add(by, n), by)
-        a = lax.dynamic_slice_in_dim(lax.concatenate([a, a], d), lax.sub(get_aval(by).dtype.type(n), by), n, d)
-    return a
 
 
 # -- diagonals, resize ---------------------------------------------------------------------------
@@ -573,6 +560,11 @@ def diagonal(a, offset: int = 0, axis1: int = 0, axis2: int = 1):
 
     Raises:
       ValueError: for fewer than two axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.diagonal(jnp.array([[1, 2], [3, 4]]))
+      Array([1, 4], dtype=int32)
     """
     check_arraylike("diagonal", a)
     if get_aval(a).ndim < 2:
@@ -599,6 +591,14 @@ def trace(a, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype=None, out=No
       axis1, axis2: the axes of the matrices.
       dtype: the dtype of the sum, or None.
       out: not supported.
+
+    Returns:
+      An array without the two axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.trace(jnp.array([[1, 2], [3, 4]]))
+      Array(5, dtype=int32)
     """
     no_out("trace", out)
     check_arraylike("trace", a)
@@ -621,8 +621,17 @@ def resize(a, new_shape):
       a: an array.
       new_shape: an integer or a tuple of them.
 
+    Returns:
+      An array of the new shape.
+
     Raises:
       ValueError: for negative sizes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.resize(jnp.array([1, 2, 3]), (2, 2))
+      Array([[1, 2],
+             [3, 1]], dtype=int32)
     """
     check_arraylike("resize", a)
     sizes = static_shape(new_shape)

@@ -68,6 +68,14 @@ def argsort(
       stable: whether equal elements keep their order (they always do).
       descending: whether to sort from the greatest.
       dtype: the dtype of the indices; None: the default integer.
+
+    Returns:
+      An array of integers, of the shape of ``a``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.argsort(jnp.array([3, 1, 2]))
+      Array([1, 2, 0], dtype=int32)
     """
     check_arraylike("argsort", a)
     _check_kind("argsort", kind, order)
@@ -91,9 +99,17 @@ def lexsort(keys, axis: int = -1):
       keys: a sequence of arrays of one shape, or an array whose parts along the first axis are the keys.
       axis: the axis to sort along.
 
+    Returns:
+      An array of integers.
+
     Raises:
       TypeError: without keys.
       ValueError: if the shapes differ.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.lexsort((jnp.array([1, 0, 2]), jnp.array([1, 1, 0])))
+      Array([2, 1, 0], dtype=int32)
     """
     key_list = (
         [lax.index_in_dim(keys, i, keepdims=False) for i in range(get_aval(keys).shape[0])]
@@ -116,7 +132,19 @@ def lexsort(keys, axis: int = -1):
 
 @compiled
 def sort_complex(a):
-    """The elements as complex numbers, sorted along the last axis by real, then imaginary part."""
+    """The elements as complex numbers, sorted along the last axis by real, then imaginary part.
+
+    Args:
+      a: an array.
+
+    Returns:
+      An array of complex numbers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.sort_complex(jnp.array([2, 1 + 1j, 1]))
+      Array([1.+0.j, 1.+1.j, 2.+0.j], dtype=complex64)
+    """
     check_arraylike("sort_complex", a)
     return lax.sort(convert_type(a, dtypes.to_complex_dtype(get_aval(a).dtype), False), dimension=-1)
 
@@ -144,6 +172,11 @@ def partition(a, kth: int, axis: int = -1):
 
     Raises:
       ValueError: for a position or axis out of bounds.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.partition(jnp.array([3, 1, 2]), 0)[0]
+      Array(1, dtype=int32)
     """
     axis, _ = _check_kth("partition", a, kth, axis)
     return lax.sort(a, dimension=axis)
@@ -151,7 +184,21 @@ def partition(a, kth: int, axis: int = -1):
 
 @compiled(static=("kth", "axis"))
 def argpartition(a, kth: int, axis: int = -1):
-    """The indices that partition an array; see `partition`."""
+    """The indices that partition an array; see `partition`.
+
+    Args:
+      a: an array.
+      kth: the place that is right.
+      axis: the axis.
+
+    Returns:
+      An array of integers, of the shape of ``a``.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.argpartition(jnp.array([3, 1, 2]), 0)[0]
+      Array(1, dtype=int32)
+    """
     axis, _ = _check_kth("argpartition", a, kth, axis)
     iota = lax.broadcasted_iota(dtypes.default_int_dtype(), get_aval(a).shape, axis)
     return lax.sort((a, iota), dimension=axis, num_keys=1)[1]
@@ -284,6 +331,11 @@ def digitize(x, bins, right: bool = False, *, method: str | None = None):
 
     Raises:
       ValueError: if ``bins`` has not one axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.digitize(jnp.array([0.5, 2.5]), jnp.array([1., 2., 3.]))
+      Array([0, 2], dtype=int32)
     """
     check_arraylike("digitize", x, bins)
     if get_aval(to_array(bins)).ndim != 1:
@@ -298,6 +350,7 @@ def _digitize(x, bins, right, method):
         return lax.full(get_aval(x).shape, 0, np.int32)
     first, last = (lax.index_in_dim(bins, i, keepdims=False) for i in (0, n - 1))
     increasing = lax.ge(last, first)
-    up = searchsorted(bins, x, side="left" if right else "right", method=method)
-    down = searchsorted(lax.rev(bins, (0,)), x, side="right" if right else "left", method=method)
+    side = "left" if right else "right"
+    up = searchsorted(bins, x, side=side, method=method)
+    down = searchsorted(lax.rev(bins, (0,)), x, side=side, method=method)
     return lax.select(increasing, up, lax.sub(get_aval(up).dtype.type(n), down))

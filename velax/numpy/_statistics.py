@@ -9,6 +9,7 @@ from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax.lax._structural import convert_type
 from velax.numpy._creation import asarray
+from velax.numpy._cumulative import cumprod, cumsum
 from velax.numpy._reductions import (
     _argmax,
     _argmin,
@@ -16,14 +17,13 @@ from velax.numpy._reductions import (
     _reduce_min,
     _var,
     all,
-    cumprod,
-    cumsum,
     mask_of,
     mean,
     prod,
     reduced_axes,
     static_axes,
     sum,
+    wide_dtype,
 )
 from velax.numpy._selecting import _where
 from velax.numpy._shaping import gather_axis, no_out, spread
@@ -89,7 +89,21 @@ def nanquantile(
     *,
     weights=None,
 ):
-    """`quantile` of the elements that are not NaN; NaN where there are none."""
+    """`quantile` of the elements that are not NaN; NaN where there are none.
+
+    Args:
+      a: an array of real numbers.
+      q, axis, method, keepdims, weights: as in `quantile`.
+      out, overwrite_input: not supported.
+
+    Returns:
+      An array of floats.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nanquantile(jnp.array([2., jnp.nan, 3.]), 0.5)
+      Array(2.5, dtype=float32)
+    """
     _check_quantile("nanquantile", a, q, out, overwrite_input, method, weights)
     return _quantile_jit(a, q, static_axes(axis), method, bool(keepdims), weights, True, "nanquantile")
 
@@ -106,7 +120,22 @@ def percentile(
     weights=None,
     out_sharding=None,
 ):
-    """`quantile` with the fractions given in percent."""
+    """`quantile` with the fractions given in percent.
+
+    Args:
+      a: an array of real numbers.
+      q: percentages: a number or an array of one axis.
+      axis, method, keepdims, weights: as in `quantile`.
+      out, overwrite_input: not supported.
+
+    Returns:
+      An array of floats.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.percentile(jnp.array([1., 2., 3.]), 50)
+      Array(2., dtype=float32)
+    """
     _check_quantile("percentile", a, q, out, overwrite_input, method, weights)
     return _percentile(a, q, static_axes(axis), method, bool(keepdims), weights, False)
 
@@ -122,19 +151,62 @@ def nanpercentile(
     *,
     weights=None,
 ):
-    """`percentile` of the elements that are not NaN."""
+    """`percentile` of the elements that are not NaN.
+
+    Args:
+      a: an array of real numbers.
+      q: percentages: a number or an array of one axis.
+      axis, method, keepdims, weights: as in `quantile`.
+      out, overwrite_input: not supported.
+
+    Returns:
+      An array of floats.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nanpercentile(jnp.array([2., jnp.nan, 3.]), 50)
+      Array(2.5, dtype=float32)
+    """
     _check_quantile("nanpercentile", a, q, out, overwrite_input, method, weights)
     return _percentile(a, q, static_axes(axis), method, bool(keepdims), weights, True)
 
 
 def median(a, axis=None, out=None, overwrite_input: bool = False, keepdims: bool = False):
-    """The middle element, or the mean of the two middle ones; arguments as `quantile`."""
+    """The middle element, or the mean of the two middle ones; arguments as `quantile`.
+
+    Args:
+      a: an array of real numbers.
+      axis, keepdims: as in `quantile`.
+      out, overwrite_input: not supported.
+
+    Returns:
+      An array of floats.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.median(jnp.array([1., 4., 2.]))
+      Array(2., dtype=float32)
+    """
     check_arraylike("median", a)
     return quantile(a, 0.5, axis, out, overwrite_input, "midpoint", keepdims)
 
 
 def nanmedian(a, axis=None, out=None, overwrite_input: bool = False, keepdims: bool = False):
-    """`median` of the elements that are not NaN."""
+    """`median` of the elements that are not NaN.
+
+    Args:
+      a: an array of real numbers.
+      axis, keepdims: as in `quantile`.
+      out, overwrite_input: not supported.
+
+    Returns:
+      An array of floats.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nanmedian(jnp.array([2., jnp.nan, 3.]))
+      Array(2.5, dtype=float32)
+    """
     check_arraylike("nanmedian", a)
     return nanquantile(a, 0.5, axis, out, overwrite_input, "midpoint", keepdims)
 
@@ -153,13 +225,14 @@ def _check_quantile(name, a, q, out, overwrite_input, method, weights) -> None:
 
 @compiled(static=("axis", "method", "keepdims", "skip_nans", "name"))
 def _quantile_jit(a, q, axis, method, keepdims, weights, skip_nans, name):
-    a, q = promote_dtypes_inexact(to_array(a), to_array(q))
-    return _quantile(name, a, q, axis, method, keepdims, weights, skip_nans)
+    (a,) = promote_dtypes_inexact(to_array(a))
+    return _quantile(name, a, to_array(q), axis, method, keepdims, weights, skip_nans)
 
 
 @compiled(static=("axis", "method", "keepdims", "skip_nans"))
 def _percentile(a, q, axis, method, keepdims, weights, skip_nans):
-    a, q = promote_dtypes_inexact(to_array(a), to_array(q))
+    (a,) = promote_dtypes_inexact(to_array(a))
+    q = convert_type(to_array(q), wide_dtype(get_aval(a).dtype), False)
     q = lax.div(q, get_aval(q).dtype.type(100))
     return _quantile("percentile", a, q, axis, method, keepdims, weights, skip_nans)
 
@@ -182,7 +255,7 @@ def _quantile(name, a, q, axis, method, keepdims, weights, skip_nans):
     if weights is not None:
         weights = rows(_spread_weights(asarray(weights), shape, axes))
     a = rows(a)
-    work = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
+    work = wide_dtype(dtype)
     isnan = lax.ne(a, a)
     last = len(lead)
     if skip_nans:
@@ -299,13 +372,41 @@ _names = ("axis", "dtype", "keepdims")
 
 
 def nansum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None):
-    """`sum` of the elements that are not NaN."""
+    """`sum` of the elements that are not NaN.
+
+    Args:
+      a: an array.
+      axis, dtype, keepdims, initial, where: as in `sum`.
+      out: not supported.
+
+    Returns:
+      An array without the axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nansum(jnp.array([2., jnp.nan, 3.]))
+      Array(5., dtype=float32)
+    """
     no_out("nansum", out)
     return _nan_total(a, static_axes(axis), dtype, bool(keepdims), initial, where, "nansum")
 
 
 def nanprod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None):
-    """`prod` of the elements that are not NaN."""
+    """`prod` of the elements that are not NaN.
+
+    Args:
+      a: an array.
+      axis, dtype, keepdims, initial, where: as in `prod`.
+      out: not supported.
+
+    Returns:
+      An array without the axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nanprod(jnp.array([2., jnp.nan, 3.]))
+      Array(6., dtype=float32)
+    """
     no_out("nanprod", out)
     return _nan_total(a, static_axes(axis), dtype, bool(keepdims), initial, where, "nanprod")
 
@@ -320,13 +421,41 @@ def _nan_total(a, axis, dtype, keepdims, initial, where, name):
 
 
 def nanmax(a, axis=None, out=None, keepdims=False, initial=None, where=None):
-    """`max` of the elements that are not NaN; NaN where there are none."""
+    """`max` of the elements that are not NaN; NaN where there are none.
+
+    Args:
+      a: an array.
+      axis, keepdims, initial, where: as in `max`.
+      out: not supported.
+
+    Returns:
+      An array without the axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nanmax(jnp.array([2., jnp.nan, 3.]))
+      Array(3., dtype=float32)
+    """
     no_out("nanmax", out)
     return _nan_extremum(a, static_axes(axis), bool(keepdims), initial, where, "nanmax")
 
 
 def nanmin(a, axis=None, out=None, keepdims=False, initial=None, where=None):
-    """`min` of the elements that are not NaN; NaN where there are none."""
+    """`min` of the elements that are not NaN; NaN where there are none.
+
+    Args:
+      a: an array.
+      axis, keepdims, initial, where: as in `max`.
+      out: not supported.
+
+    Returns:
+      An array without the axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nanmin(jnp.array([2., jnp.nan, 3.]))
+      Array(2., dtype=float32)
+    """
     no_out("nanmin", out)
     return _nan_extremum(a, static_axes(axis), bool(keepdims), initial, where, "nanmin")
 
@@ -357,13 +486,41 @@ def _nan_extremum(a, axis, keepdims, initial, where, name):
 
 
 def nanargmax(a, axis=None, out=None, keepdims=None):
-    """`argmax` of the elements that are not NaN; -1 where there are none."""
+    """`argmax` of the elements that are not NaN; -1 where there are none.
+
+    Args:
+      a: an array.
+      axis, keepdims: as in `argmax`.
+      out: not supported.
+
+    Returns:
+      An array of integers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nanargmax(jnp.array([1., jnp.nan, 3.]))
+      Array(2, dtype=int32)
+    """
     no_out("nanargmax", out)
     return _nan_arg(a, None if axis is None else static_axes(axis), bool(keepdims), "nanargmax")
 
 
 def nanargmin(a, axis=None, out=None, keepdims=None):
-    """`argmin` of the elements that are not NaN; -1 where there are none."""
+    """`argmin` of the elements that are not NaN; -1 where there are none.
+
+    Args:
+      a: an array.
+      axis, keepdims: as in `argmin`.
+      out: not supported.
+
+    Returns:
+      An array of integers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nanargmin(jnp.array([2., jnp.nan, 1.]))
+      Array(2, dtype=int32)
+    """
     no_out("nanargmin", out)
     return _nan_arg(a, None if axis is None else static_axes(axis), bool(keepdims), "nanargmin")
 
@@ -380,7 +537,21 @@ def _nan_arg(a, axis, keepdims, name):
 
 
 def nanmean(a, axis=None, dtype=None, out=None, keepdims=False, where=None):
-    """`mean` of the elements that are not NaN; NaN where there are none."""
+    """`mean` of the elements that are not NaN; NaN where there are none.
+
+    Args:
+      a: an array.
+      axis, dtype, keepdims, where: as in `mean`.
+      out: not supported.
+
+    Returns:
+      An array without the axes.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nanmean(jnp.array([2., jnp.nan, 3.]))
+      Array(2.5, dtype=float32)
+    """
     no_out("nanmean", out)
     return _nanmean(a, static_axes(axis), dtype, bool(keepdims), where)
 
@@ -404,7 +575,21 @@ def _valid(name, a, where):
 
 
 def nanvar(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, where=None, mean=None):
-    """`var` of the elements that are not NaN; NaN where too few are left."""
+    """`var` of the elements that are not NaN; NaN where too few are left.
+
+    Args:
+      a: an array.
+      axis, dtype, ddof, keepdims, where, mean: as in `var`.
+      out: not supported.
+
+    Returns:
+      An array of real numbers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nanvar(jnp.array([1., jnp.nan, 3.]))
+      Array(1., dtype=float32)
+    """
     no_out("nanvar", out)
     return _nanvar(a, static_axes(axis), dtype, ddof, bool(keepdims), where, mean)
 
@@ -419,7 +604,21 @@ def _nanvar(a, axis, dtype, ddof, keepdims, where, mean):
 
 
 def nanstd(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, where=None, mean=None):
-    """The square root of `nanvar`."""
+    """The square root of `nanvar`.
+
+    Args:
+      a: an array.
+      axis, dtype, ddof, keepdims, where, mean: as in `var`.
+      out: not supported.
+
+    Returns:
+      An array of real numbers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nanstd(jnp.array([1., jnp.nan, 3.]))
+      Array(1., dtype=float32)
+    """
     no_out("nanstd", out)
     return _nanstd(a, static_axes(axis), dtype, ddof, bool(keepdims), where, mean)
 
@@ -431,7 +630,21 @@ def _nanstd(a, axis, dtype, ddof, keepdims, where, mean):
 
 @compiled(static=("axis", "dtype"))
 def nancumsum(a, axis=None, dtype=None, out=None):
-    """`cumsum`, NaNs counting as zero."""
+    """`cumsum`, NaNs counting as zero.
+
+    Args:
+      a: an array.
+      axis, dtype: as in `cumsum`.
+      out: not supported.
+
+    Returns:
+      An array of the shape of ``a``, or of one axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nancumsum(jnp.array([2., jnp.nan, 3.]))
+      Array([2., 2., 5.], dtype=float32)
+    """
     no_out("nancumsum", out)
     check_arraylike("nancumsum", a)
     return cumsum(_where(_isnan(a), 0, a) if _can_be_nan(a) else a, axis, dtype)
@@ -439,7 +652,21 @@ def nancumsum(a, axis=None, dtype=None, out=None):
 
 @compiled(static=("axis", "dtype"))
 def nancumprod(a, axis=None, dtype=None, out=None):
-    """`cumprod`, NaNs counting as one."""
+    """`cumprod`, NaNs counting as one.
+
+    Args:
+      a: an array.
+      axis, dtype: as in `cumsum`.
+      out: not supported.
+
+    Returns:
+      An array of the shape of ``a``, or of one axis.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.nancumprod(jnp.array([2., jnp.nan, 3.]))
+      Array([2., 2., 6.], dtype=float32)
+    """
     no_out("nancumprod", out)
     check_arraylike("nancumprod", a)
     return cumprod(_where(_isnan(a), 1, a) if _can_be_nan(a) else a, axis, dtype)

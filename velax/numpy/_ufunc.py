@@ -1,8 +1,8 @@
 """Universal functions: elementwise functions that can also reduce, accumulate and update.
 
-A `ufunc` is a compiled function with more attributes, not an object around one: a call of ``jnp.add`` costs what a
-call of any compiled function does. So the class makes such functions and recognises them, and none is an instance
-of it in the sense of ``type``.
+A `ufunc` is a compiled function with more attributes, not an object around one: a call of
+``jnp.add`` costs what a call of any compiled function does. So the class makes such functions and
+recognises them, and none is an instance of it in the sense of ``type``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class ufunc(metaclass=_Kind):
       nargs: what the attribute ``nargs`` says; None: ``nin``.
       identity: the result of reducing nothing; None: there is none.
       call: the function of whole arrays that calls run; None: ``func``, vectorized.
-      reduce, accumulate, at, reduceat: functions that the methods call in place of walking over the elements.
+      reduce, accumulate, at, reduceat: functions that the methods call in place of walking over the
+        elements.
 
     Attributes:
       nin, nout, nargs, identity: as above.
@@ -88,8 +89,8 @@ class ufunc(metaclass=_Kind):
           An array without the axis.
 
         Raises:
-          ValueError: if the function is not of two arguments with one result; if there are no elements, or ``where``
-            is given, and there is neither an identity nor ``initial``.
+          ValueError: if the function is not of two arguments with one result; if there are no
+            elements, or ``where`` is given, and there is neither an identity nor ``initial``.
 
         Example:
           >>> import velax.numpy as jnp
@@ -134,8 +135,8 @@ class ufunc(metaclass=_Kind):
 
         Args:
           a: an array.
-          indices: an array of integers of one axis. The slice of each goes up to the next one, the last to the end; where
-            the next is not larger, the slice is one element.
+          indices: an array of integers of one axis. The slice of each goes up to the next one, the
+            last to the end; where the next is not larger, the slice is one element.
           axis: the axis.
           dtype: the dtype in which to reduce; None: that of ``a``.
           out: not supported.
@@ -144,7 +145,8 @@ class ufunc(metaclass=_Kind):
           An array with as many elements along the axis as there are indices.
 
         Raises:
-          ValueError: if the function is not of two arguments with one result, or ``indices`` has not one axis.
+          ValueError: if the function is not of two arguments with one result, or ``indices`` has
+            not one axis.
 
         Example:
           >>> import velax.numpy as jnp
@@ -184,7 +186,8 @@ class ufunc(metaclass=_Kind):
         Args:
           a: an array.
           indices: an index, as between square brackets.
-          b: the second arguments, which broadcast against ``a[indices]``; None for a function of one.
+          b: the second arguments, which broadcast against ``a[indices]``; None for a function of
+            one.
           inplace: must be False: arrays are immutable.
 
         Returns:

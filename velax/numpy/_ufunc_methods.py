@@ -1,4 +1,4 @@
-"""What the methods of ufuncs do: for any function a walk over the elements, and shorter ways for those of the library."""
+"""What the methods of ufuncs do: a walk over the elements, or a shorter way of the library's own."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _reduceat_of(a, indices, *, f, axis, dtype):
         if not right:
             raise ValueError(f"reduceat: {what}, got shape {get_aval(x).shape}")
     if not dtypes.is_integer(get_aval(indices).dtype):
-        raise ValueError(f"reduceat: indices must have an integer type, got {get_aval(indices).dtype}")
+        raise ValueError(f"indices must have an integer type in reduceat, got {get_aval(indices).dtype}")
     a = _first_axis(a, axis, dtypes.check_user_dtype_supported(get_aval(a).dtype if dtype is None else dtype))
     n, *shape = get_aval(a).shape
     if not get_aval(indices).shape[0]:
@@ -129,7 +129,8 @@ def _reduceat_of(a, indices, *, f, axis, dtype):
 def at(f, a, indices, *rest):
     a, rest = jnp.asarray(a), tuple(map(jnp.asarray, rest))
     of = _result_dtype(f, "at", None, a, *rest)
-    # indexing the elements' numbers makes one list of any kind of index; what lies outside has the number of none
+    # indexing the elements' numbers makes one list of any kind of index; what lies outside has the
+    # number of none
     places = jnp.arange(a.size).reshape(a.shape).at[indices].get(mode="fill", fill_value=a.size)
     rest = tuple(jnp.broadcast_to(x, places.shape).ravel() for x in rest)
     return _update(a.astype(of).ravel(), places.ravel(), *rest, f=f).reshape(a.shape)
@@ -151,7 +152,9 @@ def _reduced_by(reduction: Callable) -> Callable:
     """``reduce`` as a reduction of `velax.numpy`."""
 
     def reduce(a, *, axis, dtype, keepdims, initial, where):
-        return reduction(a if dtype is None else jnp.astype(a, dtype), axis=axis, keepdims=keepdims, initial=initial, where=where)
+        return reduction(
+            a if dtype is None else jnp.astype(a, dtype), axis=axis, keepdims=keepdims, initial=initial, where=where
+        )
 
     return reduce
 
@@ -170,7 +173,7 @@ def _folded_by(reducer: Callable, combine: Callable, identity, truth: bool = Fal
     def folded(a, initial, where, *, axis, dtype, keepdims):
         a = jnp.asarray(a) != 0 if truth else jnp.asarray(a, dtype)
         if combine in _BITWISE and not (a.dtype == np.bool_ or dtypes.is_integer(a.dtype)):
-            raise ValueError(f"{combine.__name__}.reduce: integer argument required; got dtype={a.dtype}")
+            raise ValueError(f"integer argument required by {combine.__name__}.reduce; got dtype={a.dtype}")
         axes = reduced_axes(axis, a.ndim)
         if where is not None:
             a = jnp.where(where, a, np.asarray(identity).astype(a.dtype))
@@ -179,7 +182,7 @@ def _folded_by(reducer: Callable, combine: Callable, identity, truth: bool = Fal
             out = combine(jnp.asarray(initial, None if truth else out.dtype), out)
         if keepdims:
             out = jnp.expand_dims(out, axes)
-        return out if dtype is None else out.astype(dtype)
+        return out.astype(out.dtype if dtype is None else dtype)
 
     def reduce(a, *, axis, dtype, keepdims, initial, where):
         return folded(a, initial, where, axis=static_axes(axis), dtype=dtype, keepdims=bool(keepdims))

@@ -23,7 +23,7 @@ from velax.lax._values import scalar_of
 __all__ = [
     "check_arraylike", "compiled", "inlined", "is_arraylike", "promote_args", "promote_args_inexact",
     "promote_args_numeric", "promote_dtypes",
-    "promote_dtypes_inexact", "promote_dtypes_numeric", "promote_shapes", "to_array",
+    "promote_dtypes_inexact", "promote_dtypes_numeric", "promote_shapes", "settled", "to_array",
 ]  # fmt: skip
 
 _FAST = (ArrayImpl, Tracer)
@@ -32,7 +32,9 @@ _LEAVES = (bool, int, float, complex, np.ndarray, np.generic)
 
 
 def inlined(fun: Callable) -> Callable:
-    """The form of small functions: called eagerly, one compiled call; traced, its operations in place."""
+    """The form of small functions: called eagerly, one compiled call; traced, its operations in
+    place.
+    """
     return jit(fun, inline=True)
 
 
@@ -93,8 +95,10 @@ def _value(x):
 
 def _converted(x, dtype, weak):
     """`convert_type`, a number becoming a constant of the dtype: no operation is staged for it."""
+    if isinstance(x, np.ndarray) and not weak and x.dtype == dtype:
+        return x
     if (
-        isinstance(x, _NUMBERS)
+        (isinstance(x, _NUMBERS) or (isinstance(x, np.ndarray) and not x.shape))
         and not weak
         and isinstance(dtype, np.dtype)
         and not (type(x) is int and not -(2**63) <= x < 2**63)
@@ -105,6 +109,15 @@ def _converted(x, dtype, weak):
         if get_aval(number).weak_type:
             return number
     return convert_type(x, dtype, weak)
+
+
+def settled(*args):
+    """Arrays without weak types, as operations with constants of their dtype give; numbers stay
+    weak.
+    """
+    return [
+        convert_type(x, get_aval(x).dtype, False) if get_aval(x).shape and get_aval(x).weak_type else x for x in args
+    ]
 
 
 def promote_dtypes(*args):
@@ -140,7 +153,9 @@ def promote_dtypes_numeric(*args):
 
 
 def promote_shapes(fun_name: str, *args):
-    """Arguments of one rank (rank 0 aside), leading axes of size 1 added; sizes are matched by the operation itself."""
+    """Arguments of one rank (rank 0 aside), leading axes of size 1 added; sizes are matched by the
+    operation itself.
+    """
     if len(args) < 2:
         return list(args)
     shapes = [get_aval(x).shape for x in args]
@@ -163,8 +178,10 @@ def _check_broadcast(fun_name: str, shapes) -> None:
     try:
         np.broadcast_shapes(*shapes)
     except ValueError:
-        raise TypeError(
-            f"{fun_name} got incompatible shapes for broadcasting: {', '.join(map(str, shapes))}."
+        shown = "[" + ", ".join(map(str, shapes)) + "]"
+        raise ValueError(
+            f"Incompatible shapes for broadcasting: shapes={shown} in {fun_name}. Shapes are aligned at their last "
+            "axes, where sizes must be equal or 1; add axes of size 1 elsewhere with x[:, None] or jnp.expand_dims."
         ) from None
 
 
@@ -172,7 +189,8 @@ def _rank_promotion(fun_name: str, shapes) -> None:
     message = (
         f"Following NumPy automatic rank promotion for {fun_name} on shapes {' '.join(map(str, shapes))}. Set the "
         "jax_numpy_rank_promotion config option to "
-        "'allow' to disable this message; for more information, see https://docs.jax.dev/en/latest/rank_promotion_warning.html."
+        "'allow' to disable this message; for more information, see "
+        "https://docs.jax.dev/en/latest/rank_promotion_warning.html."
     )
     if config.jax_numpy_rank_promotion == "raise":
         raise ValueError(
@@ -182,19 +200,29 @@ def _rank_promotion(fun_name: str, shapes) -> None:
     warnings.warn(message, stacklevel=4)
 
 
+def _check_promotable(fun_name: str, args) -> None:
+    """Dtypes that are not NumPy's, as those of random keys, join only themselves."""
+    found = {get_aval(x).dtype for x in args}
+    if len(found) > 1 and any(map(dtypes.is_extended, found)):
+        raise TypeError(f"{fun_name} does not accept dtypes {', '.join(str(get_aval(x).dtype) for x in args)}.")
+
+
 def promote_args(fun_name: str, *args):
     """Arguments of an elementwise function: checked, of one dtype and rank."""
     check_arraylike(fun_name, *args)
+    _check_promotable(fun_name, args)
     return promote_shapes(fun_name, *promote_dtypes(*args))
 
 
 def promote_args_inexact(fun_name: str, *args):
     """As `promote_args`, in a float or complex dtype."""
     check_arraylike(fun_name, *args)
+    _check_promotable(fun_name, args)
     return promote_shapes(fun_name, *promote_dtypes_inexact(*args))
 
 
 def promote_args_numeric(fun_name: str, *args):
     """As `promote_args`, in a dtype of numbers."""
     check_arraylike(fun_name, *args)
+    _check_promotable(fun_name, args)
     return promote_shapes(fun_name, *promote_dtypes_numeric(*args))

@@ -10,9 +10,9 @@ from velax import numpy as jnp
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax.lax._structural import canonical_axis
-from velax.numpy._creation import eye as _eye
 from velax.numpy._linear import matmul as _matmul
 from velax.numpy._linear import vecdot
+from velax.numpy._ranges import eye as _eye
 from velax.numpy._shaping import matrix_transpose
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes_inexact
 
@@ -27,25 +27,77 @@ __all__ = [
 
 
 def cross(x1, x2, /, *, axis: int = -1):
-    """The cross product of vectors along an axis; see `velax.numpy.cross`."""
+    """The cross product of vectors along an axis; see `velax.numpy.cross`.
+
+    Args:
+      x1, x2: arrays of size 3 along the axis.
+      axis: the axis.
+
+    Returns:
+      An array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.linalg.cross(jnp.array([1, 0, 0]), jnp.array([0, 1, 0]))
+      Array([0, 0, 1], dtype=int32)
+    """
     return jnp.cross(x1, x2, axis=axis)
 
 
 def diagonal(x, /, *, offset: int = 0):
-    """The diagonals of matrices, along the last two axes; see `velax.numpy.diagonal`."""
+    """The diagonals of matrices, along the last two axes; see `velax.numpy.diagonal`.
+
+    Args:
+      x: an array (..., m, n).
+      offset: which diagonal; positive ones are above the main one.
+
+    Returns:
+      An array (..., k).
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.linalg.diagonal(jnp.array([[1, 2], [3, 4]]))
+      Array([1, 4], dtype=int32)
+    """
     return jnp.diagonal(x, offset=offset, axis1=-2, axis2=-1)
 
 
 def matmul(x1, x2, /, *, precision=None, preferred_element_type=None):
-    """The matrix product; see `velax.numpy.matmul`."""
+    """The matrix product; see `velax.numpy.matmul`.
+
+    Args:
+      x1, x2: arrays, as in `velax.numpy.matmul`.
+      precision, preferred_element_type: as there.
+
+    Returns:
+      An array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.linalg.matmul(jnp.ones((2, 3)), jnp.ones((3, 1)))
+      Array([[3.],
+             [3.]], dtype=float32)
+    """
     return _matmul(x1, x2, precision=precision, preferred_element_type=preferred_element_type)
 
 
 def outer(x1, x2, /):
     """The outer product of two vectors.
 
+    Args:
+      x1, x2: arrays of one axis.
+
+    Returns:
+      An array of two axes.
+
     Raises:
       ValueError: for arrays that are no vectors.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.linalg.outer(jnp.array([1, 2]), jnp.array([3, 4]))
+      Array([[3, 4],
+             [6, 8]], dtype=int32)
     """
     check_arraylike("jnp.linalg.outer", x1, x2)
     shapes = get_aval(x1).shape, get_aval(x2).shape
@@ -57,12 +109,40 @@ def outer(x1, x2, /):
 
 
 def tensordot(x1, x2, /, *, axes=2, precision=None, preferred_element_type=None):
-    """The product summed over pairs of axes; see `velax.numpy.tensordot`."""
+    """The product summed over pairs of axes; see `velax.numpy.tensordot`.
+
+    Args:
+      x1, x2, axes: as in `velax.numpy.tensordot`.
+      precision, preferred_element_type: as there.
+
+    Returns:
+      An array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.linalg.tensordot(jnp.ones((2, 3)), jnp.ones((3, 2)), axes=1)
+      Array([[3., 3.],
+             [3., 3.]], dtype=float32)
+    """
     return jnp.tensordot(x1, x2, axes, precision=precision, preferred_element_type=preferred_element_type)
 
 
 def trace(x, /, *, offset: int = 0, dtype=None):
-    """The sums of the diagonals of matrices, along the last two axes; see `velax.numpy.trace`."""
+    """The sums of the diagonals of matrices, along the last two axes; see `velax.numpy.trace`.
+
+    Args:
+      x: an array (..., m, n).
+      offset: which diagonal; positive ones are above the main one.
+      dtype: the dtype of the sum, or None.
+
+    Returns:
+      An array (...).
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.linalg.trace(jnp.array([[1, 2], [3, 4]]))
+      Array(5, dtype=int32)
+    """
     return jnp.trace(x, offset=offset, axis1=-2, axis2=-1, dtype=dtype)
 
 
@@ -153,7 +233,22 @@ def _matrix(x, ord, axes, keepdims):
 
 
 def vector_norm(x, /, *, axis=None, keepdims: bool = False, ord=2):
-    """The vector norm over an axis, several, or the whole array; ``ord`` as in `norm`."""
+    """The vector norm over an axis, several, or the whole array; ``ord`` as in `norm`.
+
+    Args:
+      x: an array.
+      axis: an axis or a tuple of them; None: all.
+      keepdims: whether the axes stay, with size 1.
+      ord: which norm.
+
+    Returns:
+      An array of real numbers.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.linalg.vector_norm(jnp.array([3., 4.]))
+      Array(5., dtype=float32)
+    """
     check_arraylike("jnp.linalg.vector_norm", x)
     (x,) = promote_dtypes_inexact(x)
     ndim = get_aval(x).ndim
@@ -166,12 +261,40 @@ def vector_norm(x, /, *, axis=None, keepdims: bool = False, ord=2):
 
 
 def matrix_norm(x, /, *, keepdims: bool = False, ord="fro"):
-    """The matrix norm over the last two axes; ``ord`` as in `norm`."""
+    """The matrix norm over the last two axes; ``ord`` as in `norm`.
+
+    Args:
+      x: an array (..., m, n).
+      keepdims: whether the two axes stay, with size 1.
+      ord: which norm.
+
+    Returns:
+      An array (...).
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.linalg.matrix_norm(jnp.array([[3., 0.], [0., 4.]]))
+      Array(5., dtype=float32)
+    """
     return norm(x, ord=ord, axis=(-2, -1), keepdims=keepdims)
 
 
 def matrix_power(a, n: int):
-    """A square matrix to a non-negative integer power, by repeated squaring."""
+    """A square matrix to a non-negative integer power, by repeated squaring.
+
+    Args:
+      a: an array (..., n, n).
+      n: the power.
+
+    Returns:
+      An array (..., n, n).
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.linalg.matrix_power(jnp.array([[1, 1], [0, 1]]), 3)
+      Array([[1, 3],
+             [0, 1]], dtype=int32)
+    """
     check_arraylike("jnp.linalg.matrix_power", a)
     shape = get_aval(a).shape
     if len(shape) < 2 or shape[-1] != shape[-2]:
@@ -192,6 +315,19 @@ def matrix_power(a, n: int):
 def multi_dot(arrays, *, precision=None):
     """The product of several matrices, in the cheapest order (found by `opt_einsum`); the first
     and last may be vectors.
+
+    Args:
+      arrays: a sequence of at least two arrays.
+      precision: as in `velax.numpy.dot`.
+
+    Returns:
+      An array.
+
+    Example:
+      >>> import velax.numpy as jnp
+      >>> jnp.linalg.multi_dot([jnp.ones((2, 3)), jnp.ones((3, 4)), jnp.ones((4, 1))])
+      Array([[12.],
+             [12.]], dtype=float32)
     """
     arrays = list(arrays)
     check_arraylike("jnp.linalg.multi_dot", *arrays)

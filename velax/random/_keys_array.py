@@ -14,6 +14,7 @@ from velax._lang.array import Array, ArrayImpl
 from velax._lang.avals import aval_factories, shaped_array
 from velax._lang.dtypes import KeyTy
 from velax._lang.trace import get_aval
+from velax._lang.traceback import api_boundary
 from velax.random._threefry import PRNGImpl, key_dtype_of, threefry_impl
 
 __all__ = ["PRNGKeyArray"]
@@ -165,9 +166,11 @@ class PRNGKeyArray(Array):
 
         return lax.bitwise_not(self._equals(other, "not_equal"))
 
+    @api_boundary
     def __bool__(self):
         raise TypeError("key array cannot be converted to boolean.")
 
+    @api_boundary
     def __array__(self, *args, **kwargs):
         raise TypeError(
             "JAX array with PRNGKey dtype cannot be converted to a NumPy array. Use jax.random.key_data(arr) if you wish to extract the underlying integer array."
@@ -189,22 +192,24 @@ def _no_arithmetic(name: str, *operands) -> TypeError:
     )
 
 
-def _refuse(name: str, binary: bool):
-    if binary:
-        return lambda self, other: (_ for _ in ()).throw(_no_arithmetic(name, self, other))
-    return lambda self: (_ for _ in ()).throw(_no_arithmetic(name, self))
+def _refuse(name: str):
+    @api_boundary
+    def refuse(*operands):
+        raise _no_arithmetic(name, *operands)
+
+    return refuse
 
 
 for _name, _function in {
     "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide", "mod": "remainder", "pow": "power",
     "lshift": "left_shift", "rshift": "right_shift", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "matmul": "matmul",
 }.items():  # fmt: skip
-    setattr(PRNGKeyArray, f"__{_name}__", _refuse(_function, True))
-    setattr(PRNGKeyArray, f"__r{_name}__", _refuse(_function, True))
+    setattr(PRNGKeyArray, f"__{_name}__", _refuse(_function))
+    setattr(PRNGKeyArray, f"__r{_name}__", _refuse(_function))
 for _name, _function in {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}.items():
-    setattr(PRNGKeyArray, f"__{_name}__", _refuse(_function, True))
+    setattr(PRNGKeyArray, f"__{_name}__", _refuse(_function))
 for _name in ("neg", "pos", "abs", "invert"):
-    setattr(PRNGKeyArray, f"__{_name}__", _refuse(_name, False))
+    setattr(PRNGKeyArray, f"__{_name}__", _refuse(_name))
 
 
 def _wrap(impl: PRNGImpl, words):

@@ -8,7 +8,7 @@ import velax.numpy as jnp
 from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
-from velax._transforms.custom_rules import custom_jvp
+from velax._transforms.custom_jvp import custom_jvp
 from velax.numpy._util import check_arraylike, compiled, inlined, promote_args_inexact
 from velax.random._parameters import constant
 
