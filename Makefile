@@ -24,7 +24,7 @@ $(VENV)/.test: $(VENV)/.created $(SOURCES)
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.created pyproject.toml
-	$(BIN)/python -m pip install -q "ruff>=0.8" "pyright>=1.1"
+	$(BIN)/python -m pip install -q "ruff>=0.17,<0.18" "pyright>=1.1"
 	touch $@
 
 # what builds the native core outside of a wheel
@@ -50,6 +50,7 @@ test-slow: $(VENV)/.test
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check velax tests examples benchmarks tools
+	$(BIN)/ruff format --check -q velax tests examples benchmarks tools
 
 
 ## static types of the public surface

@@ -1,7 +1,8 @@
 """Compare Velax with the installed JAX: python -m benchmarks [--groups ...] [--rounds N] [--json FILE]
 
-Both run in turn, in separate processes on the same machine; times are medians over the rounds, ratios are Velax's over JAX's (below 1: Velax is faster).
-First calls are measured with an empty cache folder and again with the one that the first left; JAX runs as it does by default, without a cache on disk.
+Both run in turn, in separate processes on the same machine; times are medians over the rounds, ratios are
+Velax's over JAX's (below 1: Velax is faster). First calls are measured with an empty cache folder and again
+with the one that the first left; JAX runs as it does by default, without a cache on disk.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def child(side: str, kind: str, *names: str, cache: str, seconds: float = 0.5, verbose: bool = False) -> dict:
-    env = {**os.environ, "VELAX_CACHE_DIR": cache, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+    env = {
+        **os.environ,
+        "VELAX_CACHE_DIR": cache,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+    }
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.child", side, kind, *names, "--seconds", str(seconds)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=ROOT)
     if verbose and done.stderr:
@@ -61,7 +67,10 @@ class Table:
         ratio = velax / jax if velax and jax else None
         self.rows.append({"group": group, "name": name, "velax": velax, "jax": jax, "ratio": ratio, "unit": unit})
         text = (lambda x: "failed" if x is None else f"{x:.0f} MB") if unit == "MB" else scale
-        print(f"  {name:28s} {text(velax):>10s} {text(jax):>10s}   {'-' if ratio is None else f'{ratio:.2f}x'}", flush=True)
+        print(
+            f"  {name:28s} {text(velax):>10s} {text(jax):>10s}   {'-' if ratio is None else f'{ratio:.2f}x'}",
+            flush=True,
+        )
 
     def close(self, group: str) -> None:
         mean = geometric_mean([r["ratio"] for r in self.rows if r["group"] == group])
@@ -70,7 +79,12 @@ class Table:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--groups", nargs="*", default=["start", *GROUPS], help="start (import and first calls) and " + ", ".join(GROUPS))
+    parser.add_argument(
+        "--groups",
+        nargs="*",
+        default=["start", *GROUPS],
+        help="start (import and first calls) and " + ", ".join(GROUPS),
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.3, help="time spent on a workload in a round")
     parser.add_argument("--json", help="write the figures to this file")
@@ -78,7 +92,10 @@ def main() -> int:
     args = parser.parse_args()
 
     table = Table()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; Velax / JAX, ratio below 1: Velax is faster\n")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; Velax / JAX, ratio below 1: Velax "
+        "is faster\n"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         shared = os.path.join(scratch, "shared")
         if "start" in args.groups:
@@ -89,7 +106,9 @@ def main() -> int:
             rounds = {"velax": [], "jax": []}
             for _ in range(args.rounds):
                 for side in ("velax", "jax"):
-                    rounds[side].append(child(side, "run", *names, cache=shared, seconds=args.seconds, verbose=args.verbose))
+                    rounds[side].append(
+                        child(side, "run", *names, cache=shared, seconds=args.seconds, verbose=args.verbose)
+                    )
             for side, results in rounds.items():
                 for r in results:
                     if "error" in r:
@@ -97,7 +116,12 @@ def main() -> int:
             for name in names:
                 velax, jax = (median([r.get("run", {}).get(name) for r in rounds[side]]) for side in ("velax", "jax"))
                 table.add(group, name, velax, jax)
-            table.add(f"{group} memory", "peak memory", *(median([r.get("peak_mb") for r in rounds[side]]) for side in ("velax", "jax")), unit="MB")
+            table.add(
+                f"{group} memory",
+                "peak memory",
+                *(median([r.get("peak_mb") for r in rounds[side]]) for side in ("velax", "jax")),
+                unit="MB",
+            )
             table.close(group)
     if args.json:
         Path(args.json).write_text(json.dumps(table.rows, indent=1))
@@ -126,7 +150,13 @@ def start_figures(table: Table, rounds: int, scratch: str, verbose: bool) -> Non
             shutil.rmtree(cache, ignore_errors=True)
     for what in collected["velax"]:
         unit = "MB" if what.startswith("memory") else "s"
-        table.add("start memory" if unit == "MB" else "start", what, median(collected["velax"][what]), median(collected["jax"][what]), unit=unit)
+        table.add(
+            "start memory" if unit == "MB" else "start",
+            what,
+            median(collected["velax"][what]),
+            median(collected["jax"][what]),
+            unit=unit,
+        )
     table.close("start")
 
 

@@ -1,6 +1,7 @@
 """The workloads: plain JAX programs. The same code runs on both; `import jax` is what the child process made it.
 
-A workload is a function without arguments that prepares data and returns a callable to be timed. Its result is blocked on.
+A workload is a function without arguments that prepares data and returns a callable to be timed. Its result
+is blocked on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def workload(group: str):
     return register
 
 
-# -- dispatch ---------------------------------------------------------------------------------------------------------------
+# -- dispatch ------------------------------------------------------------------------------------
 
 
 @workload("dispatch")
@@ -72,7 +73,7 @@ def at_set():
     return lambda: x.at[0].set(10)
 
 
-# -- pointwise on 16M floats --------------------------------------------------------------------------------------------------
+# -- pointwise on 16M floats ---------------------------------------------------------------------
 
 _N = 1 << 24
 
@@ -98,7 +99,7 @@ _pointwise("silu_grad", lambda jax, jnp: lambda x: jax.vmap(jax.grad(lambda v: v
 _pointwise("normal_pdf", lambda jax, jnp: lambda x: jnp.exp(-0.5 * x * x) / 2.5066)
 
 
-# -- reductions ---------------------------------------------------------------------------------------------------------------
+# -- reductions ----------------------------------------------------------------------------------
 
 
 def _reduction(name, shape, make):
@@ -122,13 +123,17 @@ _reduction("sum_rows", (4096, 4096), lambda jax, jnp: lambda x: jnp.sum(x, 1))
 _reduction("sum_columns", (4096, 4096), lambda jax, jnp: lambda x: jnp.sum(x, 0))
 _reduction("max_rows", (4096, 4096), lambda jax, jnp: lambda x: jnp.max(x, 1))
 _reduction("softmax", (4096, 1024), lambda jax, jnp: jax.nn.softmax)
-_reduction("layer_norm", (4096, 1024), lambda jax, jnp: lambda x: (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1, keepdims=True) + 1e-5))
+_reduction(
+    "layer_norm",
+    (4096, 1024),
+    lambda jax, jnp: lambda x: (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1, keepdims=True) + 1e-5),
+)
 _reduction("logsumexp", (4096, 1024), lambda jax, jnp: lambda x: jax.nn.logsumexp(x, axis=1))
 _reduction("argmax_rows", (4096, 1024), lambda jax, jnp: lambda x: jnp.argmax(x, 1))
 _reduction("cumsum_16m", (_N,), lambda jax, jnp: jnp.cumsum)
 
 
-# -- matmul -------------------------------------------------------------------------------------------------------------------
+# -- matmul --------------------------------------------------------------------------------------
 
 
 def _matmul(name, a_shape, b_shape, make=None):
@@ -151,10 +156,15 @@ _matmul("matmul_tokens", (512, 128), (128, 384))
 _matmul("matmul_transposed", (512, 128), (512, 384), lambda jax, jnp: lambda a, b: a.T @ b)
 _matmul("matmul_gelu", (512, 512), (512, 2048), lambda jax, jnp: lambda a, b: jax.nn.gelu(a @ b))
 _matmul("matvec_4096", (4096, 4096), (4096,))
-_matmul("attention_scores", (8, 4, 64, 32), (8, 4, 64, 32), lambda jax, jnp: lambda a, b: jnp.einsum("bhqd,bhkd->bhqk", a, b))
+_matmul(
+    "attention_scores",
+    (8, 4, 64, 32),
+    (8, 4, 64, 32),
+    lambda jax, jnp: lambda a, b: jnp.einsum("bhqd,bhkd->bhqk", a, b),
+)
 
 
-# -- indexing, sorting, random --------------------------------------------------------------------------------------------------
+# -- indexing, sorting, random -------------------------------------------------------------------
 
 
 @workload("indexing")
@@ -224,7 +234,7 @@ def split_eager():
     return lambda: jax.random.split(key)
 
 
-# -- loops ----------------------------------------------------------------------------------------------------------------------
+# -- loops ---------------------------------------------------------------------------------------
 
 
 @workload("loops")
@@ -322,7 +332,7 @@ def nbody_100_steps():
     return lambda: f(s)
 
 
-# -- training -------------------------------------------------------------------------------------------------------------------
+# -- training ------------------------------------------------------------------------------------
 
 
 @workload("training")
@@ -332,7 +342,9 @@ def mlp_step():
 
     sizes = [784, 512, 256, 10]
     keys = jax.random.split(jax.random.key(0), 3)
-    params = [(jax.random.normal(k, (m, n)) * 0.05, jnp.zeros(n)) for k, m, n in zip(keys, sizes[:-1], sizes[1:], strict=True)]
+    params = [
+        (jax.random.normal(k, (m, n)) * 0.05, jnp.zeros(n)) for k, m, n in zip(keys, sizes[:-1], sizes[1:], strict=True)
+    ]
 
     def loss(params, x, y):
         for w, b in params[:-1]:
@@ -402,7 +414,7 @@ def gpt_step():
     return lambda: step(p, m, v, tokens)
 
 
-# -- first calls: each in a process of its own; the setup is not counted, but its compilations warm nothing of the timed call -------
+# -- first calls: each in a process of its own; the setup is not counted, but its compilations warm
 
 FIRST_CALLS = {"square": None, "mlp_step": GROUPS["training"]["mlp_step"], "gpt_step": GROUPS["training"]["gpt_step"]}
 

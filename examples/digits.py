@@ -1,4 +1,5 @@
-"""Train a classifier of handwritten digits (UCI, the 1,797 8x8 images that scikit-learn ships) with jit, grad, vmap and Adam.
+"""Train a classifier of handwritten digits (UCI, the 1,797 8x8 images that scikit-learn ships) with jit,
+grad, vmap and Adam.
 
     python digits.py [--epochs N] [--seed S] [--picture FILE]
 
@@ -21,7 +22,8 @@ def init_params(key, sizes):
     """Weights of a multilayer perceptron, scaled by fan-in."""
     keys = jax.random.split(key, len(sizes) - 1)
     return [
-        {"w": jax.random.normal(k, (m, n)) * jnp.sqrt(2.0 / m), "b": jnp.zeros(n)} for k, m, n in zip(keys, sizes[:-1], sizes[1:], strict=True)
+        {"w": jax.random.normal(k, (m, n)) * jnp.sqrt(2.0 / m), "b": jnp.zeros(n)}
+        for k, m, n in zip(keys, sizes[:-1], sizes[1:], strict=True)
     ]
 
 
@@ -145,7 +147,10 @@ def main():
     print(velax.inspect.summary(log))
     predicted = np.argmax(np.asarray(jax.jit(batched_predict)(params, x_test)), axis=1)
     draw(args.picture, losses, accuracies, np.asarray(x_test), np.asarray(y_test), predicted)
-    print(f"\ntest accuracy {accuracies[-1]:.2%} after {args.epochs} epochs in {seconds:.1f} s, all compilation included; picture: {args.picture}")
+    print(
+        f"\ntest accuracy {accuracies[-1]:.2%} after {args.epochs} epochs in {seconds:.1f} s, all compilation "
+        f"included; picture: {args.picture}"
+    )
     return 0 if accuracies[-1] >= 0.97 else 1
 
 

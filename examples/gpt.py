@@ -2,8 +2,8 @@
 
     python gpt.py [--steps N] [--layers L] [--width D] [--seed S]
 
-A decoder-only transformer (Radford et al., "Language models are unsupervised multitask learners", 2019): pre-norm blocks of causal self-attention and an
-MLP, learned positions, Adam with warm-up and cosine decay.
+A decoder-only transformer (Radford et al., "Language models are unsupervised multitask learners", 2019):
+pre-norm blocks of causal self-attention and an MLP, learned positions, Adam with warm-up and cosine decay.
 """
 
 import argparse

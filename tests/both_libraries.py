@@ -1,4 +1,6 @@
-"""Running one function on Velax and on JAX and comparing everything that users see: structure, values, dtypes, shapes and weak types."""
+"""Running one function on Velax and on JAX and comparing everything that users see: structure, values,
+dtypes, shapes and weak types.
+"""
 
 import os
 
@@ -36,7 +38,9 @@ def assert_same(ours, theirs, rtol=1e-5, atol=1e-5, weak=True, what="", oracle=T
     assert str(our_tree) == str(their_tree), f"{what}: {our_tree} against {their_tree}"
     for i, (x, y) in enumerate(zip(our_leaves, their_leaves, strict=True)):
         ours_is, theirs_is = signature(velax, x), signature(jax if oracle else velax, y)
-        assert ours_is[: 3 if weak else 2] == theirs_is[: 3 if weak else 2], f"{what}, leaf {i}: {ours_is} against {theirs_is}"
+        assert ours_is[: 3 if weak else 2] == theirs_is[: 3 if weak else 2], (
+            f"{what}, leaf {i}: {ours_is} against {theirs_is}"
+        )
         if ours_is[1] != "void" and np.dtype(getattr(y, "dtype", float)) != jax.dtypes.float0:
             np.testing.assert_allclose(host(x), host(y), rtol=rtol, atol=atol, err_msg=f"{what}, leaf {i}")
 
@@ -47,7 +51,8 @@ def compare(f, rtol=1e-5, atol=1e-5, weak=True):
 
 
 class Cases:
-    """Functions of the library, registered by decoration. The oracle's results of all of them come from one compiled program, since starting
+    """Functions of the library, registered by decoration. The oracle's results of all of them come from one
+    compiled program, since starting
     XLA for each would take most of the time of the tests."""
 
     def __init__(self):
@@ -87,7 +92,10 @@ class Cases:
                 self._failed[name] = e
         run = lambda: {name: jax.extend.core.jaxpr_as_fun(closed)() for name, (closed, _) in traced.items()}
         flat = jax.jit(run)()
-        self._expected = {name: jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(traced[name][1]), x) for name, x in flat.items()}
+        self._expected = {
+            name: jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(traced[name][1]), x)
+            for name, x in flat.items()
+        }
 
     def check_staged(self, name, rtol=1e-5, atol=1e-5, weak=True):
         """The case traced into one program: the jaxpr is well typed and gives the same."""
@@ -97,7 +105,9 @@ class Cases:
 
 
 def both_raise(f, kind, lead, ours=()):
-    """``f(library)`` raises an error of class name ``kind`` whose message begins with ``lead`` in both; Velax's also contains the phrases ``ours``."""
+    """``f(library)`` raises an error of class name ``kind`` whose message begins with ``lead`` in both;
+    Velax's also contains the phrases ``ours``.
+    """
     for lib in LIBRARIES:
         try:
             f(lib)

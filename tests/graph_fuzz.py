@@ -69,8 +69,10 @@ class Fuzzer:
     def step(self):
         b, rng, x = self.b, self.rng, self.pick()
         kind = rng.choice([
-            "unary", "unary", "binary", "binary", "binary", "broadcast", "reshape", "transpose", "slice", "rev", "pad", "concat", "reduce",
-            "reduce", "dslice", "dus", "gather", "scatter", "cumulate", "dot", "softmax", "argreduce", "select", "sort", "barrier",
+            "unary", "unary", "binary", "binary", "binary", "broadcast", "reshape", "transpose", "slice", "rev",
+            "pad", "concat", "reduce",
+            "reduce", "dslice", "dus", "gather", "scatter", "cumulate", "dot", "softmax", "argreduce", "select",
+            "sort", "barrier",
         ])  # fmt: skip
         if kind == "unary":
             fn = rng.choice(UNARY)
@@ -147,7 +149,9 @@ class Fuzzer:
         if kind == "dus":
             sizes = [rng.randint(1, m) for m in x.shape]
             update = b.slice(self.same_shape(x), [0] * x.ndim, sizes)
-            return b.dynamic_update_slice(x, update, [self.index if rng.random() < 0.7 else b.literal(1, "i32") for _ in sizes])
+            return b.dynamic_update_slice(
+                x, update, [self.index if rng.random() < 0.7 else b.literal(1, "i32") for _ in sizes]
+            )
         if kind == "gather":
             count = rng.choice([1, 3, 6])
             at = b.map("add", b.iota((count, 1), "i32", 0), b.broadcast(self.index, (count, 1), ()))
@@ -157,11 +161,23 @@ class Fuzzer:
             return b.gather(x, at, dims, sizes, rng.choice(["clip", "fill"]), 0.5, shape)
         if kind == "scatter":
             count = rng.choice([1, 3, 6])
-            at = b.map("rem", b.map("add", b.iota((count, 1), "i32", 0), b.broadcast(self.index, (count, 1), ())), b.full((count, 1), 4, "i32"))
+            at = b.map(
+                "rem",
+                b.map("add", b.iota((count, 1), "i32", 0), b.broadcast(self.index, (count, 1), ())),
+                b.full((count, 1), 4, "i32"),
+            )
             dims = GatherDims(tuple(range(1, x.ndim)), (axis,), (axis,))
             shape = (count, *(m for d, m in enumerate(x.shape) if d != axis))
-            updates = b.broadcast(b.slice(self.same_shape(x), [0] * x.ndim, [1] * x.ndim), shape, range(x.ndim)) if x.ndim else x
-            return self.norm(b.scatter(rng.choice(["set", "add", "mul"]), x, at, updates, dims, rng.choice(["clip", "drop"]), False, False))
+            updates = (
+                b.broadcast(b.slice(self.same_shape(x), [0] * x.ndim, [1] * x.ndim), shape, range(x.ndim))
+                if x.ndim
+                else x
+            )
+            return self.norm(
+                b.scatter(
+                    rng.choice(["set", "add", "mul"]), x, at, updates, dims, rng.choice(["clip", "drop"]), False, False
+                )
+            )
         if kind == "cumulate":
             return self.norm(b.cumulate(rng.choice(["add", "max"]), x, axis, rng.random() < 0.5))
         if kind == "sort":
@@ -182,7 +198,13 @@ class Fuzzer:
                 return None
             split = rng.randint(0, len(chosen))
             contract, batch = chosen[:split], chosen[split:]
-            node = b.dot(x, y, ([p for p, _ in contract], [q for _, q in contract]), ([p for p, _ in batch], [q for _, q in batch]), "f32")
+            node = b.dot(
+                x,
+                y,
+                ([p for p, _ in contract], [q for _, q in contract]),
+                ([p for p, _ in batch], [q for _, q in batch]),
+                "f32",
+            )
             return self.norm(node) if node.size <= self.limit else None
         del n
         raise AssertionError(kind)

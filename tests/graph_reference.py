@@ -9,8 +9,10 @@ import numpy as np
 from velax._compiler.nests import default_fill
 
 NUMPY = {
-    "bool": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "u16": np.uint16,
-    "u32": np.uint32, "u64": np.uint64, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f64": np.float64,
+    "bool": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64, "u8": np.uint8,
+    "u16": np.uint16,
+    "u32": np.uint32, "u64": np.uint64, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32,
+    "f64": np.float64,
     "c64": np.complex64, "c128": np.complex128,
 }  # fmt: skip
 
@@ -21,7 +23,12 @@ def _is_int(x):
 
 def _int_div(x, y):
     safe = np.where(y == 0, np.ones_like(y), y)
-    q = np.abs(x.astype(object)) // np.abs(safe.astype(object)) * np.sign(x.astype(object)) * np.sign(safe.astype(object))
+    q = (
+        np.abs(x.astype(object))
+        // np.abs(safe.astype(object))
+        * np.sign(x.astype(object))
+        * np.sign(safe.astype(object))
+    )
     q = np.array([_wrap(v, x.dtype) for v in np.ravel(q)], x.dtype).reshape(np.shape(q))
     return np.where(y == 0, np.array(_wrap(-1, x.dtype), x.dtype), q)
 
@@ -93,7 +100,12 @@ def convert(x, dtype):
     if target.kind in "iu" and kind in "fV":
         info = np.iinfo(target)
         wide = np.trunc(x.astype(np.float64))
-        out = [0 if v != v else min(max(int(v) if abs(v) < 1e300 else (1 << 70) * (1 if v > 0 else -1), info.min), info.max) for v in np.ravel(wide)]
+        out = [
+            0
+            if v != v
+            else min(max(int(v) if abs(v) < 1e300 else (1 << 70) * (1 if v > 0 else -1), info.min), info.max)
+            for v in np.ravel(wide)
+        ]
         return np.array(out, target).reshape(x.shape)
     if kind == "c" and target.kind != "c":
         x = x.real
@@ -103,7 +115,10 @@ def convert(x, dtype):
 def run_graph(graph, *arrays):
     """The outputs of ``graph`` on NumPy arrays."""
     with np.errstate(all="ignore"):
-        values = {node: np.asarray(a, NUMPY[node.dtype]).reshape(node.shape) for node, a in zip(graph.inputs, arrays, strict=True)}
+        values = {
+            node: np.asarray(a, NUMPY[node.dtype]).reshape(node.shape)
+            for node, a in zip(graph.inputs, arrays, strict=True)
+        }
         return [evaluate(node, values) for node in graph.outputs]
 
 
@@ -201,7 +216,9 @@ def _scatter(node, x, indices, updates):
         if node.attrs["mode"] != "clip" and not inside:
             continue
         rest = iter(batch)
-        part = updates[tuple(slice(None) if d in dims.offset_dims else next(rest) for d in range(updates.ndim))].reshape(sizes)
+        part = updates[
+            tuple(slice(None) if d in dims.offset_dims else next(rest) for d in range(updates.ndim))
+        ].reshape(sizes)
         at = tuple(slice(s, s + m) for s, m in zip(start, sizes))
         out[at] = part if fn == "set" else MAPS[fn](out[at], part)
     return out
@@ -256,7 +273,11 @@ def _dot(node, x, y):
     for i, j in (*zip(lc, rc), *zip(lb, rb)):
         right[j] = left[i]
     right = [r or next(letters) for r in right]
-    out = [left[i] for i in lb] + [c for i, c in enumerate(left) if i not in (*lc, *lb)] + [c for j, c in enumerate(right) if j not in (*rc, *rb)]
+    out = (
+        [left[i] for i in lb]
+        + [c for i, c in enumerate(left) if i not in (*lc, *lb)]
+        + [c for j, c in enumerate(right) if j not in (*rc, *rb)]
+    )
     wide = NUMPY[node.dtype] if node.dtype not in ("f16", "bf16") else np.float32
     out = [out[p] for p in node.attrs.get("order", range(len(out)))]
     return np.einsum(f"{''.join(left)},{''.join(right)}->{''.join(out)}", x.astype(wide), y.astype(wide))
@@ -264,7 +285,11 @@ def _dot(node, x, y):
 
 def _while(node, *operands):
     n_cond, n_body = node.attrs["counts"]
-    cond_consts, body_consts, carry = operands[:n_cond], operands[n_cond : n_cond + n_body], list(operands[n_cond + n_body :])
+    cond_consts, body_consts, carry = (
+        operands[:n_cond],
+        operands[n_cond : n_cond + n_body],
+        list(operands[n_cond + n_body :]),
+    )
     while run_graph(node.attrs["cond"], *cond_consts, *carry)[0]:
         carry = run_graph(node.attrs["body"], *body_consts, *carry)
     return carry
@@ -277,7 +302,11 @@ def _cond(node, index, *operands):
 
 def _scan(node, *operands):
     n_consts, n_carry, _ = node.attrs["counts"]
-    consts, carry, xs = operands[:n_consts], list(operands[n_consts : n_consts + n_carry]), operands[n_consts + n_carry :]
+    consts, carry, xs = (
+        operands[:n_consts],
+        list(operands[n_consts : n_consts + n_carry]),
+        operands[n_consts + n_carry :],
+    )
     length = node.attrs["length"]
     stacks = [np.zeros(shape, NUMPY[dtype]) for shape, dtype in node.attrs["results"][n_carry:]]
     for i in reversed(range(length)) if node.attrs["reverse"] else range(length):
@@ -301,7 +330,8 @@ RULES = {
     "slice": lambda node, x: x[tuple(slice(a, b, s) for a, b, s in zip(node.attrs["starts"], node.attrs["limits"], node.attrs["strides"]))],
     "rev": lambda node, x: np.flip(x, node.attrs["dims"]), "pad": _pad,
     "concatenate": lambda node, *xs: np.concatenate(xs, node.attrs["dim"]),
-    "dynamic_slice": _dynamic_slice, "dynamic_update_slice": _dynamic_update_slice, "gather": _gather, "scatter": _scatter,
+    "dynamic_slice": _dynamic_slice, "dynamic_update_slice": _dynamic_update_slice, "gather": _gather,
+    "scatter": _scatter,
     "reduce": _reduce, "argreduce": _argreduce, "cumulate": _cumulate, "sort": _sort, "dot": _dot,
     "while": _while, "cond": _cond, "scan": _scan,
     "barrier": lambda node, *xs: list(xs), "get": lambda node, xs: xs[node.attrs["k"]],

@@ -12,8 +12,10 @@ from velax._ir.program import encode
 from velax._ir.program_check import verify
 
 NUMPY = {
-    "bool": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64, "u8": np.uint8, "u16": np.uint16,
-    "u32": np.uint32, "u64": np.uint64, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f64": np.float64,
+    "bool": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64, "u8": np.uint8,
+    "u16": np.uint16,
+    "u32": np.uint32, "u64": np.uint64, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32,
+    "f64": np.float64,
     "c64": np.complex64, "c128": np.complex128,
 }  # fmt: skip
 
@@ -30,11 +32,14 @@ class Compiled:
         images = compile_kernels(list(self.compiled.kernels.values()), target)
         self.kernels = [_native.load_object(images[name]).symbol(name) for name in self.program.kernels]
         avals = [[(x.shape, np.dtype(NUMPY[x.dtype]), False) for x in nodes] for nodes in (graph.inputs, graph.outputs)]
-        self.executable = _native.Executable(encode(self.program), self.kernels, list(callbacks), *avals, tuple(donated))
+        self.executable = _native.Executable(
+            encode(self.program), self.kernels, list(callbacks), *avals, tuple(donated)
+        )
 
     def __call__(self, *arrays):
         inputs = [
-            _native.array_from_numpy(np.asarray(a, NUMPY[x.dtype]).reshape(x.shape)) for a, x in zip(arrays, self.graph.inputs, strict=True)
+            _native.array_from_numpy(np.asarray(a, NUMPY[x.dtype]).reshape(x.shape))
+            for a, x in zip(arrays, self.graph.inputs, strict=True)
         ]
         return [np.asarray(out) for out in self.executable.execute(inputs)]
 

@@ -8,7 +8,9 @@ from velax._lang import avals, jaxpr, primitive
 
 _primitives = {}
 # Parameters of calls that say nothing about what is computed.
-_OF_CALLS = frozenset({"name", "in_shardings", "out_shardings", "in_layouts", "out_layouts", "ctx_mesh", "compiler_options_kvs"})
+_OF_CALLS = frozenset(
+    {"name", "in_shardings", "out_shardings", "in_layouts", "out_layouts", "ctx_mesh", "compiler_options_kvs"}
+)
 
 
 def primitive_like(theirs):
@@ -78,7 +80,9 @@ class _Converter:
         for k in ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd"):
             if k in params:
                 params[k] = _rule(params[k])
-        return jaxpr.new_jaxpr_eqn(map(self.atom, e.invars), map(self.atom, e.outvars), primitive_like(e.primitive), params)
+        return jaxpr.new_jaxpr_eqn(
+            map(self.atom, e.invars), map(self.atom, e.outvars), primitive_like(e.primitive), params
+        )
 
     def jaxpr(self, j):
         if j not in self.jaxprs:

@@ -16,7 +16,11 @@ def leaves(tree):
 def host(x):
     """A result as a NumPy array that NumPy's comparisons read (narrow floats widened)."""
     x = np.asarray(x)
-    return x.astype(np.float32) if x.dtype.kind == "V" or x.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2") else x
+    return (
+        x.astype(np.float32)
+        if x.dtype.kind == "V" or x.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+        else x
+    )
 
 
 def assert_same(ours, theirs, rtol=1e-5, atol=1e-5, what=""):
@@ -45,20 +49,27 @@ def random_like(x, seed=0):
     return values.astype(x.dtype)
 
 
-def compare(f, *args, grad=True, single=True, second=False, batch=True, jit=True, rtol=1e-5, atol=1e-5, axes=(None, 0, -1), hide_constants=False):
+def compare(
+    f,
+    *args,
+    grad=True,
+    single=True,
+    second=False,
+    batch=True,
+    jit=True,
+    rtol=1e-5,
+    atol=1e-5,
+    axes=(None, 0, -1),
+    hide_constants=False,
+):
     """Compare ``f(library, *args)`` of both libraries.
 
-    Args:
-      f: the function; ``library`` is `velax` or `jax`.
-      *args: NumPy arrays.
-      grad: whether to compare derivatives.
-      single: whether to compare derivatives with respect to one argument at a time too.
-      second: whether to compare second derivatives (forward over reverse).
-      batch: whether to compare `vmap` over every choice of mapped arguments and axes.
-      jit: whether to compare the compiled function too, and check its jaxpr.
-      rtol, atol: tolerances.
-      axes: the axes to map.
-      hide_constants: keep XLA from folding constants, which it does by other code than it compiles, with bugs of its own.
+    Args: f: the function; ``library`` is `velax` or `jax`. *args: NumPy arrays. grad: whether to compare
+      derivatives. single: whether to compare derivatives with respect to one argument at a time too. second:
+      whether to compare second derivatives (forward over reverse). batch: whether to compare `vmap` over
+      every choice of mapped arguments and axes. jit: whether to compare the compiled function too, and check
+      its jaxpr. rtol, atol: tolerances. axes: the axes to map. hide_constants: keep XLA from folding
+      constants, which it does by other code than it compiles, with bugs of its own.
     """
     of = lambda lib: lambda *xs: f(lib, *(jax.lax.optimization_barrier(xs) if lib is jax and hide_constants else xs))
     args = [np.asarray(a) for a in args]
@@ -73,10 +84,14 @@ def compare(f, *args, grad=True, single=True, second=False, batch=True, jit=True
                 checks[f"jvp of argument {i}"] = lambda lib, one=one, i=i: lib.jvp(one(lib), (args[i],), (tangents[i],))
                 checks[f"vjp of argument {i}"] = lambda lib, one=one, i=i: vjp(lib, one(lib), [args[i]])
         if second:
-            checks["second derivative"] = lambda lib: lib.jvp(lambda *xs: vjp(lib, of(lib), xs), tuple(args), tuple(tangents))
+            checks["second derivative"] = lambda lib: lib.jvp(
+                lambda *xs: vjp(lib, of(lib), xs), tuple(args), tuple(tangents)
+            )
     for dims in itertools.product(axes, repeat=len(args)) if batch else ():
         if any(d is not None for d in dims):
-            stacked = [a if d is None else batched_values(a, d, 3, i) for i, (a, d) in enumerate(zip(args, dims, strict=True))]
+            stacked = [
+                a if d is None else batched_values(a, d, 3, i) for i, (a, d) in enumerate(zip(args, dims, strict=True))
+            ]
             checks[f"vmap {dims}"] = lambda lib, dims=dims, stacked=stacked: lib.vmap(of(lib), in_axes=dims)(*stacked)
     # all of them in one program: compiling is most of what the comparison costs
     expected = jax.jit(lambda: {what: leaves(check(jax)) for what, check in checks.items()})()
@@ -93,7 +108,11 @@ def vjp(lib, f, args):
     flat, tree = lib.tree_util.tree_flatten(out)
     shaped = [np.zeros(x.shape, x.dtype) for x in flat]
     cts = [random_like(x, 20 + i) for i, x in enumerate(shaped)]
-    return [ct for a, ct in zip(args, pull(lib.tree_util.tree_unflatten(tree, cts)), strict=True) if is_differentiable(np.zeros((), a.dtype))]
+    return [
+        ct
+        for a, ct in zip(args, pull(lib.tree_util.tree_unflatten(tree, cts)), strict=True)
+        if is_differentiable(np.zeros((), a.dtype))
+    ]
 
 
 def batched_values(a, axis, size, seed):

@@ -49,7 +49,9 @@ class Fuzzer:
         self.locals = []  # (buffer, index maker) readable local elements
         self.vector = None
         self.extent = Extent(0)  # 5 at run time
-        self.dtypes = self.r.sample(["f32", "i32", "f64", "i64", "u8", "bf16", "i16", "f16", "u32", "f8e4m3fn", "u64", "bool"], 4)
+        self.dtypes = self.r.sample(
+            ["f32", "i32", "f64", "i64", "u8", "bf16", "i16", "f16", "u32", "f8e4m3fn", "u64", "bool"], 4
+        )
         if "f32" not in self.dtypes:
             self.dtypes[0] = "f32"
         self.inputs = [Buffer(f"in{k}", d, size=SIZE) for k, d in enumerate(self.dtypes)]
@@ -146,7 +148,9 @@ class Fuzzer:
     def own_index(self, k):
         """The element of output ``k`` that belongs to this iteration of the main loop."""
         i = self.indexes[0]
-        return [i, add(mul(i, 2), 1), load(self.permutation, i), sub(ROWS, i), add(i, 3), mul(i, 3)][(k + self.count_seed()) % 6]
+        return [i, add(mul(i, 2), 1), load(self.permutation, i), sub(ROWS, i), add(i, 3), mul(i, 3)][
+            (k + self.count_seed()) % 6
+        ]
 
     def count_seed(self):
         return sum(map(ord, self.name))
@@ -167,9 +171,11 @@ class Fuzzer:
             out = self.r.choice(self.totals)
             index = c(self.r.randrange(7))
             inner = [e for e in self.indexes[1:] if isinstance(e, Var)]
-            return [Reduce(self.total_ops[out], out, index, self.expr(out.dtype, 2))] if not inner or self.r.random() < 0.6 else [
-                Reduce(self.total_ops[out], out, Binary("and", inner[-1], c(3)), self.expr(out.dtype, 2))
-            ]
+            return (
+                [Reduce(self.total_ops[out], out, index, self.expr(out.dtype, 2))]
+                if not inner or self.r.random() < 0.6
+                else [Reduce(self.total_ops[out], out, Binary("and", inner[-1], c(3)), self.expr(out.dtype, 2))]
+            )
         if kind < 0.5:
             return [Reduce(self.extreme_op, self.extremes, c(self.r.randrange(8)), self.expr(self.extremes.dtype, 2))]
         if kind < 0.7:
@@ -310,7 +316,11 @@ class Fuzzer:
         if dtype == "bool":
             if kind < 0.6:
                 other = r.choice(self.dtypes)
-                return Binary(r.choice(["lt", "le", "eq", "ne", "gt", "ge"]), self.expr(other, depth - 1), self.expr(other, depth - 1))
+                return Binary(
+                    r.choice(["lt", "le", "eq", "ne", "gt", "ge"]),
+                    self.expr(other, depth - 1),
+                    self.expr(other, depth - 1),
+                )
             return Unary("not", sub_()) if kind < 0.7 else Binary(r.choice(["and", "or", "xor"]), sub_(), sub_())
         if kind < 0.12:
             return Select(self.expr("bool", depth - 1), sub_(), sub_())

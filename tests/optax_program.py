@@ -1,4 +1,6 @@
-"""Training with Optax: run once as it is, under JAX, and once under ``python -m velax``. Prints the losses and parameters as JSON."""
+"""Training with Optax: run once as it is, under JAX, and once under ``python -m velax``. Prints the losses
+and parameters as JSON.
+"""
 
 import json
 import sys
@@ -43,7 +45,8 @@ OPTIMIZERS = {
     "adam": optax.adam(1e-2),
     "sgd with momentum": optax.sgd(0.1, momentum=0.9, nesterov=True),
     "clipped adamw, warm-up and cosine decay": optax.chain(
-        optax.clip_by_global_norm(0.1), optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 3e-2, 5, 25), weight_decay=1e-3)
+        optax.clip_by_global_norm(0.1),
+        optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 3e-2, 5, 25), weight_decay=1e-3),
     ),
     "rmsprop, exponential decay": optax.rmsprop(optax.exponential_decay(1e-2, 10, 0.5)),
     "lion": optax.lion(1e-3),
@@ -51,4 +54,7 @@ OPTIMIZERS = {
 }
 
 if __name__ == "__main__":
-    json.dump({"library": type(jnp.zeros(1)).__module__, "runs": {name: train(o) for name, o in OPTIMIZERS.items()}}, sys.stdout)
+    json.dump(
+        {"library": type(jnp.zeros(1)).__module__, "runs": {name: train(o) for name, o in OPTIMIZERS.items()}},
+        sys.stdout,
+    )

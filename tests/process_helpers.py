@@ -15,7 +15,9 @@ SECONDS = 30  # far beyond what anything here takes: a test that hangs fails ins
 def run_fresh(source: str, **environment) -> str:
     """What a fresh interpreter prints that runs ``source``."""
     env = {**os.environ, **{k: str(v) for k, v in environment.items()}}
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(source)], env=env, capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source)], env=env, capture_output=True, text=True, timeout=SECONDS
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -24,7 +26,9 @@ def fork(function):
     """Run ``function`` in a fork of this process; returns a function that waits for its result."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of JAX, where it is loaded to compare with: its threads are not used in the child
+        warnings.simplefilter(
+            "ignore"
+        )  # of JAX, where it is loaded to compare with: its threads are not used in the child
         child = os.fork()
     if child == 0:
         status = 1

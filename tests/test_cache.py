@@ -1,4 +1,6 @@
-"""The caches on disk and in memory: what is found, what is refused, what keys tell apart, and what happens when the disk fails."""
+"""The caches on disk and in memory: what is found, what is refused, what keys tell apart, and what happens
+when the disk fails.
+"""
 
 import errno
 import json
@@ -60,7 +62,7 @@ def entries(folder, kind=""):
     return sorted(p for p in folder.iterdir() if p.name.startswith(kind))
 
 
-# -- warm starts ------------------------------------------------------------------------------------------------------------
+# -- warm starts ---------------------------------------------------------------------------------
 
 WARM_START = """
 import json, sys
@@ -147,7 +149,7 @@ def test_switched_off(folder, monkeypatch):
     assert compile_and_run()[0] == ["compiled"]
 
 
-# -- entries that are not what they should be --------------------------------------------------------------------------------
+# -- entries that are not what they should be ----------------------------------------------------
 
 DAMAGES = {
     "empty": lambda data: b"",
@@ -156,7 +158,9 @@ DAMAGES = {
     "longer": lambda data: data + b"x",
     "a bit flipped": lambda data: data[:-9] + bytes([data[-9] ^ 4]) + data[-8:],
     "another format": lambda data: b"VELAXC99" + data[8:],
-    "a well-formed entry of nonsense": lambda data: disk._HEADER.pack(disk._MAGIC, 40, disk._checksum(b"\1" * 40)) + b"\1" * 40,
+    "a well-formed entry of nonsense": lambda data: (
+        disk._HEADER.pack(disk._MAGIC, 40, disk._checksum(b"\1" * 40)) + b"\1" * 40
+    ),
 }
 
 
@@ -208,7 +212,7 @@ def test_an_edited_compiler_does_not_see_what_it_stored_before(tmp_path):
     assert disk.package_stamp.__wrapped__(str(tmp_path / "nothing here")) == ""
 
 
-# -- folders and disks that cannot be used -------------------------------------------------------------------------------------
+# -- folders and disks that cannot be used -------------------------------------------------------
 
 
 def expect_warning_and_right_answers(text):
@@ -315,11 +319,13 @@ def test_a_folder_removed_while_running(folder):
 def test_a_cap_that_is_no_number(folder, monkeypatch):
     monkeypatch.setenv("VELAX_CACHE_MAX_BYTES", "1G")
     forget()
-    with pytest.raises(ValueError, match="VELAX_CACHE_MAX_BYTES must be a number of bytes, such as 1073741824, not '1G'"):
+    with pytest.raises(
+        ValueError, match="VELAX_CACHE_MAX_BYTES must be a number of bytes, such as 1073741824, not '1G'"
+    ):
         velax.jit(program)(X)
 
 
-# -- size ---------------------------------------------------------------------------------------------------------------------
+# -- size ----------------------------------------------------------------------------------------
 
 
 def test_what_was_used_least_recently_goes_first(tmp_path):
@@ -355,7 +361,7 @@ def test_an_entry_that_vanishes_during_a_trim(tmp_path, monkeypatch):
     assert len(entries(tmp_path / "c", "program")) <= 2
 
 
-# -- many at once ---------------------------------------------------------------------------------------------------------------
+# -- many at once --------------------------------------------------------------------------------
 
 
 def test_processes_publish_into_one_folder(folder):
@@ -409,7 +415,7 @@ def test_a_writer_beside_readers(tmp_path):
     assert seen <= set(payloads)
 
 
-# -- keys ---------------------------------------------------------------------------------------------------------------------
+# -- keys ----------------------------------------------------------------------------------------
 
 
 def key(fun, *args, donated=(), target=None):
@@ -513,8 +519,29 @@ def test_different_programs_have_different_keys():
 
 
 def test_targets_are_part_of_the_key():
-    base = ["avx2", "fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe", "avx", "cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3"]
-    targets = [make_target(base), make_target([*base, "avxvnni"]), make_target(base, caches=(48 << 10, 1 << 20)), make_target(["sse3"])]
+    base = [
+        "avx2",
+        "fma",
+        "bmi",
+        "bmi2",
+        "f16c",
+        "lzcnt",
+        "movbe",
+        "avx",
+        "cx16",
+        "popcnt",
+        "sahf",
+        "sse3",
+        "sse4.1",
+        "sse4.2",
+        "ssse3",
+    ]
+    targets = [
+        make_target(base),
+        make_target([*base, "avxvnni"]),
+        make_target(base, caches=(48 << 10, 1 << 20)),
+        make_target(["sse3"]),
+    ]
     assert len({key(program, target=t) for t in targets}) == len(targets)
 
 
@@ -627,7 +654,7 @@ def test_constants_inside_of_calls(folder):
         forget()
 
 
-# -- memory -------------------------------------------------------------------------------------------------------------------
+# -- memory --------------------------------------------------------------------------------------
 
 
 def test_the_table_of_programs_is_bounded(folder, monkeypatch):

@@ -366,7 +366,8 @@ def test_environment():
     values = read_with(
         {"JAX_ENABLE_X64": "1", "JAX_NUMPY_RANK_PROMOTION": "warn", "JAX_NUMPY_DTYPE_PROMOTION": "strict", "CHECK_VMA": "true",
          "JAX_RANDOM_SEED_OFFSET": "7", "JAX_DEFAULT_DEVICE": "cpu", "JAX_LOGGING_LEVEL": "DEBUG"},
-        "jax_enable_x64", "jax_numpy_rank_promotion", "jax_numpy_dtype_promotion", "check_vma", "jax_random_seed_offset",
+        "jax_enable_x64", "jax_numpy_rank_promotion", "jax_numpy_dtype_promotion", "check_vma",
+        "jax_random_seed_offset",
         "jax_default_device",
     )  # fmt: skip
     assert list(values.values()) == [True, "warn", "strict", True, 7, "cpu"]

@@ -1,4 +1,6 @@
-"""Random programs of nested loops, branches, calls, maps and references: value, both modes, batching and second derivatives, against JAX."""
+"""Random programs of nested loops, branches, calls, maps and references: value, both modes, batching and
+second derivatives, against JAX.
+"""
 
 import random
 
@@ -41,10 +43,14 @@ def program(rng, depth):
     if kind == "map":
         return lambda lib, c, e: lib.vmap(lambda s: g(lib, c * s, e))(lib.lax.sin(c))[1], irreversible
     if kind == "scan":
-        return scan_program(g, reverse=rng.random() < 0.5, decay=rng.random() < 0.6, short=rng.random() < 0.3), irreversible
+        return scan_program(
+            g, reverse=rng.random() < 0.5, decay=rng.random() < 0.6, short=rng.random() < 0.3
+        ), irreversible
     if kind == "fori":
         n = rng.randint(0, 3)
-        return lambda lib, c, e: lib.lax.fori_loop(0, n, lambda i, c: g(lib, c + lib.lax.convert_element_type(i, F), e), c), irreversible
+        return lambda lib, c, e: lib.lax.fori_loop(
+            0, n, lambda i, c: g(lib, c + lib.lax.convert_element_type(i, F), e), c
+        ), irreversible
     if kind == "while":
         n = rng.randint(0, 3)
 
@@ -57,7 +63,9 @@ def program(rng, depth):
     if kind == "cond":
         h, other = inner()
         limit = F(rng.uniform(-1, 1))
-        branch = lambda lib, c, e: lib.lax.cond(lib.lax.reduce_sum(c, (0,)) > limit, lambda: g(lib, c, e), lambda: h(lib, c, e))
+        branch = lambda lib, c, e: lib.lax.cond(
+            lib.lax.reduce_sum(c, (0,)) > limit, lambda: g(lib, c, e), lambda: h(lib, c, e)
+        )
         return branch, irreversible or other
     if kind == "switch":
         more = [inner() for _ in range(2)]
@@ -92,7 +100,9 @@ def scan_program(g, reverse, decay, short):
             u = g(lib, u + v * x, e)
             return (i + 1, u, v * F(0.9) if decay else v), (u * x, lax.convert_element_type(i, F))
 
-        (_, u, v), (ys, counts) = lax.scan(body, (np.int32(0), c, e), lax.slice(e, (0,), (2,)) if short else lax.sin(e), reverse=reverse)
+        (_, u, v), (ys, counts) = lax.scan(
+            body, (np.int32(0), c, e), lax.slice(e, (0,), (2,)) if short else lax.sin(e), reverse=reverse
+        )
         return u + v + lax.reduce_sum(ys, (0,)) * F(0.1) + lax.reduce_sum(counts, (0,)) * F(0.01)
 
     return f

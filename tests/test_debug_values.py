@@ -1,4 +1,6 @@
-"""The options that look at values: debug_nans, debug_infs, no_execution. The operation at fault and the user's line are named."""
+"""The options that look at values: debug_nans, debug_infs, no_execution. The operation at fault and the
+user's line are named.
+"""
 
 import numpy as np
 import pytest
@@ -44,7 +46,9 @@ def test_the_operation_that_makes_a_nan(name):
         operation = "mul"
     for lib in LIBRARIES:
         f(lib)
-        found = rf"invalid value \(nan\) encountered in {operation}" if lib is velax or name in CASES else "invalid value"
+        found = (
+            rf"invalid value \(nan\) encountered in {operation}" if lib is velax or name in CASES else "invalid value"
+        )
         with lib.debug_nans(True), pytest.raises(FloatingPointError, match=found):
             f(lib)
     with velax.debug_nans(True), pytest.raises(FloatingPointError, match=__file__):

@@ -54,7 +54,12 @@ def mesh(eight):
 def test_devices(eight):
     assert len(eight) == 8 == devices.device_count() == devices.local_device_count("cpu")
     assert devices.local_devices(process_index=0) == eight == devices.devices(eight[0].client)
-    assert (devices.default_backend(), devices.process_index(), devices.process_count(), devices.process_indices()) == ("cpu", 0, 1, [0])
+    assert (devices.default_backend(), devices.process_index(), devices.process_count(), devices.process_indices()) == (
+        "cpu",
+        0,
+        1,
+        [0],
+    )
     with pytest.raises(ValueError, match="Unknown process_index 1"):
         devices.local_devices(process_index=1)
     with pytest.warns(DeprecationWarning, match="host_count is now process_count"):
@@ -62,7 +67,9 @@ def test_devices(eight):
 
 
 def test_missing_platforms():
-    with pytest.raises(RuntimeError, match="Unknown backend: 'gpu' requested, but no platforms that are instances of gpu are present"):
+    with pytest.raises(
+        RuntimeError, match="Unknown backend: 'gpu' requested, but no platforms that are instances of gpu are present"
+    ):
         devices.devices("gpu")
     with pytest.raises(RuntimeError, match=r"Unknown backend foo. Available backends are \['cpu'\]"):
         devices.devices("foo")
@@ -85,7 +92,9 @@ def test_platforms_by_priority_and_by_option(eight):
         config.config.update("jax_platforms", "cpu")
         assert devices.default_backend() == "cpu" and list(devices.backends()) == ["cpu"]
         config.config.update("jax_platforms", "tpu")
-        with pytest.raises(RuntimeError, match=r"Unable to initialize backend 'tpu'.*only \['cuda', 'cpu'\] are available"):
+        with pytest.raises(
+            RuntimeError, match=r"Unable to initialize backend 'tpu'.*only \['cuda', 'cpu'\] are available"
+        ):
             devices.devices()
     finally:
         config.config.update("jax_platforms", old)
@@ -98,7 +107,10 @@ def test_a_device(eight):
     assert pickle.loads(pickle.dumps(d)) is d
     assert [m.kind for m in d.addressable_memories()] == ["device", "pinned_host", "unpinned_host"]
     assert d.default_memory() == d.memory("device") and d.memory_stats() is None
-    with pytest.raises(ValueError, match=r"can address the following memory kinds: device, pinned_host, unpinned_host. Got memory kind: x"):
+    with pytest.raises(
+        ValueError,
+        match=r"can address the following memory kinds: device, pinned_host, unpinned_host. Got memory kind: x",
+    ):
         d.memory("x")
 
 
@@ -197,7 +209,15 @@ def oracle():
 
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_as_jax(text, oracle, eight, mesh):
-    names = {"P": P, "S": NamedSharding, "One": SingleDeviceSharding, "ds": eight, "m": mesh, **vars(public), "make_mesh": meshes.make_mesh}
+    names = {
+        "P": P,
+        "S": NamedSharding,
+        "One": SingleDeviceSharding,
+        "ds": eight,
+        "m": mesh,
+        **vars(public),
+        "make_mesh": meshes.make_mesh,
+    }
     try:
         ours = repr(eval(text, names))
     except Exception as e:

@@ -26,7 +26,10 @@ def test_examples(name):
 @pytest.fixture(autouse=True)
 def _keep_imports():
     """One example installs the import alias, which must not outlive it: the other tests compare with the real JAX."""
-    finders, loaded = list(sys.meta_path), {n: m for n, m in sys.modules.items() if n.partition(".")[0] in ("jax", "jaxlib")}
+    finders, loaded = (
+        list(sys.meta_path),
+        {n: m for n, m in sys.modules.items() if n.partition(".")[0] in ("jax", "jaxlib")},
+    )
     hidden = {n: sys.modules.pop(n) for n in list(loaded)}
     yield
     sys.meta_path[:] = finders
@@ -36,5 +39,9 @@ def _keep_imports():
 
 
 def test_most_public_functions_have_an_example_that_runs():
-    attempted = sum(len(test.examples) for name in modules() for test in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name)))
+    attempted = sum(
+        len(test.examples)
+        for name in modules()
+        for test in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name))
+    )
     assert attempted > 400

@@ -12,10 +12,18 @@ ROOT = Path(__file__).parent.parent
 
 
 def run(*arguments, source=None, cwd=None, code=0):
-    """Standard output (standard error if it must fail) of ``python <arguments>``, with Velax importable from anywhere."""
+    """Standard output (standard error if it must fail) of ``python <arguments>``, with Velax importable from
+    anywhere.
+    """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, env=environment, input=source, timeout=120
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        input=source,
+        timeout=120,
     )
     assert done.returncode == code, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout if code == 0 else done.stderr
@@ -27,7 +35,7 @@ def run_script(tmp_path, program, *arguments, code=0):
     return run("-m", "velax", script, *arguments, cwd=tmp_path, code=code)
 
 
-# -- whole programs -------------------------------------------------------------------------------------------------------
+# -- whole programs ------------------------------------------------------------------------------
 
 
 def test_program_jit(tmp_path):
@@ -85,7 +93,7 @@ def test_program_immutable_arrays(tmp_path):
     assert "immutable" in lines[0] and "x = x.at[idx].set(y)" in lines[0]
 
 
-# -- imports --------------------------------------------------------------------------------------------------------------
+# -- imports -------------------------------------------------------------------------------------
 
 IMPORTS = """
 import sys
@@ -164,7 +172,7 @@ def test_errors_keep_jax_s_names(tmp_path):
     assert out == "caught True True\n"
 
 
-# -- the command line -----------------------------------------------------------------------------------------------------
+# -- the command line ----------------------------------------------------------------------------
 
 
 def test_arguments_and_main(tmp_path):
@@ -182,7 +190,14 @@ def test_modules_beside_the_script(tmp_path):
 
 
 def test_program_text():
-    out = run("-m", "velax", "-c", "import sys, jax; print(jax.numpy.add(1, 2), sys.argv)\ndef f(): return sys\nprint(f() is sys)", "a", "-b")
+    out = run(
+        "-m",
+        "velax",
+        "-c",
+        "import sys, jax; print(jax.numpy.add(1, 2), sys.argv)\ndef f(): return sys\nprint(f() is sys)",
+        "a",
+        "-b",
+    )
     assert out == "3 ['-c', 'a', '-b']\nTrue\n"
 
 
@@ -197,14 +212,18 @@ def test_module(tmp_path):
     package = tmp_path / "program"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "__main__.py").write_text("import sys, jax\nfrom program import part\nprint(__name__, sys.argv[1:], part.VALUE)\n")
+    (package / "__main__.py").write_text(
+        "import sys, jax\nfrom program import part\nprint(__name__, sys.argv[1:], part.VALUE)\n"
+    )
     (package / "part.py").write_text("import jax.numpy as jnp\nVALUE = int(jnp.sum(jnp.arange(4)))\n")
     assert run("-m", "velax", "-m", "program", "x", "y", cwd=tmp_path) == "__main__ ['x', 'y'] 6\n"
     (tmp_path / "single.py").write_text("import jax\nprint(jax.grad(lambda x: x * x)(2.0))\n")
     assert run("-m", "velax", "-m", "single", cwd=tmp_path) == "4.0\n"
 
 
-@pytest.mark.parametrize(("program", "code"), [("import sys; sys.exit(7)", 7), ("raise SystemExit", 0), ("1 / 0", 1), ("exit()", 0)])
+@pytest.mark.parametrize(
+    ("program", "code"), [("import sys; sys.exit(7)", 7), ("raise SystemExit", 0), ("1 / 0", 1), ("exit()", 0)]
+)
 def test_exit_status(tmp_path, program, code):
     run_script(tmp_path, program, code=code)
     run("-m", "velax", "-c", program, code=code)
@@ -218,7 +237,9 @@ def test_usage_errors(tmp_path):
 
 
 def test_traceback_of_a_script_shows_its_lines_only(tmp_path):
-    err = run_script(tmp_path, "import jax.numpy as jnp\ndef f(x):\n    return x + jnp.ones(4)\nf(jnp.ones(3))\n", code=1)
+    err = run_script(
+        tmp_path, "import jax.numpy as jnp\ndef f(x):\n    return x + jnp.ones(4)\nf(jnp.ones(3))\n", code=1
+    )
     assert "return x + jnp.ones(4)" in err and "TypeError" in err
     assert f"{os.sep}velax{os.sep}_" not in err
 

@@ -59,7 +59,9 @@ def test_codes_are_those_of_the_native_core():
 
 
 def test_a_dtype_without_code_is_refused():
-    with pytest.raises(TypeError, match=r"float8_e3m4 cannot be compiled; .* there are float8_e4m3fn and float8_e5m2\. Use"):
+    with pytest.raises(
+        TypeError, match=r"float8_e3m4 cannot be compiled; .* there are float8_e4m3fn and float8_e5m2\. Use"
+    ):
         dtypes.ir_name(np.dtype(dtypes._custom_types["float8_e3m4"]))
 
 
@@ -200,7 +202,8 @@ def test_requested_64_bit_dtypes_warn(x64):
         [warning] = caught
         assert issubclass(warning.category, UserWarning)
         assert str(warning.message).startswith(
-            f"Explicitly requested dtype {name} requested in zeros is not available, and will be truncated to dtype {found.name}."
+            f"Explicitly requested dtype {name} requested in zeros is not available, and will be truncated to "
+            f"dtype {found.name}."
         )
         assert warning.filename == __file__
     for scalar in (int, float, complex, bool):
@@ -208,7 +211,10 @@ def test_requested_64_bit_dtypes_warn(x64):
 
 
 def test_requested_64_bit_dtypes_may_raise_or_pass():
-    with config.explicit_x64_dtypes("error"), pytest.raises(ValueError, match="dtype float64 requested in ones is not available"):
+    with (
+        config.explicit_x64_dtypes("error"),
+        pytest.raises(ValueError, match="dtype float64 requested in ones is not available"),
+    ):
         dtypes.check_user_dtype_supported("float64", "ones")
     with config.explicit_x64_dtypes("allow"):
         assert dtypes.check_user_dtype_supported("float64") == np.float64
@@ -280,7 +286,9 @@ def test_promotion_of_values(x64, mode):
 
     values = [1, 1.0, 1j, True, np.float32(1), np.float64(1), np.ones(1, "int64"), np.int8(1)]
     values += [jnp.asarray(1, name) for name in ("int8", "uint32", "float16", "bfloat16", "float32", "complex64")]
-    values += [jnp.asarray(v) for v in (1, 1.0, 1j)] + [weak(name) for name in ("int8", "float16", "uint32", "bfloat16")]
+    values += [jnp.asarray(v) for v in (1, 1.0, 1j)] + [
+        weak(name) for name in ("int8", "float16", "uint32", "bfloat16")
+    ]
     triples = [
         *((v,) for v in values),
         *itertools.product(values, values),
@@ -318,7 +326,9 @@ def test_messages_of_narrow_types(a, b, advice):
 def test_message_of_strict_promotion():
     with (
         config.numpy_dtype_promotion("strict"),
-        pytest.raises(TypePromotionError, match=r"\('int8', 'Python float'\) have no .* when jax_numpy_dtype_promotion=strict"),
+        pytest.raises(
+            TypePromotionError, match=r"\('int8', 'Python float'\) have no .* when jax_numpy_dtype_promotion=strict"
+        ),
     ):
         promotion.result_type(np.int8(1), 1.0)
     assert promotion.result_type(np.int8(1), 1.0) == np.float32

@@ -86,7 +86,23 @@ def test_random_kernels(block):
             check(program.kernel, functions[program.name], buffers, [5], lo, hi, f"{program.name} [{lo}, {hi})")
 
 
-AVX2 = ["avx", "avx2", "bmi", "bmi2", "cx16", "f16c", "fma", "lzcnt", "movbe", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3"]
+AVX2 = [
+    "avx",
+    "avx2",
+    "bmi",
+    "bmi2",
+    "cx16",
+    "f16c",
+    "fma",
+    "lzcnt",
+    "movbe",
+    "popcnt",
+    "sahf",
+    "sse3",
+    "sse4.1",
+    "sse4.2",
+    "ssse3",
+]
 OTHER_TARGETS = {
     "avx512 without fp16": make_target([f for f in host_target().features if f != "avx512fp16"]),
     "avx2": make_target([f for f in AVX2 if host_target().has(f)]),

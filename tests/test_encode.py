@@ -1,4 +1,6 @@
-"""Kernels encoded without LLVM: every operation and control structure against the interpreter, and when programs use them."""
+"""Kernels encoded without LLVM: every operation and control structure against the interpreter, and when
+programs use them.
+"""
 
 import numpy as np
 import pytest
@@ -71,14 +73,18 @@ def test_casts(dtype):
 
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if d != "bool"])
 def test_bitcasts(dtype):
-    kernel = pointwise("bits", [dtype], lambda x: [Bitcast(to, x) for to in DTYPES if to != "bool" and WIDTH[to] == WIDTH[dtype]])
+    kernel = pointwise(
+        "bits", [dtype], lambda x: [Bitcast(to, x) for to in DTYPES if to != "bool" and WIDTH[to] == WIDTH[dtype]]
+    )
     values = awkward(dtype, 300, np.random.default_rng(9))
     values = values[values == values]  # the bits of a NaN are not part of the semantics
     check(kernel, encoded(kernel), [values, *outputs(kernel, 1, values.size)], [], 0, values.size)
 
 
 def test_random_kernels():
-    """Random programs of the dtypes that are encoded; a failure names its seed, and `Fuzzer(seed).kernel` is the program."""
+    """Random programs of the dtypes that are encoded; a failure names its seed, and `Fuzzer(seed).kernel` is
+    the program.
+    """
     n_encoded = 0
     for seed in range(150):
         program = Fuzzer(seed)
@@ -174,7 +180,7 @@ def test_the_number_of_operations():
     assert encode.operations(Kernel("k", (x,), 0, (While((), lt(c(0), div(LO, 3)), ()),)), 1, ()) == float("inf")
 
 
-# -- programs --------------------------------------------------------------------------------------------------------------
+# -- programs ------------------------------------------------------------------------------------
 
 
 PROGRAMS = {
@@ -182,7 +188,12 @@ PROGRAMS = {
     "functions": lambda x: (jnp.exp(x), jnp.tanh(x), jnp.sin(x) * jnp.log1p(abs(x))),
     "integers": lambda x: (x.astype(jnp.int32) // 3, x.astype(jnp.uint8) << 2, jnp.bitwise_xor(x.astype(jnp.int16), 5)),
     "reductions": lambda x: (x.sum(), x.max(0), jnp.argmax(x), x.mean(1)),
-    "indexing": lambda x: (x[1:, ::-1], x.at[0].add(3), x[jnp.array([0, 2, 1]), jnp.array([3, 0, 0])], jnp.cumsum(x, 1)),
+    "indexing": lambda x: (
+        x[1:, ::-1],
+        x.at[0].add(3),
+        x[jnp.array([0, 2, 1]), jnp.array([3, 0, 0])],
+        jnp.cumsum(x, 1),
+    ),
     "products": lambda x: (x @ x.T, jnp.einsum("ij,kj->ik", x, x)),
     "loops": lambda x: velax.lax.scan(lambda c, r: (c * 0.5 + r, c.sum()), x[0], x),
     "gradient": velax.grad(lambda x: (jnp.tanh(x) ** 2).sum()),

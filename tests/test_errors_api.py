@@ -139,12 +139,14 @@ ERRORS = {
     # rules
     "custom_jvp result": (
         lambda lib: lib.grad(lib.jit(_with_jvp(lib, lambda p, t: (lib.numpy.ones(3), lib.numpy.ones(3)))))(2.0), "TypeError",
-        "Custom JVP rule <lambda> for function <lambda> must produce a pair (list or tuple of length two) where the first element represents the primal output",
+        "Custom JVP rule <lambda> for function <lambda> must produce a pair (list or tuple of length two) where "
+        "the first element represents the primal output",
         ("float32[3] where that of <lambda> is float32[]",),
     ),
     "custom_vjp result": (
         lambda lib: lib.grad(lib.jit(_with_vjp(lib, lambda x: ((x, x), x))))(2.0), "TypeError",
-        "Custom VJP fwd rule <lambda> for function <lambda> must produce a pair (list or tuple of length two) where the first element represents the primal output",
+        "Custom VJP fwd rule <lambda> for function <lambda> must produce a pair (list or tuple of length two) "
+        "where the first element represents the primal output",
         ("PyTreeDef((*, *)) where that of <lambda> is PyTreeDef(*)",),
     ),
     # control flow
@@ -238,7 +240,7 @@ def test_error(name):
     both_raise(program, kind or "Exception", lead, ours)
 
 
-# -- tracebacks -----------------------------------------------------------------------------------------------------------
+# -- tracebacks ----------------------------------------------------------------------------------
 
 
 def frames_of(f):
@@ -327,7 +329,9 @@ def test_note_says_how_to_see_the_rest():
 def test_filtering_can_be_switched_off():
     with velax._lang.config.traceback_filtering("off"):
         files, error = frames_of(lambda: velax.jit(wrong(velax))(X3))
-    assert any("velax" in f and f != __file__ for f in files) and not any("FILTERING" in n for n in getattr(error, "__notes__", ()))
+    assert any("velax" in f and f != __file__ for f in files) and not any(
+        "FILTERING" in n for n in getattr(error, "__notes__", ())
+    )
 
 
 def test_the_user_s_own_error_passes_through():
@@ -340,7 +344,13 @@ def test_the_user_s_own_error_passes_through():
         except KeyError as e:
             raise Mine("outer") from e
 
-    for call in (velax.jit(f), velax.grad(f), velax.vmap(f), velax.make_jaxpr(f), lambda x: velax.lax.scan(lambda c, y: f(y), 1.0, x)):
+    for call in (
+        velax.jit(f),
+        velax.grad(f),
+        velax.vmap(f),
+        velax.make_jaxpr(f),
+        lambda x: velax.lax.scan(lambda c, y: f(y), 1.0, x),
+    ):
         with pytest.raises(Mine, match="outer") as info:
             call(X3)
         assert isinstance(info.value.__cause__, KeyError)
@@ -352,5 +362,7 @@ def test_public_functions_keep_their_names_and_signatures():
 
     for f in (velax.numpy.concatenate, velax.lax.scan, velax.random.normal, velax.numpy.zeros):
         assert pickle.loads(pickle.dumps(f)) is f
-    assert next(iter(inspect.signature(velax.numpy.concatenate).parameters)) == next(iter(inspect.signature(jax.numpy.concatenate).parameters))
+    assert next(iter(inspect.signature(velax.numpy.concatenate).parameters)) == next(
+        iter(inspect.signature(jax.numpy.concatenate).parameters)
+    )
     assert all(lib.numpy.reshape.__name__ == "reshape" for lib in LIBRARIES)

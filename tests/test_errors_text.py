@@ -27,7 +27,8 @@ class Traced:
         if not self._origin:
             return ""
         return (
-            "The error occurred while tracing the function f at file.py:3 for jit. This concrete value was not available in "
+            "The error occurred while tracing the function f at file.py:3 for jit. This concrete value was not "
+            "available in "
             "Python because it depends on the value of the argument x."
         )
 
@@ -62,7 +63,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("error, lead, advice", CASES, ids=lambda c: type(c).__name__ if isinstance(c, Exception) else "")
+@pytest.mark.parametrize(
+    "error, lead, advice", CASES, ids=lambda c: type(c).__name__ if isinstance(c, Exception) else ""
+)
 def test_messages(error, lead, advice):
     message = str(error)
     assert message.startswith(lead)
@@ -112,7 +115,9 @@ def test_unexpected_tracers():
 
 def test_leaks():
     message = str(errors.LeakedTracerError("the function f at a.py:1 for jit", ["float32[3]", "int32[]"]))
-    assert message.startswith("Leaked 2 traced values from the function f at a.py:1 for jit:\n  float32[3]\n  int32[]\n")
+    assert message.startswith(
+        "Leaked 2 traced values from the function f at a.py:1 for jit:\n  float32[3]\n  int32[]\n"
+    )
     assert "Return such values instead" in message
 
 

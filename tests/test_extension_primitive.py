@@ -63,6 +63,7 @@ def make_two_results(lib):
     sum_difference.def_impl(run)
     sum_difference.def_abstract_eval(lambda x, y: [x, y])
     mlir.register_lowering(sum_difference, mlir.lower_fun(run, multiple_results=True))
+
     def transpose(cts, *_):
         a, b = map(ad.instantiate_zeros, cts)
         return [a + b, a - b]
@@ -143,7 +144,9 @@ def test_missing_rules_say_which_and_how():
     with pytest.raises(NotImplementedError, match=r"Batching rule \(for vmap\) for 'bare' not implemented"):
         velax.vmap(lambda x: p.bind(x))(X)
     velax.interpreters.ad.primitive_jvps[p] = lambda primals, tangents: (p.bind(*primals), p.bind(*tangents))
-    with pytest.raises(NotImplementedError, match=r"Transpose rule \(for reverse-mode differentiation\) for 'bare' not implemented"):
+    with pytest.raises(
+        NotImplementedError, match=r"Transpose rule \(for reverse-mode differentiation\) for 'bare' not implemented"
+    ):
         velax.jit(velax.grad(lambda x: p.bind(x)))(1.0)
 
 
@@ -162,11 +165,13 @@ def test_tables_are_views_of_the_records():
         ad.primitive_jvps[p]
 
 
-# -- a trace of a library's own -------------------------------------------------------------------------------------------
+# -- a trace of a library's own ------------------------------------------------------------------
 
 
 def counting(lib):
-    """``count(f)(*args) -> (result, {primitive: applications})``: an interpreter written against the public protocol."""
+    """``count(f)(*args) -> (result, {primitive: applications})``: an interpreter written against the public
+    protocol.
+    """
     core = module(lib, "extend.core")
 
     class CountTracer(core.Tracer):
@@ -214,8 +219,6 @@ def counting(lib):
     return count
 
 
-
-
 def test_trace_of_a_library():
     count = counting(velax)
     x = velax.numpy.asarray(X)
@@ -231,7 +234,9 @@ def test_trace_of_a_library():
     assert counts["sin"] == 2 and counts["cos"] == 2
     np.testing.assert_allclose(velax.jit(lambda x: count(straight)(x)[0])(x), straight(x), rtol=1e-6)
     np.testing.assert_allclose(velax.vmap(lambda x: count(straight)(x)[0])(x), straight(x), rtol=1e-6)
-    np.testing.assert_allclose(velax.grad(lambda x: count(straight)(x)[0].sum())(x), velax.grad(lambda x: straight(x).sum())(x), rtol=1e-6)
+    np.testing.assert_allclose(
+        velax.grad(lambda x: count(straight)(x)[0].sum())(x), velax.grad(lambda x: straight(x).sum())(x), rtol=1e-6
+    )
 
 
 def test_operators_of_a_library_s_tracers():

@@ -410,8 +410,14 @@ DELETED = r"Array has been deleted with shape=float32\[4\]"
 @pytest.mark.parametrize(
     "use",
     [
-        lambda x: x + 1, lambda x: jnp.sum(x), velax.jit(lambda x: x * 2), np.asarray, lambda x: x[0], repr,
-        lambda x: velax.grad(lambda y: y.sum())(x), float,
+        lambda x: x + 1,
+        lambda x: jnp.sum(x),
+        velax.jit(lambda x: x * 2),
+        np.asarray,
+        lambda x: x[0],
+        repr,
+        lambda x: velax.grad(lambda y: y.sum())(x),
+        float,
     ],
     ids=["operator", "function", "jit", "numpy", "index", "repr", "grad", "float"],
 )

@@ -1,7 +1,8 @@
 """Golden texts: what small programs become at each level of the compiler.
 
-A change of what is compiled shows here as a difference to read. ``pytest tests/test_golden.py --update-golden`` writes the texts anew; a text that is
-missing fails. The target is a fixed CPU, so that every machine gives the same text.
+A change of what is compiled shows here as a difference to read. ``pytest tests/test_golden.py
+--update-golden`` writes the texts anew; a text that is missing fails. The target is a fixed CPU, so that
+every machine gives the same text.
 """
 
 import difflib
@@ -22,7 +23,23 @@ from velax._transforms.discharge import discharge_internal
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
 TARGET = make_target(
-    ["cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3", "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"]
+    [
+        "cx16",
+        "popcnt",
+        "sahf",
+        "sse3",
+        "sse4.1",
+        "sse4.2",
+        "ssse3",
+        "avx",
+        "avx2",
+        "bmi",
+        "bmi2",
+        "f16c",
+        "fma",
+        "lzcnt",
+        "movbe",
+    ]
     + ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"],
     caches=(32 << 10, 1 << 20),
 )
@@ -74,7 +91,10 @@ def newton(a):
 
 PROGRAMS = {
     "silu": (velax.nn.silu, f32(1000)),
-    "softmax": (lambda x: jnp.exp(x - x.max(-1, keepdims=True)) / jnp.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True), f32(32, 128)),
+    "softmax": (
+        lambda x: jnp.exp(x - x.max(-1, keepdims=True)) / jnp.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True),
+        f32(32, 128),
+    ),
     "layer_norm": (layer_norm, f32(16, 256), f32(256), f32(256)),
     "matmul_bias_gelu": (dense, f32(64, 96), f32(96, 128), f32(128)),
     "cumsum": (lambda x: lax.cumsum(x, 1), f32(8, 100)),
@@ -107,8 +127,13 @@ def test_golden(name, request):
         pytest.fail(f"{path} is missing: look at what is compiled, and write it with --update-golden")
     golden = path.read_text()
     if text != golden:
-        difference = "\n".join(list(difflib.unified_diff(golden.splitlines(), text.splitlines(), "golden", "now", lineterm="", n=2))[:80])
-        pytest.fail(f"{name} compiles to something else (if that is better, run with --update-golden):\n{difference}", pytrace=False)
+        difference = "\n".join(
+            list(difflib.unified_diff(golden.splitlines(), text.splitlines(), "golden", "now", lineterm="", n=2))[:80]
+        )
+        pytest.fail(
+            f"{name} compiles to something else (if that is better, run with --update-golden):\n{difference}",
+            pytrace=False,
+        )
 
 
 def test_texts_do_not_depend_on_what_ran_before():

@@ -66,7 +66,7 @@ def layer_norm(b, x, scale, bias):
     return b.map("add", b.map("mul", y, b.broadcast(scale, x.shape, (last,))), b.broadcast(bias, x.shape, (last,)))
 
 
-# -- fusion ---------------------------------------------------------------------------------------------------------------
+# -- fusion --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (64, 1000), (2, 3, 33), (1, 10), (700,), (4, 1)])
@@ -107,7 +107,9 @@ def test_sibling_reductions_and_a_pointwise_result_share_one_pass():
     b = Builder()
     x = b.input((40, 300), "f32")
     square = b.map("mul", x, x)
-    compiled = check(Graph((x,), (square, b.reduce("add", square, (1,)), b.reduce("max", x, (1,)))), rand(40, 300), rtol=1e-4)
+    compiled = check(
+        Graph((x,), (square, b.reduce("add", square, (1,)), b.reduce("max", x, (1,)))), rand(40, 300), rtol=1e-4
+    )
     assert launches(compiled) == 1
 
 
@@ -158,7 +160,7 @@ def test_small_programs_are_one_kernel(monkeypatch):
     assert launches(check(graph, rand(4, 4), rand(4, 4))) == 1
 
 
-# -- large reductions -------------------------------------------------------------------------------------------------------
+# -- large reductions ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape, axes", [
@@ -190,7 +192,7 @@ def test_narrow_sums_accumulate_in_f32(dtype):
     np.testing.assert_allclose(got.astype(np.float32), 200_000 * float(NUMPY[dtype](0.1)), rtol=1e-2)
 
 
-# -- dtypes ---------------------------------------------------------------------------------------------------------------
+# -- dtypes --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["bool", "i8", "u8", "i32", "u32", "i64", "f16", "bf16", "f32", "f64", "c64", "c128"])
@@ -216,7 +218,7 @@ def test_every_dtype_through_the_main_kinds_of_nests(dtype, groups, monkeypatch)
         assert np.array_equal(got, want), (got, want)
 
 
-# -- memory ---------------------------------------------------------------------------------------------------------------
+# -- memory --------------------------------------------------------------------------------------
 
 
 def test_donated_input_is_overwritten():
@@ -259,7 +261,7 @@ def test_temporaries_share_memory():
     assert compiled.program.arena_bytes <= 3 * 40_064
 
 
-# -- control flow -----------------------------------------------------------------------------------------------------------
+# -- control flow --------------------------------------------------------------------------------
 
 
 def running_sum(n, steps=1):
@@ -296,7 +298,9 @@ def test_fibonacci_carries_swap():
 def test_nested_loops_in_registers():
     inner = Builder()
     i, s = inner.input((), "i32"), inner.input((), "f32")
-    inner_body = Graph((i, s), (inner.map("add", i, inner.literal(1, "i32")), inner.map("add", s, inner.convert(i, "f32"))))
+    inner_body = Graph(
+        (i, s), (inner.map("add", i, inner.literal(1, "i32")), inner.map("add", s, inner.convert(i, "f32")))
+    )
     test = Builder()
     j, _ = test.input((), "i32"), test.input((), "f32")
     inner_cond = Graph(tuple(test.inputs), (test.map("lt", j, test.literal(4, "i32")),))
@@ -320,20 +324,24 @@ def test_cond_clamps_its_index():
     graph = Graph((i, x), tuple(b.cond(i, graphs, [x])))
     compiled = Compiled(graph)
     for index in (-3, 0, 1, 2, 9):
-        np.testing.assert_allclose(compiled(index, np.arange(5))[0], run_graph(graph, index, np.arange(5))[0], rtol=1e-6)
+        np.testing.assert_allclose(
+            compiled(index, np.arange(5))[0], run_graph(graph, index, np.arange(5))[0], rtol=1e-6
+        )
 
 
 def test_empty_loops_and_empty_arrays():
     check(running_sum(0), np.float32(1), np.zeros(0, np.float32))
     b = Builder()
     x = b.input((0, 3), "f32")
-    graph = Graph((x,), (b.map("neg", x), b.reduce("add", x, (0,)), b.reduce("max", x, (0, 1)), b.concatenate([x, x], 0)))
+    graph = Graph(
+        (x,), (b.map("neg", x), b.reduce("add", x, (0,)), b.reduce("max", x, (0, 1)), b.concatenate([x, x], 0))
+    )
     got = run(graph, np.zeros((0, 3)))
     assert [g.shape for g in got] == [(0, 3), (3,), (), (0, 3)]
     assert np.array_equal(got[1], np.zeros(3)) and got[2] == -np.inf
 
 
-# -- callbacks, order -----------------------------------------------------------------------------------------------------------
+# -- callbacks, order ----------------------------------------------------------------------------
 
 
 def test_callbacks_run_in_order_and_without_uses():
@@ -354,7 +362,7 @@ def test_callbacks_run_in_order_and_without_uses():
     assert compiled(np.float32(3))[0] == 6 and seen == [3.0, -3.0]
 
 
-# -- gather, scatter -----------------------------------------------------------------------------------------------------------
+# -- gather, scatter -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["clip", "fill"])
@@ -362,7 +370,9 @@ def test_gather_modes(mode):
     b = Builder()
     x, i = b.input((5, 3), "f32"), b.input((4, 1), "i32")
     dims = GatherDims((1,), (0,), (0,))
-    check(Graph((x, i), (b.gather(x, i, dims, (1, 3), mode, None, (4, 3)),)), rand(5, 3), np.array([[0], [-1], [4], [7]]))
+    check(
+        Graph((x, i), (b.gather(x, i, dims, (1, 3), mode, None, (4, 3)),)), rand(5, 3), np.array([[0], [-1], [4], [7]])
+    )
 
 
 @pytest.mark.parametrize("fn", ["set", "add", "mul", "min", "max", "sub"])
@@ -375,7 +385,7 @@ def test_scatter(fn, mode):
     check(Graph((x, i, u), (b.scatter(fn, x, i, u, dims, mode, False, False),)), rand(5, 3), at, rand(4, 3, seed=1))
 
 
-# -- text, fuzzing ---------------------------------------------------------------------------------------------------------------
+# -- text, fuzzing -------------------------------------------------------------------------------
 
 
 def test_graph_text():
@@ -394,7 +404,9 @@ def test_verifier_shows_the_node_in_its_graph():
     b = Builder()
     x = b.input((4, 3), "f32")
     bad = Node("transpose", (x,), {"perm": (1, 0)}, (4, 3), "f32")
-    with pytest.raises(GraphError, match=r"shape should be \[3, 4\](.|\n)*%1 = transpose %0 perm=\(1, 0\) : f32\[4, 3\]  ; <--"):
+    with pytest.raises(
+        GraphError, match=r"shape should be \[3, 4\](.|\n)*%1 = transpose %0 perm=\(1, 0\) : f32\[4, 3\]  ; <--"
+    ):
         check_graph(Graph((x,), (b.map("neg", bad),)))
     other = Builder().input((2,), "f32")
     with pytest.raises(GraphError, match="an input of another graph"):
@@ -413,7 +425,8 @@ def test_random_graphs(seed, groups, monkeypatch):
 def test_random_graphs_with_every_size_large(seed, monkeypatch):
     """Blocks, tiles, stages and pieces that large arrays are cut in, on small arrays."""
     small = {
-        "SPLIT_ELEMENTS": 64, "PARTIAL_ELEMENTS": 8, "PARTIAL_BLOCKS": 3, "TILE_ELEMENTS": 16, "TILE": (4, 6), "PIECEWISE_ELEMENTS": 64,
+        "SPLIT_ELEMENTS": 64, "PARTIAL_ELEMENTS": 8, "PARTIAL_BLOCKS": 3, "TILE_ELEMENTS": 16, "TILE": (4, 6),
+        "PIECEWISE_ELEMENTS": 64,
         "COLUMN_BLOCK": 8, "CHUNK_NS": 20, "inner_block": lambda rows, inner: inner if inner < 20 else 13,
     }  # fmt: skip
     for name, value in small.items():

@@ -28,7 +28,7 @@ def no_disk(monkeypatch):
     disk.forget_open_cache()
 
 
-# -- records ------------------------------------------------------------------------------------------------------------------
+# -- records -------------------------------------------------------------------------------------
 
 
 def test_a_record_of_each_compilation(no_disk):
@@ -40,7 +40,10 @@ def test_a_record_of_each_compilation(no_disk):
         polynomial(X)
         polynomial(X)
         velax.jit(lambda x: x * x * 3.0 + x)(X)
-    assert [(r.name, r.n_equations, r.source) for r in log] == [("polynomial", 3, "compiled"), ("<lambda>", 3, "memory")]
+    assert [(r.name, r.n_equations, r.source) for r in log] == [
+        ("polynomial", 3, "compiled"),
+        ("<lambda>", 3, "memory"),
+    ]
     first, second = log
     assert len(first.kernels) == 1 and first.compiled == first.kernels
     assert second.compiled == [] and second.kernels == first.kernels
@@ -78,7 +81,7 @@ def test_the_examples_run():
     assert result.attempted and not result.failed
 
 
-# -- donation -----------------------------------------------------------------------------------------------------------------
+# -- donation ------------------------------------------------------------------------------------
 
 
 def donate(fun, *args, argnums=0):
@@ -172,7 +175,7 @@ def test_donation_by_name():
     assert x.is_deleted() and out.unsafe_buffer_pointer() == where
 
 
-# -- source locations ------------------------------------------------------------------------------------------------------------
+# -- source locations ----------------------------------------------------------------------------
 
 
 def here():

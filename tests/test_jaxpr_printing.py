@@ -211,7 +211,10 @@ def test_effects(primitive):
     [r] = [Var(AbstractRef(ShapedArray((3,), np.float32)))]
     [a] = variables(1)
     jaxpr = Jaxpr([r], [a], [], [], frozenset({ReadEffect(0), effects.io_effect}))
-    assert printer.print_jaxpr(jaxpr, print_effects=True) == "{ lambda a:Ref{f32[3]}; b:f32[]. let  in () : { IO, Read<a> } }"
+    assert (
+        printer.print_jaxpr(jaxpr, print_effects=True)
+        == "{ lambda a:Ref{f32[3]}; b:f32[]. let  in () : { IO, Read<a> } }"
+    )
     assert printer.print_jaxpr(jaxpr) == "{ lambda a:Ref{f32[3]}; b:f32[]. let  in () }"
 
 
@@ -359,7 +362,9 @@ def test_values_that_are_equal_have_one_form():
     (type("Local", (), {"__qualname__": "f.<locals>.Local"}), "a class made inside a function"),
 ])  # fmt: skip
 def test_values_without_a_form(value, what):
-    with pytest.raises(canonical.NotCanonicalError, match=f"(?s)the parameter 'k' of the primitive 'p' has no canonical form: .*{what}"):
+    with pytest.raises(
+        canonical.NotCanonicalError, match=f"(?s)the parameter 'k' of the primitive 'p' has no canonical form: .*{what}"
+    ):
         param_form(value)
 
 
@@ -391,7 +396,9 @@ def test_registered_forms():
 def test_irrelevant_parameters(primitive):
     p = primitive("p")
     p.irrelevant_params = frozenset({"rule"})
-    assert canonical.canonical_bytes(simple(p, {"rule": len, "n": 1})) == canonical.canonical_bytes(simple(p, {"rule": max, "n": 1}))
+    assert canonical.canonical_bytes(simple(p, {"rule": len, "n": 1})) == canonical.canonical_bytes(
+        simple(p, {"rule": max, "n": 1})
+    )
 
 
 def test_lowerings_from_elsewhere_have_no_form(primitive):
@@ -456,7 +463,17 @@ def test_literals(primitive):
         atom = Literal(value, shaped_array((), np.dtype(dtype), weak))
         return canonical.canonical_bytes(Jaxpr([], [], [out], [new_jaxpr_eqn([atom], [out], p, {})]))
 
-    forms = [of(1.0), of(2.0), of(1.0, weak=True), of(1.0, "float64"), of(0.0), of(-0.0), of(np.float32(1.0)), of(1, "int32"), of(True, "bool")]
+    forms = [
+        of(1.0),
+        of(2.0),
+        of(1.0, weak=True),
+        of(1.0, "float64"),
+        of(0.0),
+        of(-0.0),
+        of(np.float32(1.0)),
+        of(1, "int32"),
+        of(True, "bool"),
+    ]
     assert len(set(forms)) == len(forms)
     assert of(float("nan")) == of(float("nan"))
 
@@ -471,7 +488,8 @@ def test_effects_are_part_of_the_form(primitive):
 def test_the_form_is_the_same_in_every_process():
     code = (
         "import hashlib; import test_jaxpr_printing as t; from velax._lang import canonical; "
-        "print([canonical.canonical_hash(t.traced(*t.PROGRAMS[n])[1]) for n in ('scan', 'gradient', 'call used twice')],"
+        "print([canonical.canonical_hash(t.traced(*t.PROGRAMS[n])[1]) for n in ('scan', 'gradient', 'call used "
+        "twice')],"
         " hashlib.md5(t.param_form({'a', 'b', 'c', (1, 2)})).hexdigest())"
     )
     here = __file__.rpartition("/")[0]

@@ -34,13 +34,27 @@ def traces(lib, calls, **options):
 
 CALLS = {
     "same type": ([((1.0,), {}), ((2.0,), {}), ((-3.5,), {})], {}),
-    "dtypes": ([((1.0,), {}), ((1,), {}), ((True,), {}), ((np.float32(1),), {}), ((np.int32(1),), {}), ((np.float32(2),), {})], {}),
+    "dtypes": (
+        [((1.0,), {}), ((1,), {}), ((True,), {}), ((np.float32(1),), {}), ((np.int32(1),), {}), ((np.float32(2),), {})],
+        {},
+    ),
     "weak types": ([((1.0,), {}), ((np.float32(1.0),), {})], {}),
     "shapes": ([((X,), {}), ((X[:2],), {}), ((X * 2,), {}), ((X[None],), {})], {}),
-    "numpy widths": ([((np.ones(3, np.float64),), {}), ((np.ones(3, np.float32),), {}), ((np.arange(3),), {}), ((np.arange(3, dtype=np.int32),), {})], {}),
+    "numpy widths": (
+        [
+            ((np.ones(3, np.float64),), {}),
+            ((np.ones(3, np.float32),), {}),
+            ((np.arange(3),), {}),
+            ((np.arange(3, dtype=np.int32),), {}),
+        ],
+        {},
+    ),
     "statics": ([((1.0, 3), {}), ((1.0, 3), {}), ((1.0, 4), {}), ((2.0, 3), {})], {"static_argnums": 1}),
     "static by either name": ([((1.0, 3), {}), ((1.0,), {"n": 3}), ((), {"x": 1.0, "n": 3})], {"static_argnames": "n"}),
-    "static bool and int": ([((1.0,), {"flag": True}), ((1.0,), {"flag": 1}), ((1.0,), {"flag": False})], {"static_argnames": "flag"}),
+    "static bool and int": (
+        [((1.0,), {"flag": True}), ((1.0,), {"flag": 1}), ((1.0,), {"flag": False})],
+        {"static_argnames": "flag"},
+    ),
     "keyword order": ([((), {"x": 1.0, "n": 2}), ((), {"n": 2, "x": 1.0})], {}),
 }
 
@@ -109,7 +123,7 @@ def test_clear_cache():
     assert count == 3
 
 
-# -- disable_jit, make_jaxpr, eval_shape -----------------------------------------------------------------------------------
+# -- disable_jit, make_jaxpr, eval_shape ---------------------------------------------------------
 
 
 def test_disable_jit_runs_python_on_values():
@@ -169,14 +183,16 @@ def test_stages():
     assert "mul" in lowered.as_text()
     compiled = lowered.compile()
     np.testing.assert_allclose(compiled(X, X)["z"], X * X)
-    assert lowered.in_tree == compiled.in_tree and [a.donated for a in velax.tree_util.tree_leaves(lowered.args_info, is_leaf=lambda a: hasattr(a, "donated"))] == [False, True]
+    assert lowered.in_tree == compiled.in_tree and [
+        a.donated for a in velax.tree_util.tree_leaves(lowered.args_info, is_leaf=lambda a: hasattr(a, "donated"))
+    ] == [False, True]
     with pytest.raises(TypeError, match="compiled for float32"):
         compiled(X[:2], X[:2])
     with pytest.raises(TypeError, match="compiled with input pytree"):
         compiled(X)
 
 
-# -- values that outlive what made them ------------------------------------------------------------------------------------
+# -- values that outlive what made them ----------------------------------------------------------
 
 TRANSFORMS = {
     "jit": lambda lib, f: lib.jit(f)(X),
@@ -226,7 +242,10 @@ def test_leaked_tracer(transform, use):
 def test_checking_leaks():
     saved = []
     with velax.checking_leaks():
-        with pytest.raises(velax._lang.errors.LeakedTracerError, match=r"(?s)the function .*test_jit_semantics.py.*JitTracer\(float32\[3\]\), made at .*test_jit_semantics.py"):
+        with pytest.raises(
+            velax._lang.errors.LeakedTracerError,
+            match=r"(?s)the function .*test_jit_semantics.py.*JitTracer\(float32\[3\]\), made at .*test_jit_semantics.py",
+        ):
             velax.jit(lambda x: saved.append(x * 2) or x)(X)
         velax.jit(velax.grad(lambda x: velax.lax.scan(lambda c, s: (c * s, s), x[0], x)[0]))(X)
         velax.vmap(velax.jit(lambda x: velax.checkpoint(jnp.sin)(x)))(X)
@@ -266,14 +285,20 @@ def test_the_current_trace_is_restored_after_an_error():
     def fails(x):
         raise RuntimeError("stop")
 
-    for call in (velax.jit(fails), velax.grad(fails), velax.vmap(fails), velax.make_jaxpr(fails), lambda x: velax.lax.scan(lambda c, y: fails(c), x, x)):
+    for call in (
+        velax.jit(fails),
+        velax.grad(fails),
+        velax.vmap(fails),
+        velax.make_jaxpr(fails),
+        lambda x: velax.lax.scan(lambda c, y: fails(c), x, x),
+    ):
         with pytest.raises(RuntimeError, match="stop"):
             call(X)
         assert velax._native.get_trace() is None
     np.testing.assert_allclose(velax.jit(lambda x: x + 1)(X), X + 1)
 
 
-# -- values of subclasses --------------------------------------------------------------------------------------------------
+# -- values of subclasses ------------------------------------------------------------------------
 
 
 class Color(enum.IntEnum):
@@ -303,7 +328,9 @@ SUBCLASS_USES = {
     "jnp": lambda lib, v: lib.numpy.add(1, v),
     "asarray": lambda lib, v: lib.numpy.asarray(v),
     "operator": lambda lib, v: lib.numpy.ones(3) + v,
-    "in a trace": lambda lib, v: lib.jit(lambda x: lib.numpy.sin(x) + lib.lax.full_like(x, 1) * 2 + lib.numpy.where(x > 0, v, 1))(1.0),
+    "in a trace": lambda lib, v: lib.jit(
+        lambda x: lib.numpy.sin(x) + lib.lax.full_like(x, 1) * 2 + lib.numpy.where(x > 0, v, 1)
+    )(1.0),
     "returned": lambda lib, v: lib.jit(lambda x: v)(1.0),
     "grad": lambda lib, v: lib.grad(lambda x: lib.numpy.sum(x * v))(2.0),
 }
@@ -322,7 +349,7 @@ def test_values_of_subclasses(name, use):
     assert results[0] == results[1]
 
 
-# -- donation -------------------------------------------------------------------------------------------------------------
+# -- donation ------------------------------------------------------------------------------------
 
 
 def test_donated_arguments_are_deleted():
@@ -378,7 +405,7 @@ def test_donated_numpy_arrays_are_left_alone():
     np.testing.assert_array_equal(x, X)
 
 
-# -- functions of all kinds -----------------------------------------------------------------------------------------------
+# -- functions of all kinds ----------------------------------------------------------------------
 
 
 def test_kinds_of_callables():
@@ -402,7 +429,15 @@ def test_kinds_of_callables():
 
     def run(lib):
         c = Callable(3.0)
-        functions = [c, c.method, Callable.of_class, Callable.static, functools.partial(lambda k, x: x**k, 2), lib.numpy.sin, lib.jit(c)]
+        functions = [
+            c,
+            c.method,
+            Callable.of_class,
+            Callable.static,
+            functools.partial(lambda k, x: x**k, 2),
+            lib.numpy.sin,
+            lib.jit(c),
+        ]
         return [(lib.jit(f)(2.0), lib.grad(f)(2.0), lib.vmap(f)(X), lib.checkpoint(f)(2.0)) for f in functions]
 
     compare(run)

@@ -81,9 +81,21 @@ MIXED = [
 @pytest.mark.parametrize("left, right, preferred", MIXED)
 def test_mixed_dtypes(left, right, preferred):
     scale = 8 if "int8" in left else 3
-    x, y = (np.asarray(jax.numpy.asarray(scale * np.abs(random(s))).astype(t)) for s, t in (((4, 5), left), ((5, 3), right)))
-    differentiable = not (left.startswith(("int", "uint")) or preferred == "complex64" or (left, preferred) == ("complex64", "float32"))
-    compare(dot_general(MATMUL, preferred_element_type=preferred), x, y, grad=differentiable, batch=False, rtol=2e-2, atol=2e-2)
+    x, y = (
+        np.asarray(jax.numpy.asarray(scale * np.abs(random(s))).astype(t)) for s, t in (((4, 5), left), ((5, 3), right))
+    )
+    differentiable = not (
+        left.startswith(("int", "uint")) or preferred == "complex64" or (left, preferred) == ("complex64", "float32")
+    )
+    compare(
+        dot_general(MATMUL, preferred_element_type=preferred),
+        x,
+        y,
+        grad=differentiable,
+        batch=False,
+        rtol=2e-2,
+        atol=2e-2,
+    )
 
 
 @pytest.mark.parametrize("left", ["float8_e4m3fn", "float8_e5m2"])
@@ -104,7 +116,10 @@ def test_floats_of_8_bits_and_complex():
         np.testing.assert_array_equal(got, a.astype(np.complex64) @ b.astype(np.complex64))
 
 
-@pytest.mark.parametrize("precision", ["default", "high", "highest", "float32", "bfloat16", ("highest", "default"), "F32_F32_F32", "BF16_BF16_F32_X3"])
+@pytest.mark.parametrize(
+    "precision",
+    ["default", "high", "highest", "float32", "bfloat16", ("highest", "default"), "F32_F32_F32", "BF16_BF16_F32_X3"],
+)
 def test_precision(precision):
     x, y = random((4, 5)), random((5, 3))
     compare(dot_general(MATMUL, precision=precision), x, y, batch=False)
@@ -124,7 +139,9 @@ def test_default_precision_is_configured():
 
 def test_algorithms():
     x, y = random((4, 5)), random((5, 3))
-    algorithm = lambda lib: lib.lax.DotAlgorithm(np.dtype(ml_dtypes.bfloat16), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32))
+    algorithm = lambda lib: lib.lax.DotAlgorithm(
+        np.dtype(ml_dtypes.bfloat16), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32)
+    )
     out = velax.lax.dot_general(x, y, MATMUL, precision=algorithm(velax))
     np.testing.assert_allclose(out, x @ y, rtol=1e-5)
     with pytest.raises(ValueError, match="The precision 'TF32_TF32_F32' is not supported by dot_general on CPU"):
@@ -134,13 +151,25 @@ def test_algorithms():
 def test_dot_and_batch_matmul():
     for left, right in [((4, 5), (5, 3)), ((4, 5), (5,)), ((4,), (4, 5)), ((4,), (4,))]:
         compare(lambda lib, x, y: lib.lax.dot(x, y), random(left), random(right))
-    compare(lambda lib, x, y: lib.lax.dot(x, y, dimension_numbers=BATCHED), random((2, 4, 5)), random((2, 5, 3)), batch=False)
+    compare(
+        lambda lib, x, y: lib.lax.dot(x, y, dimension_numbers=BATCHED),
+        random((2, 4, 5)),
+        random((2, 5, 3)),
+        batch=False,
+    )
     compare(lambda lib, x, y: lib.lax.batch_matmul(x, y), random((2, 3, 4, 5)), random((2, 3, 5, 2)), axes=(None, 0))
 
 
 def test_weak_types():
-    f = lambda lib: lib.make_jaxpr(lambda x, y: (lib.lax.dot_general(x, y, (((), ()), ((), ()))), lib.lax.dot_general(x, np.float32(2), (((), ()), ((), ())))))
-    assert [v.aval.weak_type for v in f(velax)(1.0, 2.0).jaxpr.outvars] == [v.aval.weak_type for v in f(jax)(1.0, 2.0).jaxpr.outvars]
+    f = lambda lib: lib.make_jaxpr(
+        lambda x, y: (
+            lib.lax.dot_general(x, y, (((), ()), ((), ()))),
+            lib.lax.dot_general(x, np.float32(2), (((), ()), ((), ()))),
+        )
+    )
+    assert [v.aval.weak_type for v in f(velax)(1.0, 2.0).jaxpr.outvars] == [
+        v.aval.weak_type for v in f(jax)(1.0, 2.0).jaxpr.outvars
+    ]
 
 
 def structure(lib, numbers, left, right, transform):
@@ -160,7 +189,9 @@ def test_structure(case):
     numbers, left, right = CASES[case]
     x, y = random(left), random(right)
     ct = random(velax.eval_shape(lambda x, y: velax.lax.dot_general(x, y, numbers), x, y).shape)
-    same = lambda transform, *args: structure(velax, numbers, *args, transform) == structure(jax, numbers, *args, transform)
+    same = lambda transform, *args: (
+        structure(velax, numbers, *args, transform) == structure(jax, numbers, *args, transform)
+    )
     pulled = lambda lib, f: lambda x, y: lib.vjp(f, x, y)[1](ct)
     assert sorted(structure(velax, numbers, x, y, pulled)) == sorted(structure(jax, numbers, x, y, pulled))
     stack = lambda v, d: np.stack([v] * 7, d)
@@ -176,7 +207,11 @@ def products(draw):
     batch, contract = draw(st.lists(size, max_size=2)), draw(st.lists(size, max_size=2))
     sides = []
     for free in (draw(st.lists(size, max_size=2)), draw(st.lists(size, max_size=2))):
-        axes = [("b", i) for i in range(len(batch))] + [("c", i) for i in range(len(contract))] + [("f", i) for i in range(len(free))]
+        axes = (
+            [("b", i) for i in range(len(batch))]
+            + [("c", i) for i in range(len(contract))]
+            + [("f", i) for i in range(len(free))]
+        )
         order = draw(st.permutations(axes))
         sizes = {"b": batch, "c": contract, "f": free}
         where = lambda kind, count, order=order: tuple(order.index((kind, i)) for i in range(count))

@@ -14,7 +14,7 @@ M = np.linspace(-1.0, 1.0, 12, dtype=F).reshape(3, 4)
 TRUE, FALSE = np.array(True), np.array(False)
 
 
-# -- programs: f(library, *arrays) ------------------------------------------------------------------------------------------
+# -- programs: f(library, *arrays) ---------------------------------------------------------------
 
 
 def scan_product(lib, x, y):
@@ -114,7 +114,9 @@ def cond_closures(lib, p, x, y):
 
 def cond_one_sided(lib, p, x):
     lax = lib.lax
-    return lax.cond(p, lambda x: {"a": x, "b": lax.full((3,), F(2))}, lambda x: {"a": lax.full((3,), F(3)), "b": lax.log(x)}, x)
+    return lax.cond(
+        p, lambda x: {"a": x, "b": lax.full((3,), F(2))}, lambda x: {"a": lax.full((3,), F(3)), "b": lax.log(x)}, x
+    )
 
 
 def cond_forwards(lib, p, x):
@@ -149,17 +151,25 @@ def cond_of_scan(lib, p, x, y):
 
 def while_power(lib, x, y):
     lax = lib.lax
-    return lax.while_loop(lambda c: lax.lt(c[0], F(30)), lambda c: (lax.mul(c[0], F(2)), lax.mul(c[1], y), c[2]), (x, lax.sin(y), y))
+    return lax.while_loop(
+        lambda c: lax.lt(c[0], F(30)), lambda c: (lax.mul(c[0], F(2)), lax.mul(c[1], y), c[2]), (x, lax.sin(y), y)
+    )
 
 
 def while_with_constants(lib, x, n):
     lax = lib.lax
-    return lax.while_loop(lambda c: lax.lt(c[0], n), lambda c: (lax.add(c[0], np.int32(1)), lax.mul(c[1], x)), (np.int32(0), lax.exp(x)))
+    return lax.while_loop(
+        lambda c: lax.lt(c[0], n), lambda c: (lax.add(c[0], np.int32(1)), lax.mul(c[1], x)), (np.int32(0), lax.exp(x))
+    )
 
 
 def while_swap(lib, x, y):
     lax = lib.lax
-    return lax.while_loop(lambda c: lax.lt(c[0], np.int32(3)), lambda c: (lax.add(c[0], np.int32(1)), c[2], lax.mul(c[1], y)), (np.int32(0), x, y))
+    return lax.while_loop(
+        lambda c: lax.lt(c[0], np.int32(3)),
+        lambda c: (lax.add(c[0], np.int32(1)), c[2], lax.mul(c[1], y)),
+        (np.int32(0), x, y),
+    )
 
 
 def while_no_steps(lib, x):
@@ -224,7 +234,9 @@ FORWARD = {
 @pytest.mark.parametrize("name", REVERSIBLE)
 def test_reversible(name):
     f, args = REVERSIBLE[name]
-    compare(f, *args, axes=(None, 0), second=name in ("scan", "scan closure", "cond closures", "scan of cond"), rtol=2e-5)
+    compare(
+        f, *args, axes=(None, 0), second=name in ("scan", "scan closure", "cond closures", "scan of cond"), rtol=2e-5
+    )
 
 
 @pytest.mark.parametrize("name", FORWARD)
@@ -234,7 +246,9 @@ def test_forward(name):
     tangents = [a if np.asarray(a).dtype.kind == "f" else np.zeros((), jax.dtypes.float0) for a in args]
     derived = lambda lib: lambda *a: lib.jvp(lambda *b: f(lib, *b), a, tuple(tangents))
     assert_same(derived(velax)(*args), derived(jax)(*args), what="jvp")
-    floating = lambda lib: lambda *a: [t for t in lib.tree_util.tree_leaves(derived(lib)(*a)) if t.dtype != jax.dtypes.float0]
+    floating = lambda lib: (
+        lambda *a: [t for t in lib.tree_util.tree_leaves(derived(lib)(*a)) if t.dtype != jax.dtypes.float0]
+    )
     assert_same(velax.jit(floating(velax))(*args), floating(jax)(*args), what="jit of jvp")
 
 
@@ -246,7 +260,11 @@ def test_derived_jaxprs_are_well_typed(name):
     check_jaxpr(velax.make_jaxpr(lambda *a: velax.jvp(of, a, tuple(map(_tangent, a))))(*args))
     stacked = [np.stack([a, a]) for a in args]
     check_jaxpr(velax.make_jaxpr(velax.vmap(of))(*stacked))
-    check_jaxpr(velax.make_jaxpr(velax.vmap(velax.vmap(of), in_axes=(0,) + (None,) * (len(args) - 1)))(np.stack([stacked[0]] * 2), *stacked[1:]))
+    check_jaxpr(
+        velax.make_jaxpr(velax.vmap(velax.vmap(of), in_axes=(0,) + (None,) * (len(args) - 1)))(
+            np.stack([stacked[0]] * 2), *stacked[1:]
+        )
+    )
     if name in REVERSIBLE:
         check_jaxpr(velax.make_jaxpr(lambda *a: velax.linearize(of, *a)[1](*map(_tangent, a)))(*args))
 
@@ -256,7 +274,7 @@ def _tangent(x):
     return x if x.dtype.kind == "f" else np.zeros(x.shape, jax.dtypes.float0)
 
 
-# -- jaxprs as JAX prints them ----------------------------------------------------------------------------------------------
+# -- jaxprs as JAX prints them -------------------------------------------------------------------
 
 PRINTED = {
     "scan": (scan_product, (X, F(0.7))),
@@ -306,7 +324,7 @@ def test_gradient_computes_what_does_not_change_once():
     assert str(f(velax)) == str(f(jax))
 
 
-# -- types ------------------------------------------------------------------------------------------------------------------
+# -- types ---------------------------------------------------------------------------------------
 
 
 def test_weak_start_values_take_the_type_of_the_carry():
@@ -314,7 +332,11 @@ def test_weak_start_values_take_the_type_of_the_carry():
         lax = lib.lax
         out = lax.scan(lambda c, a: (a, a), 1, X)[0]
         assert out.dtype == F and not out.weak_type
-        out = lax.while_loop(lambda c: lax.lt(c, lax.full((), 3, c.dtype)), lambda c: lax.convert_element_type(lax.add(c, lax.full((), 1, c.dtype)), np.int8), 1)
+        out = lax.while_loop(
+            lambda c: lax.lt(c, lax.full((), 3, c.dtype)),
+            lambda c: lax.convert_element_type(lax.add(c, lax.full((), 1, c.dtype)), np.int8),
+            1,
+        )
         assert out.dtype == np.int8 and int(out) == 3
         out = lax.fori_loop(0, 3, lambda i, c: i, 0)
         assert out.dtype == np.int32 and out.weak_type and int(out) == 2
@@ -336,7 +358,10 @@ def test_counter_types():
 
 def test_concrete_bounds_are_static():
     upper = velax.lax.add(np.int32(2), np.int32(3))
-    assert float(velax.grad(lambda x: velax.lax.fori_loop(0, upper, lambda i, c: velax.lax.mul(c, x), 1.0))(2.0)) == 5 * 2.0**4
+    assert (
+        float(velax.grad(lambda x: velax.lax.fori_loop(0, upper, lambda i, c: velax.lax.mul(c, x), 1.0))(2.0))
+        == 5 * 2.0**4
+    )
 
 
 def test_trip_count_zero():
@@ -378,7 +403,9 @@ def test_platform_dependent():
 
 def test_batched_predicates_stop_finished_examples():
     lax = velax.lax
-    f = lambda x: lax.while_loop(lambda c: lax.lt(c[0], F(100)), lambda c: (lax.mul(c[0], F(2)), lax.add(c[1], np.int32(1))), (x, np.int32(0)))
+    f = lambda x: lax.while_loop(
+        lambda c: lax.lt(c[0], F(100)), lambda c: (lax.mul(c[0], F(2)), lax.add(c[1], np.int32(1))), (x, np.int32(0))
+    )
     x = np.array([1.0, 60.0, 200.0], F)
     out, steps = velax.vmap(f)(x)
     np.testing.assert_array_equal(out, [128, 120, 200])
@@ -389,8 +416,10 @@ def test_batched_predicates_stop_finished_examples():
 
 def test_outer_batch_over_inner_predicates():
     """The inner predicate is mapped by the inner vmap alone, the carry by both."""
-    f = lambda lib: lambda n, y: lib.lax.while_loop(
-        lambda c: lib.lax.lt(c[0], n), lambda c: (lib.lax.add(c[0], F(1)), lib.lax.mul(c[1], y)), (F(0), F(1))
+    f = lambda lib: (
+        lambda n, y: lib.lax.while_loop(
+            lambda c: lib.lax.lt(c[0], n), lambda c: (lib.lax.add(c[0], F(1)), lib.lax.mul(c[1], y)), (F(0), F(1))
+        )
     )
     n, y = np.array([1, 2, 3, 4], F), np.array([2, 3], F)
     ours, theirs = (lib.vmap(lib.vmap(f(lib), (0, None)), (None, 0))(n, y) for lib in (velax, jax))
@@ -402,7 +431,9 @@ def test_captured_arrays_and_tracers():
     weights = velax.lax.iota(F, 3)
 
     def f(x):
-        return velax.lax.scan(lambda c, a: (velax.lax.add(c, velax.lax.mul(velax.lax.mul(weights, x), a)), None), weights, X)[0]
+        return velax.lax.scan(
+            lambda c, a: (velax.lax.add(c, velax.lax.mul(velax.lax.mul(weights, x), a)), None), weights, X
+        )[0]
 
     np.testing.assert_allclose(velax.jit(f)(F(2)), np.arange(3) + np.arange(3) * 2 * X.sum(), rtol=1e-6)
     gradient = velax.grad(lambda x: velax.lax.reduce_sum(f(x), (0,)))(F(2))
@@ -422,7 +453,9 @@ def test_functions_are_traced_once():
 
 
 def test_unused_results_cost_nothing():
-    f = lambda x: velax.lax.scan(lambda c, a: ((velax.lax.mul(c[0], a), velax.lax.exp(c[1])), c[1]), (F(1), F(1)), x)[0][0]
+    f = lambda x: velax.lax.scan(lambda c, a: ((velax.lax.mul(c[0], a), velax.lax.exp(c[1])), c[1]), (F(1), F(1)), x)[
+        0
+    ][0]
     jaxpr = velax.make_jaxpr(f)(X)
     from velax._transforms.evaluate import dce_jaxpr
 
@@ -433,7 +466,9 @@ def test_unused_results_cost_nothing():
 
     def loop(x):
         lax = velax.lax
-        return lax.while_loop(lambda c: lax.lt(c[0], 3), lambda c: (lax.add(c[0], 1), lax.mul(c[1], x), lax.exp(c[2])), (0, x, x))[1]
+        return lax.while_loop(
+            lambda c: lax.lt(c[0], 3), lambda c: (lax.add(c[0], 1), lax.mul(c[1], x), lax.exp(c[2])), (0, x, x)
+        )[1]
 
     smaller, _ = dce_jaxpr(velax.make_jaxpr(loop)(F(1)).jaxpr, [True])
     assert "exp" not in str(smaller)
@@ -456,14 +491,15 @@ def test_in_python_with_jit_disabled():
     np.testing.assert_allclose(ys, [X[1] + X[2], X[2], 0], rtol=1e-6)
 
 
-# -- messages ---------------------------------------------------------------------------------------------------------------
+# -- messages ------------------------------------------------------------------------------------
 
 BODIES = {
     "scan dtype": (lambda lib: lib.lax.scan(lambda c, a: (lib.lax.convert_element_type(c, np.int32), a), F(1), X), "so the dtypes do not match"),
     "scan path": (lambda lib: lib.lax.scan(lambda c, a: ({"u": X}, a), {"u": F(1)}, X), "The input carry component c['u'] has type float32[]"),
     "scan two": (
         lambda lib: lib.lax.scan(lambda s, a: ((X, lib.lax.convert_element_type(s[1], np.int32)), a), (F(1), F(2)), X),
-        "  * the input carry component s[0] has type float32[] but the corresponding output carry component has type float32[3], "
+        "  * the input carry component s[0] has type float32[] but the corresponding output carry component has "
+        "type float32[3], "
         "so the shapes do not match;\n  * the input",
     ),
     "scan structure": (lambda lib: lib.lax.scan(lambda c, a: ((c, c), a), F(1), X), "so their Python types differ"),
@@ -477,7 +513,8 @@ BODIES = {
     "while pred tree": (lambda lib: lib.lax.while_loop(lambda c: (c, c), lambda c: c, F(1)), "cond_fun must return a boolean scalar, but got pytree PyTreeDef((*, *))."),
     "while dtype": (
         lambda lib: lib.lax.while_loop(lambda c: True, lambda c: lib.lax.convert_element_type(c, np.int32), F(1)),
-        "while_loop body function carry input and carry output must have equal types, but they differ:\n\nThe input carry c has type float32[]",
+        "while_loop body function carry input and carry output must have equal types, but they differ:\n\nThe "
+        "input carry c has type float32[]",
     ),
     "fori dtype": (
         lambda lib: lib.lax.fori_loop(0, 3, lambda i, c: lib.lax.convert_element_type(c, np.int32), F(1)),
@@ -506,11 +543,19 @@ def test_messages(name):
 def test_more_messages():
     both_raise(lambda lib: lib.lax.switch(1, []), ValueError, "Empty branch sequence")
     both_raise(
-        lambda lib: lib.grad(lambda x: lib.lax.while_loop(lambda c: lib.lax.lt(c, F(3)), lambda c: lib.lax.mul(c, F(2)), x))(F(1)),
+        lambda lib: lib.grad(
+            lambda x: lib.lax.while_loop(lambda c: lib.lax.lt(c, F(3)), lambda c: lib.lax.mul(c, F(2)), x)
+        )(F(1)),
         ValueError,
-        "Reverse-mode differentiation does not work for lax.while_loop or lax.fori_loop with dynamic start/stop values.",
+        "Reverse-mode differentiation does not work for lax.while_loop or lax.fori_loop with dynamic start/stop "
+        "values.",
     )
-    with pytest.raises(ValueError, match="Can only use `unroll` in `fori_loop` if the loop bounds are statically known"):
+    with pytest.raises(
+        ValueError, match="Can only use `unroll` in `fori_loop` if the loop bounds are statically known"
+    ):
         velax.jit(lambda n: velax.lax.fori_loop(0, n, lambda i, c: c, 0, unroll=2))(3)
-    with velax.disable_jit(), pytest.raises(ValueError, match=r"zero-length scan is not supported in disable_jit\(\) mode"):
+    with (
+        velax.disable_jit(),
+        pytest.raises(ValueError, match=r"zero-length scan is not supported in disable_jit\(\) mode"),
+    ):
         velax.lax.scan(lambda c, a: (c, a), 1, length=0)

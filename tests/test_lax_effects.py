@@ -21,7 +21,7 @@ SCALAR = velax.ShapeDtypeStruct((), F)
 lax = velax.lax
 
 
-# -- pure callbacks -----------------------------------------------------------------------------------------------------------
+# -- pure callbacks ------------------------------------------------------------------------------
 
 
 def test_pure_callback_everywhere():
@@ -44,13 +44,17 @@ def test_callbacks_get_arrays_and_keep_trees():
         seen.extend((type(a["u"]), type(b), a["u"].dtype, b.shape))
         return {"s": a["u"] + b, "t": (np.float32(1), a["v"])}
 
-    out = velax.jit(lambda a, b: velax.pure_callback(host, {"s": TYPE, "t": (SCALAR, TYPE)}, a, b=b))({"u": X, "v": -X}, 2.0)
+    out = velax.jit(lambda a, b: velax.pure_callback(host, {"s": TYPE, "t": (SCALAR, TYPE)}, a, b=b))(
+        {"u": X, "v": -X}, 2.0
+    )
     assert seen == [type(lax.neg(X)), type(lax.neg(X)), np.dtype(F), ()]
     np.testing.assert_array_equal(out["s"], X + 2)
     np.testing.assert_array_equal(out["t"][1], -X)
 
 
-@pytest.mark.parametrize("method", ["sequential", "sequential_unrolled", "expand_dims", "broadcast_all", "legacy_vectorized"])
+@pytest.mark.parametrize(
+    "method", ["sequential", "sequential_unrolled", "expand_dims", "broadcast_all", "legacy_vectorized"]
+)
 def test_vmap_methods(method):
     shapes = {velax: [], jax: []}
 
@@ -59,7 +63,10 @@ def test_vmap_methods(method):
             shapes[lib].append((x.shape, y.shape))
             return np.asarray(x) + np.asarray(y)
 
-        return lib.vmap(lambda x, y: lib.pure_callback(host, lib.ShapeDtypeStruct((), F), x, y, vmap_method=method), in_axes=(0, None))
+        return lib.vmap(
+            lambda x, y: lib.pure_callback(host, lib.ShapeDtypeStruct((), F), x, y, vmap_method=method),
+            in_axes=(0, None),
+        )
 
     assert_same(f(velax)(X, F(1)), f(jax)(X, F(1)))
     assert shapes[velax] == shapes[jax]
@@ -67,7 +74,10 @@ def test_vmap_methods(method):
 
 
 def test_nested_vmap_of_callbacks():
-    g = lambda method: velax.vmap(velax.vmap(lambda x, y: velax.pure_callback(lambda x, y: x * y, SCALAR, x, y, vmap_method=method), (0, None)), (None, 0))
+    g = lambda method: velax.vmap(
+        velax.vmap(lambda x, y: velax.pure_callback(lambda x, y: x * y, SCALAR, x, y, vmap_method=method), (0, None)),
+        (None, 0),
+    )
     for method in ("sequential", "broadcast_all", "expand_dims"):
         np.testing.assert_allclose(g(method)(X, X), np.outer(X, X), rtol=1e-6)
 
@@ -75,11 +85,17 @@ def test_nested_vmap_of_callbacks():
 def test_results_are_checked():
     for transform in (lambda f: f, velax.jit):
         run = lambda host, transform=transform: transform(lambda x: velax.pure_callback(host, TYPE, x))(X)
-        with pytest.raises(JaxRuntimeError, match=r"Incorrect output shape for return value #0: Expected: \(3,\), Actual: \(\)"):
+        with pytest.raises(
+            JaxRuntimeError, match=r"Incorrect output shape for return value #0: Expected: \(3,\), Actual: \(\)"
+        ):
             run(lambda x: F(1))
-        with pytest.raises(JaxRuntimeError, match="Incorrect output dtype for return value #0: Expected: float32, Actual: int32"):
+        with pytest.raises(
+            JaxRuntimeError, match="Incorrect output dtype for return value #0: Expected: float32, Actual: int32"
+        ):
             run(lambda x: np.ones(3, np.int32))
-        with pytest.raises(JaxRuntimeError, match=r"Mismatched number of outputs from callback. Expected: 1, Actual: 2"):
+        with pytest.raises(
+            JaxRuntimeError, match=r"Mismatched number of outputs from callback. Expected: 1, Actual: 2"
+        ):
             run(lambda x: (x, x))
         # what NumPy computes in double precision is meant
         np.testing.assert_array_equal(run(lambda x: np.asarray(x, np.float64)), X)
@@ -89,7 +105,10 @@ def test_exceptions_have_their_cause():
     def fails(x):
         raise KeyError("no such thing")
 
-    for run in (lambda: velax.pure_callback(fails, TYPE, X), lambda: velax.jit(lambda x: velax.pure_callback(fails, TYPE, x))(X)):
+    for run in (
+        lambda: velax.pure_callback(fails, TYPE, X),
+        lambda: velax.jit(lambda x: velax.pure_callback(fails, TYPE, x))(X),
+    ):
         with pytest.raises(JaxRuntimeError, match="no such thing") as e:
             run()
         assert isinstance(e.value.__cause__, KeyError)
@@ -104,7 +123,10 @@ def test_callback_errors():
             lib.jvp(lambda x, lib=lib: lib.pure_callback(np.sin, x, x), (X,), (X,))
         with pytest.raises(ValueError, match="Pure callbacks do not support JVP"):
             lib.grad(lambda x, lib=lib: lib.pure_callback(np.sin, x, x))(F(1))
-        with pytest.raises(NotImplementedError, match="vmap is only supported for the pure_callback primitive when vmap_method is one of"):
+        with pytest.raises(
+            NotImplementedError,
+            match="vmap is only supported for the pure_callback primitive when vmap_method is one of",
+        ):
             lib.vmap(lambda x, lib=lib: lib.pure_callback(np.sin, x, x))(X)
         with pytest.raises(ValueError, match="vmap_method must be on of the allowed methods"):
             lib.pure_callback(np.sin, X, X, vmap_method="fast")
@@ -140,13 +162,15 @@ def test_custom_derivative_of_a_callback():
     np.testing.assert_allclose(velax.jit(velax.grad(f))(0.5), np.cos(F(0.5)), rtol=1e-6)
 
 
-# -- io callbacks ---------------------------------------------------------------------------------------------------------------
+# -- io callbacks --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_io_callbacks_run_in_program_order(ordered):
     log = []
-    say = lambda name, *args: lax.io_callback(lambda *a: log.append((name, *map(float, a))), None, *args, ordered=ordered)
+    say = lambda name, *args: lax.io_callback(
+        lambda *a: log.append((name, *map(float, a))), None, *args, ordered=ordered
+    )
 
     @velax.jit
     def f(x, p):
@@ -158,7 +182,9 @@ def test_io_callbacks_run_in_program_order(ordered):
 
         lax.scan(body, 0, x)
         lax.cond(p, lambda: say("yes"), lambda: say("no"))
-        n = lax.while_loop(lambda i: lax.lt(i, np.int32(2)), lambda i: (say("while", i), lax.add(i, np.int32(1)))[1], np.int32(0))
+        n = lax.while_loop(
+            lambda i: lax.lt(i, np.int32(2)), lambda i: (say("while", i), lax.add(i, np.int32(1)))[1], np.int32(0)
+        )
         say("end", n)
 
     expected = [("start",), ("step", 0.5), ("step", 1.5), ("step", 2.5)]
@@ -171,14 +197,18 @@ def test_io_callbacks_run_in_program_order(ordered):
 
 def test_io_callback_results_and_vmap():
     counter = iter(range(100))
-    f = velax.jit(lambda: [lax.io_callback(lambda: np.int32(next(counter)), velax.ShapeDtypeStruct((), np.int32)) for _ in range(3)])
+    f = velax.jit(
+        lambda: [
+            lax.io_callback(lambda: np.int32(next(counter)), velax.ShapeDtypeStruct((), np.int32)) for _ in range(3)
+        ]
+    )
     assert [int(x) for x in f()] == [0, 1, 2]
     seen = []
     velax.vmap(lambda x: lax.io_callback(lambda v: seen.append(float(v)), None, x))(X)
     assert seen == X.tolist()
 
 
-# -- debugging ------------------------------------------------------------------------------------------------------------------
+# -- debugging -----------------------------------------------------------------------------------
 
 
 def test_print_formats_as_jax(capsys):
@@ -255,7 +285,7 @@ def test_debug_callback():
         velax.jit(lambda x: velax.debug.callback(lambda _: 1 / 0, x))(F(1))
 
 
-# -- collectives ------------------------------------------------------------------------------------------------------------------
+# -- collectives ---------------------------------------------------------------------------------
 
 M = np.arange(8, dtype=F).reshape(2, 4)
 C = np.arange(12, dtype=F).reshape(2, 2, 3)
@@ -289,7 +319,18 @@ IN_BATCH = {
 }  # fmt: skip
 #: what JAX's own derivative or nested batching rules do not take (0.10.2)
 NOT_IN_JAX = ("pbroadcast", "psum jit", "all_to_all moved")
-FLAT = (*NOT_IN_JAX, "psum tree", "psum constant", "psum loop", "axis_index", "psum bool", "pmean int", "pmax", "pmin", "psum branch")
+FLAT = (
+    *NOT_IN_JAX,
+    "psum tree",
+    "psum constant",
+    "psum loop",
+    "axis_index",
+    "psum bool",
+    "pmean int",
+    "pmax",
+    "pmin",
+    "psum branch",
+)
 
 
 @pytest.mark.parametrize("name", IN_BATCH)
@@ -312,7 +353,9 @@ def test_derivatives_of_collectives(name):
 
     def gradient(lib):
         weighted = lambda x: lib.numpy.sum(lib.lax.sin(f(lib)(x)))
-        return lib.vmap(lib.grad(weighted), axis_name="i")(x), lib.grad(lambda x: lib.numpy.sum(lib.vmap(weighted, axis_name="i")(x)))(x)
+        return lib.vmap(lib.grad(weighted), axis_name="i")(x), lib.grad(
+            lambda x: lib.numpy.sum(lib.vmap(weighted, axis_name="i")(x))
+        )(x)
 
     assert_same(gradient(velax), gradient(jax))
     pushed = lambda lib: lib.vmap(lambda x, t: lib.jvp(f(lib), (x,), (t,)), axis_name="i")(x, 2 * x)
@@ -344,12 +387,21 @@ def test_collectives_print_as_in_jax():
         lambda lib, x: lib.lax.psum(x, "i"), lambda lib, x: lib.lax.pmean(x, "i"), lambda lib, x: lib.lax.all_gather(x, "i"),
         lambda lib, x: lib.lax.all_to_all(x, "i", 0, 1), lambda lib, x: lib.lax.ppermute(x, "i", [(0, 1)]), lambda lib, x: lib.lax.axis_index("i"),
     ):  # fmt: skip
-        ours, theirs = (str(lib.make_jaxpr(lambda x, lib=lib, f=f: f(lib, x), axis_env=[("i", 2)])(M)) for lib in LIBRARIES)
+        ours, theirs = (
+            str(lib.make_jaxpr(lambda x, lib=lib, f=f: f(lib, x), axis_env=[("i", 2)])(M)) for lib in LIBRARIES
+        )
         assert ours == theirs
 
 
 def test_unbound_names():
-    for f in (lax.psum, lax.pmean, lax.pmax, lax.all_gather, lambda x, name: lax.axis_index(name), lambda x, name: lax.ppermute(x, name, [])):
+    for f in (
+        lax.psum,
+        lax.pmean,
+        lax.pmax,
+        lax.all_gather,
+        lambda x, name: lax.axis_index(name),
+        lambda x, name: lax.ppermute(x, name, []),
+    ):
         with pytest.raises(NameError, match="unbound axis name: j"):
             velax.vmap(lambda x, f=f: f(x, "j"), axis_name="i")(X)
         with pytest.raises(NameError, match="unbound axis name: j"):
@@ -358,7 +410,7 @@ def test_unbound_names():
         velax.vmap(lambda x: lax.psum(x, "i", axis_index_groups=[[0], [1]]), axis_name="i")(M)
 
 
-# -- references -------------------------------------------------------------------------------------------------------------------
+# -- references ----------------------------------------------------------------------------------
 
 
 def ref_program(lib, x, y):
@@ -417,11 +469,17 @@ def test_references(program):
     assert_same(f(velax)(X, F(0.7)), theirs)
     assert_same(velax.jit(f(velax))(X, F(0.7)), theirs)
     assert_same(*both_libraries(lambda lib: lambda *a: lib.jvp(f(lib), a, (X, F(1))), X, F(0.7)))
-    assert_same(velax.jit(lambda *a: velax.jvp(f(velax), a, (X, F(1))))(X, F(0.7)), jax.jvp(f(jax), (X, F(0.7)), (X, F(1))))
+    assert_same(
+        velax.jit(lambda *a: velax.jvp(f(velax), a, (X, F(1))))(X, F(0.7)), jax.jvp(f(jax), (X, F(0.7)), (X, F(1)))
+    )
     stacked = np.stack([X, -X])
-    one_by_one = lambda lib: [np.stack(p) for p in zip(*(jax.tree.leaves(f(lib)(x, F(0.7))) for x in stacked), strict=True)]
+    one_by_one = lambda lib: [
+        np.stack(p) for p in zip(*(jax.tree.leaves(f(lib)(x, F(0.7))) for x in stacked), strict=True)
+    ]
     assert_same(velax.tree_util.tree_leaves(velax.vmap(f(velax), (0, None))(stacked, F(0.7))), one_by_one(velax))
-    assert_same(velax.tree_util.tree_leaves(velax.jit(velax.vmap(f(velax), (0, None)))(stacked, F(0.7))), one_by_one(velax))
+    assert_same(
+        velax.tree_util.tree_leaves(velax.jit(velax.vmap(f(velax), (0, None)))(stacked, F(0.7))), one_by_one(velax)
+    )
 
 
 @pytest.mark.parametrize("program", [ref_program, ref_in_loops])
@@ -430,7 +488,11 @@ def test_gradients_through_references(program):
     loss = lambda x, y: sum(velax.numpy.sum(lax.sin(v)) for v in velax.tree_util.tree_leaves(program(velax, x, y)))
     along = lambda t, u: velax.jvp(loss, (X, F(0.7)), (t, u))[1]
     forward = np.stack([along(t, F(0)) for t in np.eye(3, dtype=F)]), along(0 * X, F(1))
-    for reverse in (velax.grad(loss, argnums=(0, 1)), velax.jit(velax.grad(loss, argnums=(0, 1))), velax.grad(velax.jit(loss), argnums=(0, 1))):
+    for reverse in (
+        velax.grad(loss, argnums=(0, 1)),
+        velax.jit(velax.grad(loss, argnums=(0, 1))),
+        velax.grad(velax.jit(loss), argnums=(0, 1)),
+    ):
         assert_same(reverse(X, F(0.7)), forward, rtol=1e-4)
 
 
@@ -488,7 +550,9 @@ def test_vmap_of_references():
     np.testing.assert_array_equal(m[...], [[7, 1, 2], [8, 4, 5]])
     r = velax.new_ref(X)
     np.testing.assert_array_equal(velax.vmap(lambda i: r[i])(np.array([2, 0])), X[[2, 0]])
-    with pytest.raises(ValueError, match="performing a set/swap operation with vmapped value on an unbatched array reference"):
+    with pytest.raises(
+        ValueError, match="performing a set/swap operation with vmapped value on an unbatched array reference"
+    ):
         velax.vmap(lambda v: r.__setitem__(0, v))(X)
 
 
@@ -533,7 +597,9 @@ def test_reference_objects():
 
 def test_reference_errors():
     r = velax.new_ref(velax.numpy.asarray(X))
-    with pytest.raises(ValueError, match=r"Invalid shape for `swap`. Ref shape: \(3,\). Expected shape: \(\). Value shape: \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"Invalid shape for `swap`. Ref shape: \(3,\). Expected shape: \(\). Value shape: \(3,\)"
+    ):
         r[0] = X
     with pytest.raises(ValueError, match=r"Invalid dtype for `swap`. Ref dtype: float32. Value dtype: int32"):
         r[0] = 5

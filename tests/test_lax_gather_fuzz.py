@@ -26,11 +26,18 @@ def problems(draw):
     addressable = [d for d in range(rank) if kinds[d] != "batch"]
     index_map = tuple(draw(st.permutations(addressable))[: draw(st.integers(0, len(addressable)))])
     count = int(np.prod(positions, dtype=int)) * len(index_map)
-    indices = np.array(draw(st.lists(st.integers(-2, 5), min_size=count, max_size=count)), np.int32).reshape(*positions, len(index_map))
+    indices = np.array(draw(st.lists(st.integers(-2, 5), min_size=count, max_size=count)), np.int32).reshape(
+        *positions, len(index_map)
+    )
     n_windows = kinds.count("window")
     offsets = tuple(sorted(draw(st.permutations(range(len(positions) + n_windows)))[:n_windows]))
     collapsed = tuple(d for d, kind in enumerate(kinds) if kind == "collapsed")
-    operand = np.random.default_rng(draw(st.integers(0, 99))).permutation(int(np.prod(shape))).reshape(shape).astype(np.float32)
+    operand = (
+        np.random.default_rng(draw(st.integers(0, 99)))
+        .permutation(int(np.prod(shape)))
+        .reshape(shape)
+        .astype(np.float32)
+    )
     return operand, indices, (offsets, collapsed, index_map, batching, indices_batching), sizes
 
 
@@ -93,7 +100,13 @@ def test_scatter(problem, mode, name):
     for out, target in places(operand.shape, indices, numbers, sizes, mode):
         if target is not None:
             expected[target] = combine(expected[target], updates[out])
-    f = {"set": lax.scatter, "add": lax.scatter_add, "mul": lax.scatter_mul, "min": lax.scatter_min, "max": lax.scatter_max}[name]
+    f = {
+        "set": lax.scatter,
+        "add": lax.scatter_add,
+        "mul": lax.scatter_mul,
+        "min": lax.scatter_min,
+        "max": lax.scatter_max,
+    }[name]
     result = f(operand, indices, updates, lax.ScatterDimensionNumbers(*numbers), mode=mode)
     if name == "set":
         candidates = {}  # any of the updates of an element may stay
@@ -120,8 +133,15 @@ def test_batching(problem, dims, scatter):
         f = lambda x, i: lax.scatter_add(x, i, updates, lax.ScatterDimensionNumbers(*numbers))
     else:
         f = lambda x, i: lax.gather(x, i, lax.GatherDimensionNumbers(*numbers), sizes, mode="fill", fill_value=-1)
-    operands = [rng.permutation(operand.reshape(-1)).reshape(operand.shape) if dims[0] is not None else operand for _ in range(n)]
-    vectors = [rng.integers(-2, 6, indices.shape).astype(np.int32) if dims[1] is not None else indices for _ in range(n)]
+    operands = [
+        rng.permutation(operand.reshape(-1)).reshape(operand.shape) if dims[0] is not None else operand
+        for _ in range(n)
+    ]
+    vectors = [
+        rng.integers(-2, 6, indices.shape).astype(np.int32) if dims[1] is not None else indices for _ in range(n)
+    ]
     stack = lambda xs, d: xs[0] if d is None else np.stack(xs, d)
     batched = velax.vmap(f, in_axes=dims)(stack(operands, dims[0]), stack(vectors, dims[1]))
-    np.testing.assert_allclose(batched, np.stack([np.asarray(f(x, i)) for x, i in zip(operands, vectors, strict=True)]), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        batched, np.stack([np.asarray(f(x, i)) for x, i in zip(operands, vectors, strict=True)]), rtol=1e-5, atol=1e-5
+    )

@@ -18,7 +18,7 @@ def values(*shape, dtype=np.float32):
     return (rng.permutation(n).reshape(shape) - n / 3).astype(dtype)
 
 
-# -- slices ---------------------------------------------------------------------------------------------------------------
+# -- slices --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strides", [None, (1, 1), (2, 3), (3, 1)])
@@ -27,13 +27,17 @@ def test_slice(bounds, strides):
     compare(lambda lib, x: lib.lax.slice(x, *bounds, strides), values(5, 7))
 
 
-@pytest.mark.parametrize("start, limit, stride, axis", [(None, None, 1, 0), (-3, None, 1, -1), (1, -1, 2, 1), (0, 5, 4, 0)])
+@pytest.mark.parametrize(
+    "start, limit, stride, axis", [(None, None, 1, 0), (-3, None, 1, -1), (1, -1, 2, 1), (0, 5, 4, 0)]
+)
 def test_slice_in_dim(start, limit, stride, axis):
     compare(lambda lib, x: lib.lax.slice_in_dim(x, start, limit, stride, axis), values(5, 7))
 
 
 def test_index_in_dim():
-    compare(lambda lib, x: (lib.lax.index_in_dim(x, -1, 1), lib.lax.index_in_dim(x, 2, 0, keepdims=False)), values(5, 7))
+    compare(
+        lambda lib, x: (lib.lax.index_in_dim(x, -1, 1), lib.lax.index_in_dim(x, 2, 0, keepdims=False)), values(5, 7)
+    )
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (5, 7), (5, 2), (1, 1), (0, 2)])
@@ -46,8 +50,18 @@ def test_dynamic_slice(sizes):
 def test_dynamic_slice_starts():
     x = values(6, 5)
     compare(lambda lib, x, i: lib.lax.dynamic_slice(x, i, (2, 3)), x, np.array([-1, 1], np.int32))
-    compare(lambda lib, x, i: lib.lax.dynamic_slice(x, (i, 0), (2, 3), allow_negative_indices=False), x, np.int32(-1), axes=(None, 0))
-    compare(lambda lib, x, i: lib.lax.dynamic_slice(x, (i, i), (2, 3), allow_negative_indices=[False, True]), x, np.int8(-1), axes=(None, 0))
+    compare(
+        lambda lib, x, i: lib.lax.dynamic_slice(x, (i, 0), (2, 3), allow_negative_indices=False),
+        x,
+        np.int32(-1),
+        axes=(None, 0),
+    )
+    compare(
+        lambda lib, x, i: lib.lax.dynamic_slice(x, (i, i), (2, 3), allow_negative_indices=[False, True]),
+        x,
+        np.int8(-1),
+        axes=(None, 0),
+    )
     compare(lambda lib, x, i: lib.lax.dynamic_slice(x, (i, i), (2, 3)), x, np.uint8(100), axes=(None, 0))
     compare(lambda lib, x: lib.lax.dynamic_slice(x, (-2, 3), (2, 3)), x)
     compare(lambda lib, x, i: lib.lax.dynamic_slice_in_dim(x, i, 2, axis=-1), x, np.int32(-3), axes=(None, 0))
@@ -63,15 +77,35 @@ def test_dynamic_update_slice(shape):
 
 
 def test_dynamic_update_in_dim():
-    compare(lambda lib, x, u, i: lib.lax.dynamic_update_slice_in_dim(x, u, i, axis=-1), values(5, 7), values(5, 2), np.int32(-3), axes=(None, 0))
-    compare(lambda lib, x, u, i: lib.lax.dynamic_update_index_in_dim(x, u, i, 1), values(5, 7), values(5), np.int32(2), axes=(None, 0))
-    compare(lambda lib, x, u, i: lib.lax.dynamic_update_index_in_dim(x, u, i, 0), values(6), values(), np.int32(2), axes=(None, 0))
+    compare(
+        lambda lib, x, u, i: lib.lax.dynamic_update_slice_in_dim(x, u, i, axis=-1),
+        values(5, 7),
+        values(5, 2),
+        np.int32(-3),
+        axes=(None, 0),
+    )
+    compare(
+        lambda lib, x, u, i: lib.lax.dynamic_update_index_in_dim(x, u, i, 1),
+        values(5, 7),
+        values(5),
+        np.int32(2),
+        axes=(None, 0),
+    )
+    compare(
+        lambda lib, x, u, i: lib.lax.dynamic_update_index_in_dim(x, u, i, 0),
+        values(6),
+        values(),
+        np.int32(2),
+        axes=(None, 0),
+    )
 
 
-# -- pad, concatenate, split ----------------------------------------------------------------------------------------------
+# -- pad, concatenate, split ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("config", [((1, 2, 3), (0, -1, 0)), ((-1, 2, 0), (3, -2, 1)), ((0, 0, 0), (0, 0, 0)), ((-3, -2, 2), (1, 1, 0))])
+@pytest.mark.parametrize(
+    "config", [((1, 2, 3), (0, -1, 0)), ((-1, 2, 0), (3, -2, 1)), ((0, 0, 0), (0, 0, 0)), ((-3, -2, 2), (1, 1, 0))]
+)
 def test_pad(config):
     compare(lambda lib, x, v: lib.lax.pad(x, v, config), values(4, 5), np.float32(2.5), axes=(None, 0), single=False)
     compare(lambda lib, x: lib.lax.pad(x, np.float32(0), config), values(4, 5))
@@ -88,7 +122,7 @@ def test_concatenate_split():
     compare(lambda lib, x: lib.lax.split(x, (1, 3), -2)[1], values(4, 5))
 
 
-# -- gather ---------------------------------------------------------------------------------------------------------------
+# -- gather --------------------------------------------------------------------------------------
 
 
 def indices(*rows):
@@ -123,8 +157,18 @@ def test_gather_fill_values(dtype):
     x = np.asarray(jax.numpy.arange(6).astype(dtype))
     numbers = ((), (0,), (0,))
     idx = indices([2], [-1], [6])
-    compare(lambda lib, x: lib.lax.gather(x, idx, lib.lax.GatherDimensionNumbers(*numbers), (1,), mode="fill"), x, grad=False)
-    compare(lambda lib, x: lib.lax.gather(x, idx, lib.lax.GatherDimensionNumbers(*numbers), (1,), mode="fill", fill_value=1), x, grad=False)
+    compare(
+        lambda lib, x: lib.lax.gather(x, idx, lib.lax.GatherDimensionNumbers(*numbers), (1,), mode="fill"),
+        x,
+        grad=False,
+    )
+    compare(
+        lambda lib, x: lib.lax.gather(
+            x, idx, lib.lax.GatherDimensionNumbers(*numbers), (1,), mode="fill", fill_value=1
+        ),
+        x,
+        grad=False,
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint32])
@@ -140,9 +184,10 @@ def test_index_take():
     compare(lambda lib, x: lib.lax.index_take(x, (i,), (1,)), values(3, 4, 5))
 
 
-# -- scatter --------------------------------------------------------------------------------------------------------------
+# -- scatter -------------------------------------------------------------------------------------
 
-# operand shape, indices, (update_window_dims, inserted, scatter_dims_to_operand_dims, operand_batching, indices_batching), updates shape
+# operand shape, indices, (update_window_dims, inserted, scatter_dims_to_operand_dims, operand_batching,
+# indices_batching), updates shape
 SCATTERS = {
     "rows": ((4, 5), indices([3], [-1], [9], [0]), ((1,), (0,), (0,)), (4, 5)),
     "elements": ((4, 5), indices([3, 4], [0, 5], [1, 1]), ((), (0, 1), (0, 1)), (3,)),
@@ -157,7 +202,9 @@ UNIQUE = {
 
 def scatter_with(name, numbers, idx=None, **options):
     if idx is None:
-        return lambda lib, x, i, u: getattr(lib.lax, name)(x, i, u, lib.lax.ScatterDimensionNumbers(*numbers), **options)
+        return lambda lib, x, i, u: getattr(lib.lax, name)(
+            x, i, u, lib.lax.ScatterDimensionNumbers(*numbers), **options
+        )
     return lambda lib, x, u: getattr(lib.lax, name)(x, idx, u, lib.lax.ScatterDimensionNumbers(*numbers), **options)
 
 
@@ -166,7 +213,14 @@ def scatter_with(name, numbers, idx=None, **options):
 @pytest.mark.parametrize("case", SCATTERS)
 def test_scatter_additive(case, name, mode):
     shape, idx, numbers, updates = SCATTERS[case]
-    compare(scatter_with(name, numbers, mode=mode), values(*shape), idx, values(*updates), second=case == "rows", batch=(name, mode) == ("scatter_add", "drop"))
+    compare(
+        scatter_with(name, numbers, mode=mode),
+        values(*shape),
+        idx,
+        values(*updates),
+        second=case == "rows",
+        batch=(name, mode) == ("scatter_add", "drop"),
+    )
 
 
 def test_scatter_overlapping():
@@ -178,13 +232,19 @@ def test_scatter_overlapping():
 def test_scatter_mul(case):
     shape, _, numbers, updates = SCATTERS[case]
     idx = UNIQUE[case]
-    compare(scatter_with("scatter_mul", numbers, idx, unique_indices=True), values(*shape), values(*updates), second=True)
+    compare(
+        scatter_with("scatter_mul", numbers, idx, unique_indices=True), values(*shape), values(*updates), second=True
+    )
     f = scatter_with("scatter_mul", numbers, idx)
     compare(f, values(*shape), values(*updates), grad=False)
     u = values(*updates)
     compare(lambda lib, x: f(lib, x, u), values(*shape), batch=False)
     x = values(*shape)
-    both_raise(lambda lib: lib.grad(lambda u: f(lib, x, u).sum())(u), NotImplementedError, "scatter_mul gradients are only implemented if")
+    both_raise(
+        lambda lib: lib.grad(lambda u: f(lib, x, u).sum())(u),
+        NotImplementedError,
+        "scatter_mul gradients are only implemented if",
+    )
 
 
 @pytest.mark.parametrize("name", ["scatter_min", "scatter_max"])
@@ -203,7 +263,12 @@ def test_scatter_extremal_ties(name):
 @pytest.mark.parametrize("case", SCATTERS)
 def test_scatter_unique(case):
     shape, _, numbers, updates = SCATTERS[case]
-    compare(scatter_with("scatter", numbers, UNIQUE[case], unique_indices=True), values(*shape), values(*updates), second=True)
+    compare(
+        scatter_with("scatter", numbers, UNIQUE[case], unique_indices=True),
+        values(*shape),
+        values(*updates),
+        second=True,
+    )
 
 
 @pytest.mark.parametrize("case", SCATTERS)
@@ -235,7 +300,11 @@ def test_scatter_apply(unique):
         x, idx, lambda v: lib.lax.mul(v, np.float32(2)), lib.lax.ScatterDimensionNumbers((), (0,), (0,)), update_shape=shape, unique_indices=unique
     )  # fmt: skip
     compare(f, values(5), grad=False)
-    both_raise(lambda lib: lib.grad(lambda x: f(lib, x).sum())(values(5)), NotImplementedError, "scatter_apply JVP not implemented")
+    both_raise(
+        lambda lib: lib.grad(lambda x: f(lib, x).sum())(values(5)),
+        NotImplementedError,
+        "scatter_apply JVP not implemented",
+    )
 
 
 def test_scatter_apply_with_captured_array():
@@ -247,10 +316,12 @@ def test_scatter_apply_with_captured_array():
     np.testing.assert_array_equal(velax.jit(f)(np.zeros(3, np.float32)), [0, 0, 12])
 
 
-# -- reduce, reduce_precision, associative_scan ---------------------------------------------------------------------------
+# -- reduce, reduce_precision, associative_scan --------------------------------------------------
 
 
-@pytest.mark.parametrize("shape, axes", [((4, 5), (0,)), ((3, 4, 5), (0, 2)), ((7,), (0,)), ((1, 3), (0, 1)), ((3, 2), ())])
+@pytest.mark.parametrize(
+    "shape, axes", [((4, 5), (0,)), ((3, 4, 5), (0, 2)), ((7,), (0,)), ((1, 3), (0, 1)), ((3, 2), ())]
+)
 def test_reduce(shape, axes):
     add = lambda lib: lambda a, b: lib.lax.add(a, b)
     compare(lambda lib, x: lib.lax.reduce(x, np.float32(0), add(lib), axes), values(*shape))
@@ -274,16 +345,26 @@ def test_reduce_many_operands():
 def test_reduce_recognises_operations():
     x, b = values(3, 4), values(3, 4) > 0
     for name, init in [("add", 0.0), ("mul", 1.0), ("max", -np.inf), ("min", np.inf)]:
-        compare(lambda lib, x, name=name, init=init: lib.lax.reduce(x, init, getattr(lib.lax, name), (0,)), x, rtol=1e-4)
-        compare(lambda lib, x, name=name: lib.lax.reduce(x, 2.0, getattr(lib.lax, name), (0,)), x, grad=False, rtol=1e-4)
+        compare(
+            lambda lib, x, name=name, init=init: lib.lax.reduce(x, init, getattr(lib.lax, name), (0,)), x, rtol=1e-4
+        )
+        compare(
+            lambda lib, x, name=name: lib.lax.reduce(x, 2.0, getattr(lib.lax, name), (0,)), x, grad=False, rtol=1e-4
+        )
     for name, init in [("bitwise_and", True), ("bitwise_or", False), ("bitwise_xor", False)]:
-        compare(lambda lib, x, name=name, init=init: lib.lax.reduce(x, init, getattr(lib.lax, name), (1,)), b, grad=False)
+        compare(
+            lambda lib, x, name=name, init=init: lib.lax.reduce(x, init, getattr(lib.lax, name), (1,)), b, grad=False
+        )
     jaxpr = velax.make_jaxpr(lambda x: velax.lax.reduce(x, -np.inf, velax.lax.max, (0,)))(x)
     assert [e.primitive.name for e in jaxpr.eqns] == ["reduce_max"]
 
 
 def test_reduce_rejects_captured_tracers():
-    captured = lambda lib: lib.make_jaxpr(lambda v: lib.lax.reduce(np.ones(3, np.float32), np.float32(0), lambda a, b: lib.lax.mul(v, lib.lax.add(a, b)), (0,)))
+    captured = lambda lib: lib.make_jaxpr(
+        lambda v: lib.lax.reduce(
+            np.ones(3, np.float32), np.float32(0), lambda a, b: lib.lax.mul(v, lib.lax.add(a, b)), (0,)
+        )
+    )
     both_raise(lambda lib: captured(lib)(1.0), NotImplementedError, "Reduction computations can't close over Tracers")
 
 
@@ -298,7 +379,25 @@ def test_reduce_derivative_keeps_the_initial_value():
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("bits", [(5, 10), (8, 7), (2, 0), (1, 3), (8, 23), (5, 2), (4, 3), (8, 1)])
 def test_reduce_precision(bits, dtype):
-    special = [0.0, -0.0, 1.2345, 7e4, 1e-6, 6e-5, -3.1, np.nan, np.inf, -np.inf, 5e-8, 0.3, 1.75, 65519.0, 65520.0, 1e-40, 3.3e38]
+    special = [
+        0.0,
+        -0.0,
+        1.2345,
+        7e4,
+        1e-6,
+        6e-5,
+        -3.1,
+        np.nan,
+        np.inf,
+        -np.inf,
+        5e-8,
+        0.3,
+        1.75,
+        65519.0,
+        65520.0,
+        1e-40,
+        3.3e38,
+    ]
     x = np.concatenate([np.float32(special), rng.normal(size=50).astype(np.float32)])
     x = np.asarray(jax.numpy.asarray(x).astype(dtype))
     compare(lambda lib, x: lib.lax.reduce_precision(x, *bits), x, grad=False, batch=False, hide_constants=True)
@@ -327,13 +426,15 @@ def test_associative_scan_of_pairs_along_an_axis():
     compare(f, a, b, axes=(None, 0))
 
 
-# -- transformations composed ---------------------------------------------------------------------------------------------
+# -- transformations composed --------------------------------------------------------------------
 
 
 def test_batched_gradients():
     """Derivative rules under vmap: each example has its own indices."""
     numbers = lambda lib: lib.lax.ScatterDimensionNumbers((), (0,), (0,))
-    weigh = lambda lib, x: lib.lax.reduce_sum(lib.lax.mul(x, lib.lax.convert_element_type(lib.lax.iota(np.int32, x.shape[0]), np.float32)), (0,))
+    weigh = lambda lib, x: lib.lax.reduce_sum(
+        lib.lax.mul(x, lib.lax.convert_element_type(lib.lax.iota(np.int32, x.shape[0]), np.float32)), (0,)
+    )
     functions = {
         "gather": lambda lib, x, u, i: lib.lax.gather(x, i, lib.lax.GatherDimensionNumbers((), (0,), (0,)), (1,), mode="fill"),
         "scatter": lambda lib, x, u, i: lib.lax.scatter(x, i, u, numbers(lib)),
@@ -347,13 +448,15 @@ def test_batched_gradients():
     x, u = values(3, 6), values(3, 2) + 0.5
     i = np.array([[[0], [9]], [[3], [1]], [[2], [5]]], np.int32)
     for name, f in functions.items():
-        gradients = lambda lib, f=f: lib.vmap(lib.grad(lambda x, u, i: weigh(lib, f(lib, x, u, i)), argnums=(0, 1)))(x, u, i)
+        gradients = lambda lib, f=f: lib.vmap(lib.grad(lambda x, u, i: weigh(lib, f(lib, x, u, i)), argnums=(0, 1)))(
+            x, u, i
+        )
         expected = jax.jit(lambda gradients=gradients: gradients(jax))()
         assert_same(gradients(velax), expected, what=name)
         assert_same(velax.jit(lambda gradients=gradients: gradients(velax))(), expected, what=f"{name}, jit")
 
 
-# -- messages -------------------------------------------------------------------------------------------------------------
+# -- messages ------------------------------------------------------------------------------------
 
 X = np.ones((4, 5), np.float32)
 I31 = np.zeros((3, 1), np.int32)
@@ -430,7 +533,7 @@ def test_errors(f, kind, phrase):
     both_raise(f, kind, phrase)
 
 
-# -- structure ------------------------------------------------------------------------------------------------------------
+# -- structure -----------------------------------------------------------------------------------
 
 
 def equations(lib, f, *args):
@@ -445,11 +548,17 @@ STRUCTURES = [
     lambda lib, x: lib.lax.concatenate([x, x], 0),
     lambda lib, x: lib.lax.split(x, (1, 3), 0),
     lambda lib, x: lib.lax.gather(x, I31, lib.lax.GatherDimensionNumbers((1,), (0,), (0,)), (1, 5)),
-    lambda lib, x: lib.lax.scatter_add(x, I31, np.ones((3, 5), np.float32), lib.lax.ScatterDimensionNumbers((1,), (0,), (0,))),
+    lambda lib, x: lib.lax.scatter_add(
+        x, I31, np.ones((3, 5), np.float32), lib.lax.ScatterDimensionNumbers((1,), (0,), (0,))
+    ),
     lambda lib, x: lib.lax.reduce(x, 1.0, lambda a, b: lib.lax.add(a, b), (0,)),
     lambda lib, x: lib.lax.reduce_precision(x, 5, 10),
-    lambda lib, x: lib.vmap(lambda x, i: lib.lax.gather(x, i, lib.lax.GatherDimensionNumbers((), (0,), (0,)), (1,)))(x, np.zeros((4, 3, 1), np.int32)),
-    lambda lib, x: lib.vjp(lambda x: lib.lax.gather(x, I31, lib.lax.GatherDimensionNumbers((1,), (0,), (0,)), (1, 5)), x)[1](np.ones((3, 5), np.float32)),
+    lambda lib, x: lib.vmap(lambda x, i: lib.lax.gather(x, i, lib.lax.GatherDimensionNumbers((), (0,), (0,)), (1,)))(
+        x, np.zeros((4, 3, 1), np.int32)
+    ),
+    lambda lib, x: lib.vjp(
+        lambda x: lib.lax.gather(x, I31, lib.lax.GatherDimensionNumbers((1,), (0,), (0,)), (1, 5)), x
+    )[1](np.ones((3, 5), np.float32)),
 ]
 
 
@@ -467,8 +576,14 @@ def test_batched_gather_numbers():
             continue
         found = []
         for lib in (velax, jax):
-            f = lib.vmap(lambda x, i, lib=lib: lib.lax.gather(x, i, lib.lax.GatherDimensionNumbers(*numbers), (1,)), in_axes=in_axes)
-            args = [np.zeros(((4,) if d == 0 else ()) + s, t) for d, s, t in zip(in_axes, ((5,), (3, 1)), (np.float32, np.int32), strict=True)]
+            f = lib.vmap(
+                lambda x, i, lib=lib: lib.lax.gather(x, i, lib.lax.GatherDimensionNumbers(*numbers), (1,)),
+                in_axes=in_axes,
+            )
+            args = [
+                np.zeros(((4,) if d == 0 else ()) + s, t)
+                for d, s, t in zip(in_axes, ((5,), (3, 1)), (np.float32, np.int32), strict=True)
+            ]
             params = lib.make_jaxpr(f)(*args).eqns[-1].params
             found.append((tuple(params["dimension_numbers"]), params["slice_sizes"]))
         assert found[0] == found[1]

@@ -11,7 +11,9 @@ from lax_differential import both_raise, compare
 import velax
 
 rng = np.random.default_rng(0)
-SPECIAL = np.float32([0.0, -0.0, np.nan, -np.nan, -0.0, 0.0, np.inf, -np.inf, 1.0, -1.0, 2.5, np.nan])  # XLA takes subnormals for zero
+SPECIAL = np.float32(
+    [0.0, -0.0, np.nan, -np.nan, -0.0, 0.0, np.inf, -np.inf, 1.0, -1.0, 2.5, np.nan]
+)  # XLA takes subnormals for zero
 
 
 def distinct(*shape):
@@ -33,7 +35,9 @@ def test_sort_shapes(shape):
     compare(lambda lib, x: lib.lax.sort(x), distinct(*shape), batch=False)
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int16", "uint32", "int32", "float16", "bfloat16", "complex64"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", "uint8", "int16", "uint32", "int32", "float16", "bfloat16", "complex64"]
+)
 def test_sort_dtypes(dtype):
     x = np.asarray(jax.numpy.asarray(rng.normal(size=40) * 50).astype(dtype))
     compare(lambda lib, x: lib.lax.sort(x), x, grad=False, batch=False)

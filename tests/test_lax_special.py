@@ -1,4 +1,6 @@
-"""Special functions made of other operations: against mpmath in both precisions, their edges, their derivatives; the derivatives of gamma samples."""
+"""Special functions made of other operations: against mpmath in both precisions, their edges, their
+derivatives; the derivatives of gamma samples.
+"""
 
 import jax
 import mpmath as mp

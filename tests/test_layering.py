@@ -45,7 +45,12 @@ def _imports(tree: ast.Module):
             continue
         if isinstance(node, ast.Import):
             yield from ((node.lineno, a.name) for a in node.names if a.name.split(".")[0] == "velax")
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module and node.module.split(".")[0] == "velax":
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and node.level == 0
+            and node.module
+            and node.module.split(".")[0] == "velax"
+        ):
             if node.module == "velax":
                 yield from ((node.lineno, f"velax.{a.name}") for a in node.names)
             else:
@@ -61,14 +66,18 @@ def test_imports_only_from_lower_layers(path):
     relative = path.relative_to(PACKAGE.parent).with_suffix("")
     module = ".".join(relative.parts).removesuffix(".__init__")
     level = _layer(module)
-    upward = [
-        f"line {line}: {name}" for line, name in _imports(ast.parse(path.read_text())) if _layer(name) > level
-    ]
+    upward = [f"line {line}: {name}" for line, name in _imports(ast.parse(path.read_text())) if _layer(name) > level]
     assert not upward, f"{module} (layer {level}) imports from layers above it: {upward}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_never_imports_the_oracle(path):
     for node in ast.walk(ast.parse(path.read_text())):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+        names = (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and node.level == 0
+            else []
+        )
         assert not any(n.split(".")[0] in ("jax", "jaxlib") for n in names), f"{path} imports {names}"

@@ -63,7 +63,9 @@ def test_builder_folds_integers_only():
     assert and_(c(True, "bool"), lt(i, 3)).op == "lt"
     assert not_(not_(i)) is i and cast("i64", i) is i and bitcast("i64", i) is i
     assert select(c(False, "bool"), i, 4).value == 4
-    assert c(5) is c(5) and const_value(cast("u8", c(300))) == 44 and const_value(cast("i8", c(float("nan"), "f32"))) == 0
+    assert (
+        c(5) is c(5) and const_value(cast("u8", c(300))) == 44 and const_value(cast("i8", c(float("nan"), "f32"))) == 0
+    )
 
 
 @pytest.mark.parametrize("dtype", SIGNED + UNSIGNED)

@@ -135,7 +135,10 @@ def test_random_keys_are_no_numbers():
 def test_logical_functions_promote_as_others_do():
     for lib in (jax, velax):
         ones = lib.numpy.ones(3, "int8")
-        with lib.numpy_dtype_promotion("strict"), pytest.raises(ValueError, match="no available implicit dtype promotion"):
+        with (
+            lib.numpy_dtype_promotion("strict"),
+            pytest.raises(ValueError, match="no available implicit dtype promotion"),
+        ):
             lib.numpy.logical_and(ones, ones.astype("int16"))
 
 

@@ -1,5 +1,5 @@
-"""Every primitive record, systematically: values and types against JAX's primitive of the same name, compiled against evaluated, batching against a
-loop, derivatives to second order in both modes against JAX's.
+"""Every primitive record, systematically: values and types against JAX's primitive of the same name, compiled
+against evaluated, batching against a loop, derivatives to second order in both modes against JAX's.
 
 The cases of elementwise primitives are derived from the records; the others state their parameters here.
 """
@@ -27,7 +27,8 @@ RECORDS = {p.name: p for p in all_primitives if type(p).__module__.startswith("v
 DOMAIN = {
     "log": (0.2, 3), "log1p": (-0.7, 3), "sqrt": (0.1, 4), "rsqrt": (0.1, 4), "cbrt": (0.1, 4), "asin": (-0.9, 0.9), "acos": (-0.9, 0.9),
     "acosh": (1.2, 4), "atanh": (-0.9, 0.9), "erf_inv": (-0.9, 0.9), "lgamma": (0.5, 5), "digamma": (0.5, 5), "pow": (0.2, 2), "tan": (-1, 1),
-    "div": (0.5, 2), "rem": (0.6, 2), "atan2": (0.3, 2), "zeta": (1.2, 4), "polygamma": (0.5, 3), "igamma": (0.3, 4), "igammac": (0.3, 4),
+    "div": (0.5, 2), "rem": (0.6, 2), "atan2": (0.3, 2), "zeta": (1.2, 4), "polygamma": (0.5, 3), "igamma": (0.3, 4),
+    "igammac": (0.3, 4),
     "igamma_grad_a": (0.3, 4), "random_gamma_grad": (0.3, 4), "regularized_incomplete_beta": (0.1, 0.9),
 }  # fmt: skip
 #: parameters of elementwise primitives that have some
@@ -40,7 +41,13 @@ SKIPPED = {"add_any", "select_n", "clamp", "copy", "name", "stop_gradient", "ran
 ELEMENTWISE = sorted(p.name for p in RECORDS.values() if p.elementwise and p.name not in SKIPPED)
 
 
-LAX_NAME = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "not": "bitwise_not", "regularized_incomplete_beta": "betainc"}
+LAX_NAME = {
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "not": "bitwise_not",
+    "regularized_incomplete_beta": "betainc",
+}
 
 
 def oracle_bind(name, *args, **params):
@@ -51,7 +58,12 @@ def oracle_bind(name, *args, **params):
         return jax.lax.round(*args, jax.lax.RoundingMethod(params["rounding_method"]))
     if not params and hasattr(jax.lax, LAX_NAME.get(name, name)):
         return getattr(jax.lax, LAX_NAME.get(name, name))(*args)
-    accuracy = {"accuracy": None} if name in ("exp", "exp2", "expm1", "log", "log1p", "tanh", "logistic", "sin", "cos", "tan", "sqrt", "rsqrt", "cbrt") else {}
+    accuracy = (
+        {"accuracy": None}
+        if name
+        in ("exp", "exp2", "expm1", "log", "log1p", "tanh", "logistic", "sin", "cos", "tan", "sqrt", "rsqrt", "cbrt")
+        else {}
+    )
     return getattr(oracle, p).bind(*args, **params, **accuracy)
 
 
@@ -107,7 +119,12 @@ def test_elementwise_values(name):
         for dtype in map(np.dtype, DTYPES):
             if name == "abs" and dtype == ml_dtypes.int4:  # the oracle has none
                 continue
-            if not accepts(name, dtype, n) or (name in ("conj", "convert_element_type") and dtype.kind == "c") or (name == "conj" and dtype != np.float32) or (params.get("y", 0) < 0 and dtypes.is_integer(dtype)):
+            if (
+                not accepts(name, dtype, n)
+                or (name in ("conj", "convert_element_type") and dtype.kind == "c")
+                or (name == "conj" and dtype != np.float32)
+                or (params.get("y", 0) < 0 and dtypes.is_integer(dtype))
+            ):
                 continue
             xs = operands(name, dtype, n)
             expected = oracle_bind(name, *map(oracle_np.asarray, xs), **params)
@@ -128,12 +145,16 @@ def test_elementwise_broadcasting(name):
     x, y = operands(name, dtype, 2)
     bind = RECORDS[name].bind
     full = np.asarray(bind(x, y))
-    np.testing.assert_array_equal(np.asarray(bind(x, y[:1])), np.asarray(bind(x, np.broadcast_to(y[:1], x.shape).copy())))
+    np.testing.assert_array_equal(
+        np.asarray(bind(x, y[:1])), np.asarray(bind(x, np.broadcast_to(y[:1], x.shape).copy()))
+    )
     np.testing.assert_array_equal(np.asarray(bind(x, y[0, 0])), np.asarray(bind(x, np.full_like(x, y[0, 0]))))
     batched = velax.vmap(bind, in_axes=(0, None))(x, y[0])
     np.testing.assert_array_equal(np.asarray(batched), np.stack([np.asarray(bind(row, y[0])) for row in x]))
     scalars = velax.vmap(bind, in_axes=(0, 0))(x, y[:, 0])
-    np.testing.assert_array_equal(np.asarray(scalars), np.stack([np.asarray(bind(row, s)) for row, s in zip(x, y[:, 0], strict=True)]))
+    np.testing.assert_array_equal(
+        np.asarray(scalars), np.stack([np.asarray(bind(row, s)) for row, s in zip(x, y[:, 0], strict=True)])
+    )
     assert full.shape == x.shape
 
 
@@ -155,7 +176,13 @@ def test_elementwise_derivatives(name):
             ours, theirs = (lambda *a, f=ours: velax.lax.real(f(*a))), (lambda *a, f=theirs: jax.lax.real(f(*a)))
         for a, b in zip(velax.jvp(ours, tuple(xs), tuple(ts)), jax.jvp(theirs, tuple(xs), tuple(ts)), strict=True):
             close(a, b, rtol=2e-4)
-        total = lambda lib, f: lambda *a: lib.lax.reduce_sum_p.bind(f(*a), axes=(0,), out_sharding=None) if lib is jax else velax.lax.reduce_sum(f(*a), (0,))
+        total = lambda lib, f: (
+            lambda *a: (
+                lib.lax.reduce_sum_p.bind(f(*a), axes=(0,), out_sharding=None)
+                if lib is jax
+                else velax.lax.reduce_sum(f(*a), (0,))
+            )
+        )
         argnums = tuple(range(n))
         first = velax.grad(total(velax, ours), argnums)
         expected_first = jax.grad(total(jax, theirs), argnums)
@@ -194,7 +221,15 @@ def test_reductions(name, axes):
         (x,) = operands(name, dtype, 1, shape)
         if name == "reduce_prod" and dtypes.is_inexact(dtype):
             x = (x / 2 + 1).astype(dtype)
-        expected = oracle_bind(name, oracle_np.asarray(x), **({**params, "out_sharding": None} if name in ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod") else params))
+        expected = oracle_bind(
+            name,
+            oracle_np.asarray(x),
+            **(
+                {**params, "out_sharding": None}
+                if name in ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod")
+                else params
+            ),
+        )
         got = RECORDS[name].bind(velax.numpy.asarray(x), **params)
         close(got, expected, rtol={"float16": 1e-2, "bfloat16": 5e-2}.get(dtype.name, 3e-4))
         mapped = velax.vmap(lambda v: RECORDS[name].bind(v, **{**params, "axes": (0,)}), in_axes=1)(x)
@@ -202,7 +237,10 @@ def test_reductions(name, axes):
         close(mapped, looped, rtol=1e-2 if dtype.itemsize == 2 else 1e-5)
 
 
-@pytest.mark.parametrize("name", ["reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"])
+@pytest.mark.parametrize(
+    "name",
+    ["reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"],
+)
 def test_reduction_derivatives(name):
     (x,) = operands(name, np.dtype("float32"), 1, (3, 5))
     x = x / 3 + 1.2
@@ -247,7 +285,10 @@ def test_structural(name, shape, params):
         moved = np.moveaxis(batch, 0, axis)
         got = velax.vmap(lambda v: record.bind(v, **params), in_axes=axis)(moved)
         close(got, np.stack([np.asarray(record.bind(b, **params)) for b in batch]))
-    ours, theirs = (lambda v: velax.lax.sin(record.bind(v, **params))), (lambda v: jax.lax.sin(oracle_bind(name, v, **params)))
+    ours, theirs = (
+        (lambda v: velax.lax.sin(record.bind(v, **params))),
+        (lambda v: jax.lax.sin(oracle_bind(name, v, **params))),
+    )
     _, pull = velax.vjp(ours, x)
     out, oracle_pull = jax.vjp(theirs, x)
     ct = np.linspace(0, 1, out.size, dtype=np.float32).reshape(out.shape)

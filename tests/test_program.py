@@ -54,7 +54,9 @@ def test_encode_decode_round_trip():
 
 
 def test_print():
-    assert str(full_program()) == """\
+    assert (
+        str(full_program())
+        == """\
 program: arena 192 bytes, scratch 4096 bytes, literals 13 bytes, 1 callbacks, work 12345 ns
   input0: 64 bytes
   input1: 32 bytes
@@ -82,6 +84,7 @@ block1:
 block2:
   callback 0(%4, %0) -> (%2)
 block3:"""
+    )
 
 
 def simple(**changes) -> Program:

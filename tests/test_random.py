@@ -24,7 +24,7 @@ def words(lib, keys):
     return lib.random.key_data(keys)
 
 
-# -- integers: every bit --------------------------------------------------------------------------------------------------
+# -- integers: every bit -------------------------------------------------------------------------
 
 for _dtype in ("uint8", "uint16", "uint32"):
     for _shape in ((), (3, 0, 2), (2, 3, 4), (70000,)):
@@ -32,14 +32,27 @@ for _dtype in ("uint8", "uint16", "uint32"):
 for _seed in (0, 1, -1, 2**31, 2**32 - 1, 2**40 + 5, np.int8(-1), np.uint32(7), True):
     exact.add(f"seed_{_seed!r}", lambda lib, s=_seed: (words(lib, lib.random.key(s)), lib.random.PRNGKey(s)))
 for _num in (0, 2, (), (2, 3), 1000):
-    exact.add(f"split_{_num}", lambda lib, n=_num: (words(lib, lib.random.split(lib.random.key(3), n)), lib.random.split(lib.random.PRNGKey(3), n)))
+    exact.add(
+        f"split_{_num}",
+        lambda lib, n=_num: (
+            words(lib, lib.random.split(lib.random.key(3), n)),
+            lib.random.split(lib.random.PRNGKey(3), n),
+        ),
+    )
 for _data in (0, 2**32 - 1, 2.7, np.int64(2**33 + 1)):
-    exact.add(f"fold_in_{_data!r}", lambda lib, d=_data: (words(lib, lib.random.fold_in(lib.random.key(5), d)), lib.random.fold_in(lib.random.PRNGKey(5), d)))
+    exact.add(
+        f"fold_in_{_data!r}",
+        lambda lib, d=_data: (
+            words(lib, lib.random.fold_in(lib.random.key(5), d)),
+            lib.random.fold_in(lib.random.PRNGKey(5), d),
+        ),
+    )
 exact.add("fold_in_array", lambda lib: words(lib, lib.random.fold_in(lib.random.key(5), lib.numpy.int32(-1))))
 for _dtype in ("int8", "int16", "int32", "uint8", "uint16", "uint32"):
     for _low, _high in ((0, 10), (-5, 300), (5, 2), (-(2**31), 2**31 - 1)):
         exact.add(
-            f"randint_{_dtype}_{_low}_{_high}", lambda lib, d=_dtype, a=_low, b=_high: lib.random.randint(lib.random.key(1), (33,), a, b, d)
+            f"randint_{_dtype}_{_low}_{_high}",
+            lambda lib, d=_dtype, a=_low, b=_high: lib.random.randint(lib.random.key(1), (33,), a, b, d),
         )
 exact.add("randint_arrays", lambda lib: lib.random.randint(lib.random.key(1), (3, 9), np.arange(9), 300))
 exact.add("randint_floats", lambda lib: lib.random.randint(lib.random.key(1), (9,), 0.0, 5.0))
@@ -53,30 +66,59 @@ for _n in (-1, 0, 1, 5, 1000, 70000):
     exact.add(f"permutation_{_n}", lambda lib, n=_n: lib.random.permutation(lib.random.key(1), n))
 for _axis in (0, 1, -1):
     for _independent in (False, True):
-        exact.add(f"permutation_{_axis}_{_independent}", lambda lib, a=_axis, i=_independent: lib.random.permutation(lib.random.key(1), ROWS, a, i))
+        exact.add(
+            f"permutation_{_axis}_{_independent}",
+            lambda lib, a=_axis, i=_independent: lib.random.permutation(lib.random.key(1), ROWS, a, i),
+        )
 exact.add("categorical", lambda lib: lib.random.categorical(lib.random.key(1), LOGITS))
 exact.add("categorical_axis", lambda lib: lib.random.categorical(lib.random.key(1), LOGITS, axis=0))
 exact.add("categorical_shape", lambda lib: lib.random.categorical(lib.random.key(1), LOGITS, shape=(3, 5)))
 exact.add("categorical_high", lambda lib: lib.random.categorical(lib.random.key(1), LOGITS, mode="high"))
-exact.add("categorical_no_replacement", lambda lib: lib.random.categorical(lib.random.key(1), LOGITS, shape=(3, 5), replace=False))
-exact.add("categorical_no_replacement_axis", lambda lib: lib.random.categorical(lib.random.key(1), LOGITS, axis=0, shape=(3, 7), replace=False))
+exact.add(
+    "categorical_no_replacement",
+    lambda lib: lib.random.categorical(lib.random.key(1), LOGITS, shape=(3, 5), replace=False),
+)
+exact.add(
+    "categorical_no_replacement_axis",
+    lambda lib: lib.random.categorical(lib.random.key(1), LOGITS, axis=0, shape=(3, 7), replace=False),
+)
 exact.add("choice", lambda lib: lib.random.choice(lib.random.key(1), 5, (30,)))
 exact.add("choice_scalar", lambda lib: lib.random.choice(lib.random.key(1), ROWS))
 exact.add("choice_axis", lambda lib: lib.random.choice(lib.random.key(1), ROWS, (2, 2), axis=1))
 exact.add("choice_no_replacement", lambda lib: lib.random.choice(lib.random.key(1), ROWS, (3,), replace=False))
 exact.add("choice_weights", lambda lib: lib.random.choice(lib.random.key(1), 5, (30,), p=WEIGHTS))
-exact.add("choice_weights_no_replacement", lambda lib: lib.random.choice(lib.random.key(1), ROWS, (2, 2), p=WEIGHTS, replace=False))
+exact.add(
+    "choice_weights_no_replacement",
+    lambda lib: lib.random.choice(lib.random.key(1), ROWS, (2, 2), p=WEIGHTS, replace=False),
+)
 exact.add("choice_empty", lambda lib: lib.random.choice(lib.random.key(1), 0, (0,)))
 exact.add("geometric", lambda lib: lib.random.geometric(lib.random.key(1), 0.2, (50,)))
 exact.add("poisson", lambda lib: lib.random.poisson(lib.random.key(1), np.linspace(0, 30, 200, dtype=np.float32)))
 exact.add("permutation_narrow", lambda lib: lib.random.permutation(lib.random.key(1), np.uint8(9)))
 for _n in (20, 1000):
-    exact.add(f"binomial_{_n}", lambda lib, n=_n: lib.random.binomial(lib.random.key(3), n, np.float32([0.02, 0.3, 0.7]), (50, 3)))
+    exact.add(
+        f"binomial_{_n}",
+        lambda lib, n=_n: lib.random.binomial(lib.random.key(3), n, np.float32([0.02, 0.3, 0.7]), (50, 3)),
+    )
 exact.add("binomial_float16", lambda lib: lib.random.binomial(lib.random.key(3), 100, 0.5, (50,), "float16"))
-exact.add("binomial_invalid", lambda lib: lib.random.binomial(
-    lib.random.key(3), np.float32([0, -1, np.nan, np.inf, 5, 5, 5, 5.5]), np.float32([0.5, 0.5, 0.5, 0.5, -0.1, 1.1, np.nan, 0.4])))
-exact.add("multinomial", lambda lib: lib.random.multinomial(lib.random.key(3), np.int32([10, 100, 1000]), WEIGHTS, shape=(3, 5)))
-exact.add("multinomial_rows", lambda lib: lib.random.multinomial(lib.random.key(3), 9, np.full((4, 3), 1 / 3, np.float32), dtype="float16", unroll=2))
+exact.add(
+    "binomial_invalid",
+    lambda lib: lib.random.binomial(
+        lib.random.key(3),
+        np.float32([0, -1, np.nan, np.inf, 5, 5, 5, 5.5]),
+        np.float32([0.5, 0.5, 0.5, 0.5, -0.1, 1.1, np.nan, 0.4]),
+    ),
+)
+exact.add(
+    "multinomial",
+    lambda lib: lib.random.multinomial(lib.random.key(3), np.int32([10, 100, 1000]), WEIGHTS, shape=(3, 5)),
+)
+exact.add(
+    "multinomial_rows",
+    lambda lib: lib.random.multinomial(
+        lib.random.key(3), 9, np.full((4, 3), 1 / 3, np.float32), dtype="float16", unroll=2
+    ),
+)
 exact.add("poisson_invalid", lambda lib: lib.random.poisson(lib.random.key(1), np.array([-1, np.nan], np.float32)))
 
 
@@ -85,7 +127,7 @@ def test_same_integers(name):
     exact.check(name, rtol=0, atol=0)
 
 
-# -- floats ---------------------------------------------------------------------------------------------------------------
+# -- floats --------------------------------------------------------------------------------------
 
 for _name in ("uniform", "normal", "exponential", "laplace", "logistic", "cauchy", "maxwell", "gumbel"):
     close.add(_name, lambda lib, n=_name: getattr(lib.random, n)(lib.random.key(2), (40, 5)))
@@ -96,7 +138,10 @@ close.add("uniform_range", lambda lib: lib.random.uniform(lib.random.key(2), (50
 close.add("uniform_arrays", lambda lib: lib.random.uniform(lib.random.key(2), (4, 5), minval=-WEIGHTS, maxval=WEIGHTS))
 close.add("gumbel_high", lambda lib: lib.random.gumbel(lib.random.key(2), (50,), mode="high"))
 close.add("truncated_normal", lambda lib: lib.random.truncated_normal(lib.random.key(2), -2, 2, (100,)))
-close.add("truncated_normal_arrays", lambda lib: lib.random.truncated_normal(lib.random.key(2), np.zeros((3, 1), np.float32), WEIGHTS))
+close.add(
+    "truncated_normal_arrays",
+    lambda lib: lib.random.truncated_normal(lib.random.key(2), np.zeros((3, 1), np.float32), WEIGHTS),
+)
 close.add("lognormal", lambda lib: lib.random.lognormal(lib.random.key(2), 1.5, (50,)))
 close.add("pareto", lambda lib: lib.random.pareto(lib.random.key(2), 1.5, (50,)))
 close.add("rayleigh", lambda lib: lib.random.rayleigh(lib.random.key(2), 1.5, (50,)))
@@ -104,14 +149,25 @@ close.add("wald", lambda lib: lib.random.wald(lib.random.key(2), 1.5, (50,)))
 close.add("triangular", lambda lib: lib.random.triangular(lib.random.key(2), 0.0, 1.0, 3.0, (50,)))
 close.add("weibull_min", lambda lib: lib.random.weibull_min(lib.random.key(2), 2.0, 3.0, (50,)))
 close.add("double_sided_maxwell", lambda lib: lib.random.double_sided_maxwell(lib.random.key(2), 1.0, 3.0, (50,)))
-close.add("double_sided_maxwell_arrays", lambda lib: lib.random.double_sided_maxwell(lib.random.key(2), np.zeros((2, 1), np.float32), WEIGHTS, (4,)))
+close.add(
+    "double_sided_maxwell_arrays",
+    lambda lib: lib.random.double_sided_maxwell(lib.random.key(2), np.zeros((2, 1), np.float32), WEIGHTS, (4,)),
+)
 close.add("gamma", lambda lib: lib.random.gamma(lib.random.key(2), np.array([0.3, 1, 2.5, 50], np.float32), (20, 4)))
 close.add("loggamma", lambda lib: lib.random.loggamma(lib.random.key(2), 0.1, (50,)))
 close.add("dirichlet", lambda lib: lib.random.dirichlet(lib.random.key(2), WEIGHTS, (9,)))
 close.add("t", lambda lib: lib.random.t(lib.random.key(2), 3.0, (30,)))
 close.add("ball", lambda lib: lib.random.ball(lib.random.key(2), 3, 2, (7,)))
-close.add("uniform_gradient", lambda lib: lib.grad(lambda a: lib.numpy.sum(lib.random.uniform(lib.random.key(0), (5,), minval=a, maxval=3.0) ** 2))(1.0))
-close.add("scale_gradient", lambda lib: lib.grad(lambda s: lib.numpy.sum((s * lib.random.normal(lib.random.key(0), (5,))) ** 2))(2.0))
+close.add(
+    "uniform_gradient",
+    lambda lib: lib.grad(
+        lambda a: lib.numpy.sum(lib.random.uniform(lib.random.key(0), (5,), minval=a, maxval=3.0) ** 2)
+    )(1.0),
+)
+close.add(
+    "scale_gradient",
+    lambda lib: lib.grad(lambda s: lib.numpy.sum((s * lib.random.normal(lib.random.key(0), (5,))) ** 2))(2.0),
+)
 
 
 @pytest.mark.parametrize("name", close.names())
@@ -120,7 +176,9 @@ def test_same_floats(name):
     close.check(name, rtol=2e-3 if name.endswith("float16") else 1e-4, atol=1e-5, weak="gradient" not in name)
 
 
-@pytest.mark.parametrize("name", ["bits_uint32_(2, 3, 4)", "split_(2, 3)", "randint_int32_0_10", "permutation_1000", "categorical"])
+@pytest.mark.parametrize(
+    "name", ["bits_uint32_(2, 3, 4)", "split_(2, 3)", "randint_int32_0_10", "permutation_1000", "categorical"]
+)
 def test_inside_of_a_program(name):
     exact.check_staged(name, rtol=0, atol=0)
 
@@ -157,7 +215,7 @@ def test_distribution():
     np.testing.assert_allclose(np.histogram(u, 10, (0, 1))[0] / u.size, 0.1, atol=0.004)
 
 
-# -- keys as arrays -------------------------------------------------------------------------------------------------------
+# -- keys as arrays ------------------------------------------------------------------------------
 
 
 def data(keys):
@@ -171,7 +229,9 @@ def keys():
 
 def test_attributes(keys):
     assert keys.shape == (3,) and keys.ndim == 1 and keys.size == 3 and len(keys) == 3
-    assert keys.dtype == random.key(1).dtype and keys.dtype.name == "key<fry>" and keys.itemsize == 8 and keys.nbytes == 24
+    assert (
+        keys.dtype == random.key(1).dtype and keys.dtype.name == "key<fry>" and keys.itemsize == 8 and keys.nbytes == 24
+    )
     assert velax.dtypes.issubdtype(keys.dtype, velax.dtypes.prng_key)
     assert isinstance(keys, velax.Array) and not isinstance(keys, velax._lang.array.ArrayImpl)
     assert str(velax.typeof(keys)) == "key<fry>[3]"
@@ -182,7 +242,14 @@ def test_attributes(keys):
 
 def test_elements(keys):
     theirs = jax.random.split(jax.random.key(0), 3)
-    for index in (0, -1, slice(1, None), (None, ..., slice(None, None, 2)), np.array([0, 2]), np.array([True, False, True])):
+    for index in (
+        0,
+        -1,
+        slice(1, None),
+        (None, ..., slice(None, None, 2)),
+        np.array([0, 2]),
+        np.array([True, False, True]),
+    ):
         np.testing.assert_array_equal(data(keys[index]), np.asarray(jax.random.key_data(theirs[index])))
     a, b, c = keys
     np.testing.assert_array_equal(np.stack([data(k) for k in (a, b, c)]), data(keys))
@@ -231,20 +298,34 @@ def test_no_arithmetic(operation, lead):
 
 
 def test_copies(keys):
-    for again in (copy.copy(keys), copy.deepcopy(keys), pickle.loads(pickle.dumps(keys)), random.clone(keys), random.wrap_key_data(random.key_data(keys))):
+    for again in (
+        copy.copy(keys),
+        copy.deepcopy(keys),
+        pickle.loads(pickle.dumps(keys)),
+        random.clone(keys),
+        random.wrap_key_data(random.key_data(keys)),
+    ):
         assert again.dtype == keys.dtype and (again == keys).all()
     assert velax.tree_util.tree_leaves({"a": keys}) == [keys] or velax.tree_util.tree_leaves({"a": keys})[0] is keys
     assert velax.device_get(keys) is keys and velax.device_put(keys) is keys
 
 
-# -- keys in programs -----------------------------------------------------------------------------------------------------
+# -- keys in programs ----------------------------------------------------------------------------
 
 
 def test_jit(keys):
-    f = velax.jit(lambda tree: {"rows": tree["keys"][1:], "folded": velax.vmap(random.fold_in)(tree["keys"], jnp.arange(3)), "n": tree["n"] + 1})
+    f = velax.jit(
+        lambda tree: {
+            "rows": tree["keys"][1:],
+            "folded": velax.vmap(random.fold_in)(tree["keys"], jnp.arange(3)),
+            "n": tree["n"] + 1,
+        }
+    )
     out = f({"keys": keys, "n": 1})
     np.testing.assert_array_equal(data(out["rows"]), data(keys)[1:])
-    np.testing.assert_array_equal(data(out["folded"]), np.stack([data(random.fold_in(k, i)) for i, k in enumerate(keys)]))
+    np.testing.assert_array_equal(
+        data(out["folded"]), np.stack([data(random.fold_in(k, i)) for i, k in enumerate(keys)])
+    )
     closed_over = velax.jit(lambda: (keys, random.uniform(keys[0])))
     again, number = closed_over()
     assert (again == keys).all() and float(number) == float(random.uniform(keys[0]))
@@ -268,7 +349,9 @@ def test_vmap(keys):
     assert raw.shape == (3, 2) and raw.dtype == np.uint32
     np.testing.assert_array_equal(np.asarray(velax.vmap(random.bits)(raw)), np.asarray(velax.vmap(random.bits)(seeds)))
     shuffled = velax.vmap(lambda k, x: random.permutation(k, x), in_axes=(0, None))(keys, jnp.arange(5))
-    np.testing.assert_array_equal(np.asarray(shuffled), np.stack([np.asarray(random.permutation(k, jnp.arange(5))) for k in keys]))
+    np.testing.assert_array_equal(
+        np.asarray(shuffled), np.stack([np.asarray(random.permutation(k, jnp.arange(5))) for k in keys])
+    )
     gammas = velax.vmap(lambda k, a: random.gamma(k, a, (2,)))(keys, jnp.array([0.5, 1.0, 3.0]))
     expected = np.stack([np.asarray(random.gamma(k, a, (2,))) for k, a in zip(keys, (0.5, 1.0, 3.0), strict=True)])
     np.testing.assert_allclose(np.asarray(gammas), expected, rtol=1e-6)
@@ -299,7 +382,9 @@ def test_loops(keys):
 def test_differentiation(keys):
     loss = lambda w, key: jnp.sum(random.normal(key, (3,)) * w)
     for f in (loss, velax.jit(loss), velax.checkpoint(loss)):
-        np.testing.assert_allclose(np.asarray(velax.grad(f)(jnp.ones(3), keys[0])), np.asarray(random.normal(keys[0], (3,))), rtol=1e-6)
+        np.testing.assert_allclose(
+            np.asarray(velax.grad(f)(jnp.ones(3), keys[0])), np.asarray(random.normal(keys[0], (3,))), rtol=1e-6
+        )
 
     @custom_jvp
     def noisy(x, key):
@@ -325,7 +410,9 @@ def test_jaxprs(f):
 
 
 def test_legacy_jaxpr():
-    ours, theirs = (str(lib.make_jaxpr(lambda seed, lib=lib: lib.random.split(lib.random.PRNGKey(seed)))(0)) for lib in (velax, jax))
+    ours, theirs = (
+        str(lib.make_jaxpr(lambda seed, lib=lib: lib.random.split(lib.random.PRNGKey(seed)))(0)) for lib in (velax, jax)
+    )
     assert ours == theirs
 
 
@@ -344,7 +431,7 @@ def test_eager_calls_compile_once():
     assert not records
 
 
-# -- errors ---------------------------------------------------------------------------------------------------------------
+# -- errors --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -392,7 +479,10 @@ def test_errors(f, kind, lead):
 def test_what_is_not_there_says_so():
     with pytest.raises(NotImplementedError, match="generator 'rbg' is not implemented; use impl='threefry2x32'"):
         random.key(0, impl="rbg")
-    with velax.threefry_partitionable(False), pytest.raises(NotImplementedError, match="jax_threefry_partitionable=False"):
+    with (
+        velax.threefry_partitionable(False),
+        pytest.raises(NotImplementedError, match="jax_threefry_partitionable=False"),
+    ):
         random.bits(random.key(0))
 
 

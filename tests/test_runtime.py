@@ -727,7 +727,9 @@ PARALLEL = """
 
 
 def test_fork():
-    code = PARALLEL + """
+    code = (
+        PARALLEL
+        + """
     use()
     pids = []
     for _ in range(3):
@@ -745,11 +747,14 @@ def test_fork():
         use()
     print([os.waitpid(pid, 0)[1] for pid in pids])
     """
+    )
     assert run_python(code) == "[0, 0, 0]"
 
 
 def test_fork_inside_a_callback():
-    code = PARALLEL + """
+    code = (
+        PARALLEL
+        + """
     def function(x):
         global pid
         pid = os.fork()
@@ -762,11 +767,14 @@ def test_fork_inside_a_callback():
         os._exit(0)
     print(os.waitpid(pid, 0)[1])
     """
+    )
     assert run_python(code) == "0"
 
 
 def test_exit_while_threads_work():
-    code = PARALLEL + """
+    code = (
+        PARALLEL
+        + """
     def work_on():
         while True:
             use()
@@ -774,6 +782,7 @@ def test_exit_while_threads_work():
     time.sleep(0.1)
     print("bye")
     """
+    )
     assert run_python(code) == "bye"
 
 
@@ -806,21 +815,27 @@ def test_exit_while_threads_run_programs_and_python(delay):
 
 
 def test_exit_while_a_daemon_thread_is_in_an_endless_kernel():
-    code = PARALLEL + """
+    code = (
+        PARALLEL
+        + """
     endless = make(kernels, ["spin"], [], [], (), (Launch(0, (), (), 4, 1),))
     threading.Thread(target=endless, daemon=True).start()
     time.sleep(0.1)
     print("bye")
     """
+    )
     assert run_python(code) == "bye"
 
 
 def test_idle_process_uses_no_time():
-    code = PARALLEL + """
+    code = (
+        PARALLEL
+        + """
     use()
     time.sleep(0.3)
     before = time.process_time()
     time.sleep(0.5)
     print(time.process_time() - before < 0.05)
     """
+    )
     assert run_python(code) == "True"

@@ -35,7 +35,9 @@ def random_body(seed):
     def index():
         at = position()
         low = r.randint(0, N)
-        return r.choice([min_(max_(at, low), low + r.randint(0, N)), clamp(0, at, N - 1), max_(c(low), min_(at, 2 * N))])
+        return r.choice(
+            [min_(max_(at, low), low + r.randint(0, N)), clamp(0, at, N - 1), max_(c(low), min_(at, 2 * N))]
+        )
 
     def condition():
         border = r.randint(-2, N + 2)
@@ -77,10 +79,18 @@ def test_random_loops(block):
 
 def test_a_roll():
     j = Var("j")
-    loop = For(j, c(0), c(N), (Store(Y, j, Select(Binary("lt", j, c(N - 1)), load(X, add(min_(j, N - 2), 1)), load(X, c(0)))),), "vector", 16)
+    loop = For(
+        j,
+        c(0),
+        c(N),
+        (Store(Y, j, Select(Binary("lt", j, c(N - 1)), load(X, add(min_(j, N - 2), 1)), load(X, c(0)))),),
+        "vector",
+        16,
+    )
     text = print_kernel(Kernel("k", (X, Y), 0, split_ranges((loop,))))
     assert text.splitlines()[1:] == [
-        "  for j in 0 .. 39 vector 16:", "    y[j] = x[add(j, 1)]", "  for j_1 in 39 .. 40 serial:", "    y[j_1] = x[0]",
+        "  for j in 0 .. 39 vector 16:", "    y[j] = x[add(j, 1)]", "  for j_1 in 39 .. 40 serial:",
+        "    y[j_1] = x[0]",
     ]  # fmt: skip
 
 
@@ -93,7 +103,13 @@ def test_what_stays_whole():
     for b in borders:
         many = Store(Y, j, Select(b, load(X, min_(j, 9)), many.value))
     guarded = Store(Y, j, Select(Binary("lt", j, c(9)), load(X, min_(j, 8)), c(0, "i32")))
-    for body, start, stop in ((shift, c(0), c(N)), (plain, c(0), c(N)), (many, c(0), c(N)), (guarded, c(0), c(8)), (guarded, LO, HI)):
+    for body, start, stop in (
+        (shift, c(0), c(N)),
+        (plain, c(0), c(N)),
+        (many, c(0), c(N)),
+        (guarded, c(0), c(8)),
+        (guarded, LO, HI),
+    ):
         loop = For(j, start, stop, (body,), "vector", 16)
         assert split_ranges((loop,)) == (loop,)
         serial = For(j, c(0), c(N), (guarded,))

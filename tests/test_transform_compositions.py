@@ -10,7 +10,7 @@ from both_libraries import Cases
 X = np.array([0.3, -0.7, 1.1], np.float32)
 
 
-# -- the functions and the transformations, all from a vector to a vector of its shape -------------------------------------
+# -- the functions and the transformations, all from a vector to a vector of its shape -----------
 
 
 def pointwise(lib):
@@ -92,10 +92,29 @@ def cond(lib, f):
 
 
 def switch(lib, f):
-    return lambda x: lib.lax.switch(1, [lambda x: x, f, lib.numpy.sin], x) + lib.lax.switch((x[1] > 0).astype("int32"), [f, lib.numpy.sin], x)
+    return lambda x: (
+        lib.lax.switch(1, [lambda x: x, f, lib.numpy.sin], x)
+        + lib.lax.switch((x[1] > 0).astype("int32"), [f, lib.numpy.sin], x)
+    )
 
 
-TRANSFORMS = [jit, grad, jvp, vjp, linearize, vmap, vmap_closure, checkpoint, checkpoint_saving_dots, custom_jvp, custom_vjp, scan, scan_stacking, cond, switch]
+TRANSFORMS = [
+    jit,
+    grad,
+    jvp,
+    vjp,
+    linearize,
+    vmap,
+    vmap_closure,
+    checkpoint,
+    checkpoint_saving_dots,
+    custom_jvp,
+    custom_vjp,
+    scan,
+    scan_stacking,
+    cond,
+    switch,
+]
 BASES = [pointwise, mixing, matrix]
 FORWARD = {jvp, linearize, custom_jvp}
 

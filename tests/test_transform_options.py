@@ -1,4 +1,6 @@
-"""Options and corners of the transformations, as in JAX: weak types, argument numbers, auxiliary values, rules that meet calls and loops."""
+"""Options and corners of the transformations, as in JAX: weak types, argument numbers, auxiliary values,
+rules that meet calls and loops.
+"""
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ V = np.array([0.3, -0.7, 1.1], np.float32)
 case = Cases()
 
 
-# -- weak types -----------------------------------------------------------------------------------------------------------
+# -- weak types ----------------------------------------------------------------------------------
 
 
 @case
@@ -24,12 +26,21 @@ def weak_types_of_derivatives_of_loops(lib):
     const = lambda c: scan(lambda s, _: (sin(s * c), s), 1.0, None, length=3)[0]
     loop = lambda c: lib.lax.fori_loop(0, 3, lambda i, c: sin(c), c)
     functions = (strong, lambda c: weak(c)[0], lambda c: weak(c)[1].sum(), const, loop)
-    return [[d(f)(0.5) for d in (lib.grad, lib.jacfwd, lib.jacrev, lib.hessian)] for f in functions], lib.grad(lib.grad(strong))(0.5)
+    return [[d(f)(0.5) for d in (lib.grad, lib.jacfwd, lib.jacrev, lib.hessian)] for f in functions], lib.grad(
+        lib.grad(strong)
+    )(0.5)
 
 
 @case
 def weak_types_of_jacobians(lib):
-    functions = (lib.numpy.sin, lambda x: x * 2, lambda x: 3.0, lambda x: x * V, lib.jit(lambda x: x**3), lib.checkpoint(lambda x: x * x))
+    functions = (
+        lib.numpy.sin,
+        lambda x: x * 2,
+        lambda x: 3.0,
+        lambda x: x * V,
+        lib.jit(lambda x: x**3),
+        lib.checkpoint(lambda x: x * x),
+    )
     tree = lambda p: {"a": p["u"] * V, "b": p["v"]}
     jacobians = [[lib.jacfwd(f)(0.5), lib.jacrev(f)(0.5), lib.jacfwd(f)(np.float32(0.5))] for f in functions]
     return jacobians, lib.jacfwd(tree)({"u": 0.5, "v": 2.0}), lib.jacrev(tree)({"u": 0.5, "v": 2.0})
@@ -44,8 +55,15 @@ def weak_types_of_gradients_of_jacobians(lib):
 
 @case
 def weak_types_of_derivatives_at_complex_numbers(lib):
-    jnp, parts = lib.numpy, (lib.numpy.real, lib.numpy.imag, lib.numpy.abs, lib.numpy.angle, lambda z: lib.numpy.real(z * z.conj()))
-    return [lib.grad(f)(3 + 4j) for f in parts], lib.jvp(jnp.abs, (3 + 4j,), (1j,)), lib.grad(lambda x: lib.lax.complex(x, x).real)(3.0)
+    jnp, parts = (
+        lib.numpy,
+        (lib.numpy.real, lib.numpy.imag, lib.numpy.abs, lib.numpy.angle, lambda z: lib.numpy.real(z * z.conj())),
+    )
+    return (
+        [lib.grad(f)(3 + 4j) for f in parts],
+        lib.jvp(jnp.abs, (3 + 4j,), (1j,)),
+        lib.grad(lambda x: lib.lax.complex(x, x).real)(3.0),
+    )
 
 
 @case
@@ -55,7 +73,7 @@ def integer_results_of_custom_rules(lib):
     return lib.grad(f, has_aux=True)(2.0), lib.jit(lib.grad(f, has_aux=True))(2.0)
 
 
-# -- options --------------------------------------------------------------------------------------------------------------
+# -- options -------------------------------------------------------------------------------------
 
 
 @case
@@ -82,12 +100,16 @@ def cotangents_of_integer_results(lib):
 
 @case
 def cond_with_an_operand_that_is_none(lib):
-    return lib.lax.cond(True, lambda _: 1, lambda _: 2, operand=None), lib.lax.switch(1, [lambda _: 1, lambda _: 2], operand=None)
+    return lib.lax.cond(True, lambda _: 1, lambda _: 2, operand=None), lib.lax.switch(
+        1, [lambda _: 1, lambda _: 2], operand=None
+    )
 
 
 @case
 def loop_lengths(lib):
-    return lib.lax.scan(lambda c, x: [c + 1, c], 0, None, length=3.0), lib.lax.fori_loop(0.0, 3.0, lambda i, c: c + i, 0)
+    return lib.lax.scan(lambda c, x: [c + 1, c], 0, None, length=3.0), lib.lax.fori_loop(
+        0.0, 3.0, lambda i, c: c + i, 0
+    )
 
 
 @case
@@ -96,13 +118,16 @@ def offloading_policies(lib):
     chosen = [
         policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
         policies.save_and_offload_only_these_names(
-            names_which_can_be_saved=["a"], names_which_can_be_offloaded=["b"], offload_src="device", offload_dst="pinned_host"
+            names_which_can_be_saved=["a"],
+            names_which_can_be_offloaded=["b"],
+            offload_src="device",
+            offload_dst="pinned_host",
         ),
     ]
     return [lib.grad(lib.checkpoint(lambda x: lib.numpy.sin(lib.numpy.dot(x, x)), policy=p))(V) for p in chosen]
 
 
-# -- derivative rules that apply other transformations ----------------------------------------------------------------------
+# -- derivative rules that apply other transformations -------------------------------------------
 
 
 INNER = {
@@ -133,7 +158,13 @@ for _name, _inner in INNER.items():
     def _run(lib, inner=_inner):
         f = inner(lib)
         g, both = _squared(lib, f), lambda t: (lambda y, dy: y * dy)(*lib.jvp(f, (0.5,), (t,)))
-        return lib.grad(g)(0.5), lib.jit(lib.grad(lib.jit(g)))(0.5), lib.grad(lib.grad(g))(0.5), lib.grad(both)(0.5), lib.linear_transpose(both, 0.5)(1.0)
+        return (
+            lib.grad(g)(0.5),
+            lib.jit(lib.grad(lib.jit(g)))(0.5),
+            lib.grad(lib.grad(g))(0.5),
+            lib.grad(both)(0.5),
+            lib.linear_transpose(both, 0.5)(1.0),
+        )
 
     case.add(f"rule_with_jvp_of_{_name}", _run)
 
@@ -150,7 +181,7 @@ def numbers_in_rules(lib):
     return lib.grad(f)(1.0), lib.grad(g)(1.0), lib.jit(lib.grad(g))(1.0), lib.grad(h)(2.0, 3)
 
 
-# -- batching rules ---------------------------------------------------------------------------------------------------------
+# -- batching rules ------------------------------------------------------------------------------
 
 
 def _batched_sum(lib):
@@ -169,7 +200,13 @@ def _batched_sum(lib):
 def custom_vmap(lib):
     f, jvp = _batched_sum(lib), lambda f: lambda x, y: lib.jvp(f, (x, y), (x, 2.0 * y))
     W = lib.numpy.asarray(V)
-    return f(1.0, 2.0), lib.jit(lib.vmap(f))(W, W), lib.vmap(f, in_axes=(0, None))(W, 2.0) * 1, lib.vmap(jvp(f))(W, W), jvp(lib.vmap(f))(W, W)
+    return (
+        f(1.0, 2.0),
+        lib.jit(lib.vmap(f))(W, W),
+        lib.vmap(f, in_axes=(0, None))(W, 2.0) * 1,
+        lib.vmap(jvp(f))(W, W),
+        jvp(lib.vmap(f))(W, W),
+    )
 
 
 @case
@@ -190,7 +227,7 @@ def test_staged_in_one_program(name):
     case.check_staged(name)
 
 
-# -- what differs from JAX on purpose, or has no value to compare -------------------------------------------------------------
+# -- what differs from JAX on purpose, or has no value to compare --------------------------------
 
 
 def test_results_of_evaluation_are_arrays():
@@ -230,7 +267,9 @@ def test_dtypes_of_cotangents():
 )  # fmt: skip
 def test_mistakes_in_batching_rules(rule, text):
     f = velax.custom_batching.custom_vmap(lambda x: x)
-    with pytest.raises(AttributeError, match="No batching rule defined for custom_vmap function <lambda> using def_vmap"):
+    with pytest.raises(
+        AttributeError, match="No batching rule defined for custom_vmap function <lambda> using def_vmap"
+    ):
         f(1.0)
     f.def_vmap(rule)
     with pytest.raises(ValueError, match=text):
@@ -238,11 +277,33 @@ def test_mistakes_in_batching_rules(rule, text):
 
 
 def test_messages_name_the_argument():
-    both_raise(lambda lib: lib.grad(lambda p: p["n"] * 1.0)({"n": 2}), "TypeError", "grad requires real- or complex-valued inputs", "`p['n']`")
-    both_raise(lambda lib: lib.grad(lambda s: 1.0)("a"), "TypeError", "Argument 'a' of type <class 'str'> is not a valid JAX type", "`s` of <lambda>")
-    both_raise(lambda lib: lib.grad(lambda x, y: x * y, argnums=1)(1.0, y=2.0), "TypeError", "requires at least 2 positional arguments", "keyword")
-    both_raise(lambda lib: lib.jit(lambda n: lib.lax.scan(lambda c, x: (c, x), 0, None, length=n))(3), "TypeError", "The `length` argument", "while_loop")
-    both_raise(lambda lib: lib.jit(lambda x: x.item())(1.0), "TypeError", "Abstract tracer value encountered", "item() method")
+    both_raise(
+        lambda lib: lib.grad(lambda p: p["n"] * 1.0)({"n": 2}),
+        "TypeError",
+        "grad requires real- or complex-valued inputs",
+        "`p['n']`",
+    )
+    both_raise(
+        lambda lib: lib.grad(lambda s: 1.0)("a"),
+        "TypeError",
+        "Argument 'a' of type <class 'str'> is not a valid JAX type",
+        "`s` of <lambda>",
+    )
+    both_raise(
+        lambda lib: lib.grad(lambda x, y: x * y, argnums=1)(1.0, y=2.0),
+        "TypeError",
+        "requires at least 2 positional arguments",
+        "keyword",
+    )
+    both_raise(
+        lambda lib: lib.jit(lambda n: lib.lax.scan(lambda c, x: (c, x), 0, None, length=n))(3),
+        "TypeError",
+        "The `length` argument",
+        "while_loop",
+    )
+    both_raise(
+        lambda lib: lib.jit(lambda x: x.item())(1.0), "TypeError", "Abstract tracer value encountered", "item() method"
+    )
     both_raise(lambda lib: lib.checkpoint(lambda x: x, static_argnums=3)(1.0), "ValueError", "static_argnums")
     with pytest.raises(TypeError, match="one argument, the cotangent in the structure of the output"):
         velax.vjp(lambda x: x, V)[1](V, V)
@@ -281,7 +342,10 @@ def test_effects_of_a_smaller_jaxpr():
 
     closed = velax.make_jaxpr(f)(1.0, velax.new_ref(1.0), velax.new_ref(2.0), 3.0)
     smaller, used = dce_jaxpr(closed.jaxpr, [True, False])
-    assert used == [False, False, True, True] and sorted(map(repr, smaller.effects)) == ["ReadEffect(0)", "WriteEffect(0)"]
+    assert used == [False, False, True, True] and sorted(map(repr, smaller.effects)) == [
+        "ReadEffect(0)",
+        "WriteEffect(0)",
+    ]
 
 
 def test_locations_outlive_transformations():

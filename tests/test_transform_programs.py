@@ -11,7 +11,7 @@ from velax._lang.check import check_jaxpr
 
 SHAPE = (2, 3)
 
-# -- a program is a list of steps; each appends a value of shape (2, 3) computed from values before it ----------------------
+# -- a program is a list of steps; each appends a value of shape (2, 3) computed from values before
 
 UNARY = {
     "sin": lambda lib, x: lib.numpy.sin(x),

@@ -21,7 +21,7 @@ def parameters(lib):
     return {"w": lib.numpy.asarray(V), "b": 0.5}
 
 
-# -- jit ------------------------------------------------------------------------------------------------------------------
+# -- jit -----------------------------------------------------------------------------------------
 
 
 @case
@@ -109,7 +109,7 @@ def jit_donation(lib):
     return lib.jit(lambda x, y: (x + y, y * 2), donate_argnums=0)(lib.numpy.asarray(V), V)
 
 
-# -- grad -----------------------------------------------------------------------------------------------------------------
+# -- grad ----------------------------------------------------------------------------------------
 
 
 @case
@@ -154,7 +154,9 @@ def grad_holomorphic(lib):
 
 @case
 def grad_of_complex_to_real(lib):
-    return lib.grad(lambda x: lib.numpy.real((x + 1j) ** 2))(2.0), lib.vjp(lambda z: lib.numpy.abs(z), np.complex64(3 + 4j))[1](np.float32(1))
+    return lib.grad(lambda x: lib.numpy.real((x + 1j) ** 2))(2.0), lib.vjp(
+        lambda z: lib.numpy.abs(z), np.complex64(3 + 4j)
+    )[1](np.float32(1))
 
 
 @case
@@ -192,13 +194,15 @@ def grad_bfloat16_and_float16(lib):
     return [lib.grad(f)(lib.numpy.asarray(V, d)) for d in ("bfloat16", "float16")]
 
 
-# -- jvp, vjp, linearize --------------------------------------------------------------------------------------------------
+# -- jvp, vjp, linearize -------------------------------------------------------------------------
 
 
 @case
 def jvp_trees_and_aux(lib):
     f = lambda t, s: ({"y": t["a"] * s, "z": 1.0}, t["a"])
-    return lib.jvp(f, ({"a": V}, 2.0), ({"a": V}, 1.0), has_aux=True), lib.jvp(lambda x, y: x * y, [2.0, 3.0], [1.0, 0.0])
+    return lib.jvp(f, ({"a": V}, 2.0), ({"a": V}, 1.0), has_aux=True), lib.jvp(
+        lambda x, y: x * y, [2.0, 3.0], [1.0, 0.0]
+    )
 
 
 @case
@@ -255,7 +259,9 @@ def linearize_then_transpose(lib):
 @case
 def linear_transpose_functions(lib):
     f = lambda x, y: (3.0 * x + y, -y)
-    return lib.linear_transpose(f, V, V)((V, V)), lib.linear_transpose(lambda x: X @ x, lib.ShapeDtypeStruct((3,), np.float32))(np.ones(2, np.float32))
+    return lib.linear_transpose(f, V, V)((V, V)), lib.linear_transpose(
+        lambda x: X @ x, lib.ShapeDtypeStruct((3,), np.float32)
+    )(np.ones(2, np.float32))
 
 
 @case
@@ -275,7 +281,12 @@ def jacobians_with_aux(lib):
 @case
 def jacobians_of_and_by_integers(lib):
     f = lambda x: ((x * 2).astype("int32"), x * x)
-    return lib.jacfwd(f)(V), lib.jacfwd(f)(np.float32(1.0)), lib.jacrev(lambda n: n * 2.0, allow_int=True)(np.arange(3)), lib.grad(lambda p: p["x"] * p["n"], allow_int=True)({"x": 2.0, "n": 3})
+    return (
+        lib.jacfwd(f)(V),
+        lib.jacfwd(f)(np.float32(1.0)),
+        lib.jacrev(lambda n: n * 2.0, allow_int=True)(np.arange(3)),
+        lib.grad(lambda p: p["x"] * p["n"], allow_int=True)({"x": 2.0, "n": 3}),
+    )
 
 
 @case
@@ -297,17 +308,25 @@ def jacobian_holomorphic(lib):
 def hessians(lib):
     f = lambda x: lib.numpy.sum(lib.numpy.sin(x) * x[0])
     g = lambda p: (p["x"] ** 2).sum() * p["y"]
-    return lib.hessian(f)(V), lib.hessian(g)({"x": V, "y": 2.0}), lib.jacrev(lib.jacrev(f))(V), lib.jacfwd(lib.jacfwd(f))(V), lib.jacrev(lib.jacfwd(f))(V)
+    return (
+        lib.hessian(f)(V),
+        lib.hessian(g)({"x": V, "y": 2.0}),
+        lib.jacrev(lib.jacrev(f))(V),
+        lib.jacfwd(lib.jacfwd(f))(V),
+        lib.jacrev(lib.jacfwd(f))(V),
+    )
 
 
 @case
 def forward_and_backward_split(lib):
-    fwd, bwd = lib.fwd_and_bwd(lambda x, y: (x * y).sum(), argnums=(0, 1)) if hasattr(lib, "fwd_and_bwd") else (None, None)
+    fwd, bwd = (
+        lib.fwd_and_bwd(lambda x, y: (x * y).sum(), argnums=(0, 1)) if hasattr(lib, "fwd_and_bwd") else (None, None)
+    )
     out, pull = fwd(V, V + 1)
     return out, bwd(pull, np.float32(2.0))
 
 
-# -- vmap -----------------------------------------------------------------------------------------------------------------
+# -- vmap ----------------------------------------------------------------------------------------
 
 
 @case
@@ -338,27 +357,47 @@ def vmap_of_none(lib):
 
 @case
 def vmap_axis_size_and_unmapped_results(lib):
-    return lib.vmap(lambda: 3.0, axis_size=4)(), lib.vmap(lambda x: (x, 1.0, V), out_axes=(0, None, 1))(X), lib.vmap(lambda x: 2, axis_size=2)(X)
+    return (
+        lib.vmap(lambda: 3.0, axis_size=4)(),
+        lib.vmap(lambda x: (x, 1.0, V), out_axes=(0, None, 1))(X),
+        lib.vmap(lambda x: 2, axis_size=2)(X),
+    )
 
 
 @case
 def vmap_collectives(lib):
     lax = lib.lax
-    f = lambda x: (x - lax.pmean(x, "i"), lax.psum(1, "i"), lax.psum(x, "i"), lax.axis_index("i"), lax.pmax(x, "i"), lax.pmin(x, "i"))
+    f = lambda x: (
+        x - lax.pmean(x, "i"),
+        lax.psum(1, "i"),
+        lax.psum(x, "i"),
+        lax.axis_index("i"),
+        lax.pmax(x, "i"),
+        lax.pmin(x, "i"),
+    )
     return lib.vmap(f, axis_name="i")(X)
 
 
 @case
 def vmap_nested_axis_names(lib):
     lax = lib.lax
-    f = lambda x: (lax.psum(x, "i"), lax.psum(x, ("i", "j")), lax.axis_index("j") + 10 * lax.axis_index("i"), lax.axis_size("j"))
+    f = lambda x: (
+        lax.psum(x, "i"),
+        lax.psum(x, ("i", "j")),
+        lax.axis_index("j") + 10 * lax.axis_index("i"),
+        lax.axis_size("j"),
+    )
     return lib.vmap(lib.vmap(f, axis_name="j"), axis_name="i")(X)
 
 
 @case
 def vmap_gather_collectives(lib):
     lax = lib.lax
-    f = lambda x: (lax.all_gather(x, "i"), lax.ppermute(x, "i", [(0, 1), (1, 0)]), lax.all_gather(x, "i", axis=1, tiled=False))
+    f = lambda x: (
+        lax.all_gather(x, "i"),
+        lax.ppermute(x, "i", [(0, 1), (1, 0)]),
+        lax.all_gather(x, "i", axis=1, tiled=False),
+    )
     return lib.vmap(f, axis_name="i")(np.stack([X, X * 2]))
 
 
@@ -385,7 +424,7 @@ def vmap_of_conversions_and_scalars(lib):
     return lib.vmap(lambda x: (x.astype("int32"), x.dtype == "float32", lib.numpy.float16(x)))(V)
 
 
-# -- custom_jvp -----------------------------------------------------------------------------------------------------------
+# -- custom_jvp ----------------------------------------------------------------------------------
 
 
 def doubled_sine(lib):
@@ -457,7 +496,12 @@ def custom_jvp_symbolic_zeros(lib):
         return f(x, y), tangent
 
     f.defjvp(rule, symbolic_zeros=True)
-    results = lib.grad(f, 0)(2.0, 3.0), lib.grad(f, 1)(2.0, 3.0), lib.grad(f, (0, 1))(2.0, 3.0), lib.jit(lib.grad(f, 0))(2.0, 3.0)
+    results = (
+        lib.grad(f, 0)(2.0, 3.0),
+        lib.grad(f, 1)(2.0, 3.0),
+        lib.grad(f, (0, 1))(2.0, 3.0),
+        lib.jit(lib.grad(f, 0))(2.0, 3.0),
+    )
     return results, np.array(seen)
 
 
@@ -493,7 +537,7 @@ def custom_jvp_in_scan(lib):
     return g(0.5), lib.grad(g)(0.5), lib.vmap(lib.grad(g))(V), lib.jvp(g, (0.5,), (1.0,))
 
 
-# -- custom_vjp -----------------------------------------------------------------------------------------------------------
+# -- custom_vjp ----------------------------------------------------------------------------------
 
 
 def scaled_gradient(lib):
@@ -520,7 +564,9 @@ def custom_vjp_everywhere(lib):
 def custom_vjp_unmapped_argument(lib):
     V = lib.numpy.asarray(VECTOR)
     f = scaled_gradient(lib)
-    return lib.grad(lambda y: lib.vmap(f, (0, None))(V, y).sum())(2.0), lib.grad(lambda y: lib.vmap(lambda x: f(x, y))(V).sum())(2.0)
+    return lib.grad(lambda y: lib.vmap(f, (0, None))(V, y).sum())(2.0), lib.grad(
+        lambda y: lib.vmap(lambda x: f(x, y))(V).sum()
+    )(2.0)
 
 
 @case
@@ -580,9 +626,15 @@ def custom_vjp_symbolic_zeros(lib):
 @case
 def custom_vjp_pytrees_and_integers(lib):
     f = lib.custom_vjp(lambda p, i: {"out": p[0][i] * p[1]})
-    f.defvjp(lambda p, i: (f(p, i), (p, i)), lambda res, g: ((lib.numpy.ones(3, "float32") * g["out"], g["out"] * 2), None))
+    f.defvjp(
+        lambda p, i: (f(p, i), (p, i)), lambda res, g: ((lib.numpy.ones(3, "float32") * g["out"], g["out"] * 2), None)
+    )
     g = lambda p, i: f(p, i)["out"]
-    return lib.grad(g)((V, 2.0), 1), lib.jit(lib.grad(g))((V, 2.0), 1), lib.vmap(lib.grad(g), (None, 0))((V, 2.0), lib.numpy.arange(3))
+    return (
+        lib.grad(g)((V, 2.0), 1),
+        lib.jit(lib.grad(g))((V, 2.0), 1),
+        lib.vmap(lib.grad(g), (None, 0))((V, 2.0), lib.numpy.arange(3)),
+    )
 
 
 @case
@@ -613,7 +665,7 @@ def custom_vjp_defaults(lib):
     return lib.grad(f)(1.0), lib.grad(lambda x: f(x, scale=5.0))(1.0)
 
 
-# -- built on custom rules ------------------------------------------------------------------------------------------------
+# -- built on custom rules -----------------------------------------------------------------------
 
 
 @case
@@ -639,10 +691,15 @@ def linear_calls(lib):
     def f(r, x):
         return linear_call(lambda r, x: x / r, lambda r, ct: ct / r * 3.0, r, x)
 
-    return f(2.0, 3.0), lib.jvp(lambda x: f(2.0, x), (3.0,), (1.0,)), lib.grad(lambda x: f(2.0, x))(3.0), lib.jit(lib.grad(lambda x: f(2.0, x)))(3.0)
+    return (
+        f(2.0, 3.0),
+        lib.jvp(lambda x: f(2.0, x), (3.0,), (1.0,)),
+        lib.grad(lambda x: f(2.0, x))(3.0),
+        lib.jit(lib.grad(lambda x: f(2.0, x)))(3.0),
+    )
 
 
-# -- checkpoint -----------------------------------------------------------------------------------------------------------
+# -- checkpoint ----------------------------------------------------------------------------------
 
 
 def deep(lib):
@@ -695,7 +752,7 @@ def checkpoint_closing_over_a_tracer(lib):
     return lib.grad(f)(0.5), lib.jit(lib.grad(f))(0.5), lib.grad(lib.grad(f))(0.5)
 
 
-# -- while tracing --------------------------------------------------------------------------------------------------------
+# -- while tracing -------------------------------------------------------------------------------
 
 
 @case

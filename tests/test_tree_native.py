@@ -32,9 +32,7 @@ def test_pickle_copy_and_rebuild(value):
         assert hash(copied) == hash(treedef)
         assert repr(copied) == repr(treedef)
         assert vtu.tree_leaves(copied.unflatten(range(treedef.num_leaves))) == list(range(treedef.num_leaves))
-    rebuilt = vtu.PyTreeDef.from_node_data_and_children(
-        vtu.default_registry, treedef.node_data(), treedef.children()
-    )
+    rebuilt = vtu.PyTreeDef.from_node_data_and_children(vtu.default_registry, treedef.node_data(), treedef.children())
     assert rebuilt == treedef
 
 
@@ -206,6 +204,7 @@ def test_paths_into_long_lists():
     pairs = vtu.tree_leaves_with_path([0] * 2000)
     assert [path for path, _ in pairs] == [(vtu.SequenceKey(i),) for i in range(2000)]
     assert [path[0].idx for path, _ in pairs] == list(range(2000))
+
     # A path may be part of a cycle all the same.
     class Key:
         pass

@@ -1,6 +1,7 @@
 """The elementwise functions of `velax._compiler.math`, compiled, against mpmath, NumPy and SciPy.
 
-`BOUNDS` is the promise: the largest error in units in the last place (of the correctly rounded result's binade) over all arguments.
+`BOUNDS` is the promise: the largest error in units in the last place (of the correctly rounded result's
+  binade) over all arguments.
 """
 
 import functools
@@ -63,7 +64,8 @@ EXACT_OF = {
 DOUBLE_OF = {
     "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "tanh": np.tanh,
     "logistic": scipy.special.expit, "sin": np.sin, "cos": np.cos, "tan": np.tan, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x),
-    "cbrt": np.cbrt, "erf": scipy.special.erf, "erfc": scipy.special.erfc, "erf_inv": scipy.special.erfinv, "asin": np.arcsin,
+    "cbrt": np.cbrt, "erf": scipy.special.erf, "erfc": scipy.special.erfc, "erf_inv": scipy.special.erfinv,
+    "asin": np.arcsin,
     "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh,
     "atanh": np.arctanh, "lgamma": scipy.special.gammaln, "digamma": scipy.special.psi,
 }  # fmt: skip
@@ -72,7 +74,9 @@ SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 1.5, -1.5, 3.0, INF, -INF
 
 @functools.cache
 def compiled(fn, dtypes, parts=1):
-    """``fn`` as a function of arrays: a vector kernel; ``parts=2`` for complex operands, given and returned as separate parts."""
+    """``fn`` as a function of arrays: a vector kernel; ``parts=2`` for complex operands, given and returned
+    as separate parts.
+    """
     params = [Buffer(f"x{k}", d) for k, d in enumerate(dtypes)]
     i = Var("i")
     loads: list[Expr] = [Load(b, i) for b in params]
@@ -115,7 +119,9 @@ def exact(fn, x):
     """The real value of ``fn(x)`` in many digits, None where it is not a finite real number."""
     with mp.workdps(60):
         value = mp.mpf(float(x))
-        if (fn == "erfc" and value > 100) or (fn in ("exp", "exp2", "expm1", "sinh", "cosh", "logistic") and abs(value) > 20000):
+        if (fn == "erfc" and value > 100) or (
+            fn in ("exp", "exp2", "expm1", "sinh", "cosh", "logistic") and abs(value) > 20000
+        ):
             return None
         if (fn == "tanh" and abs(value) > 1000) or (fn in ("lgamma", "digamma") and (value < 0 or value > 1e100)):
             return None
@@ -127,13 +133,25 @@ def exact(fn, x):
 
 
 def ulp_error(got, want, dtype):
-    """``|got - want|`` in units of the last place that ``want`` has in ``dtype``; an overflow that rounds to infinity counts as right."""
+    """``|got - want|`` in units of the last place that ``want`` has in ``dtype``; an overflow that rounds to
+    infinity counts as right.
+    """
     info = np.finfo(numpy_dtype(dtype))
     _, exponent = mp.frexp(want)
-    spacing = mp.ldexp(1, max(int(exponent) - info.nmant - 1, info.minexp - info.nmant)) if want else mp.mpf(float(info.smallest_subnormal))
+    spacing = (
+        mp.ldexp(1, max(int(exponent) - info.nmant - 1, info.minexp - info.nmant))
+        if want
+        else mp.mpf(float(info.smallest_subnormal))
+    )
     if np.isinf(got):
         beyond = mp.ldexp(1, info.maxexp) * (1 - mp.ldexp(1, -info.nmant - 2))
-        return 0.0 if abs(want) >= beyond and (got > 0) == (want > 0) else 0.99 if abs(want) > beyond * (1 - mp.ldexp(1, -info.nmant)) else INF
+        return (
+            0.0
+            if abs(want) >= beyond and (got > 0) == (want > 0)
+            else 0.99
+            if abs(want) > beyond * (1 - mp.ldexp(1, -info.nmant))
+            else INF
+        )
     return float(abs(mp.mpf(float(got)) - want) / spacing) if not np.isnan(got) else INF
 
 
@@ -143,7 +161,9 @@ def assert_close(fn, dtype, x, got, bound):
             want = exact(fn, value)
             if want is not None:
                 error = ulp_error(result, want, dtype)
-                assert error <= bound, f"{fn}({value!r}) = {result!r} in {dtype}, exact {mp.nstr(want, 20)}: {error:.3f} ULP"
+                assert error <= bound, (
+                    f"{fn}({value!r}) = {result!r} in {dtype}, exact {mp.nstr(want, 20)}: {error:.3f} ULP"
+                )
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
@@ -173,7 +193,9 @@ def sweep(fn, x):
     # one side of the overflow threshold or the other
     fine |= np.isinf(got) & (np.abs(want) > 3.4028232e38) & np.isfinite(want)
     worst = int(np.argmin(fine))
-    assert fine.all(), f"{fn}({x[worst]!r}) = {got[worst]!r}, exact {want[worst]!r}: {error[worst]:.3f} ULP; {(~fine).sum()} such"
+    assert fine.all(), (
+        f"{fn}({x[worst]!r}) = {got[worst]!r}, exact {want[worst]!r}: {error[worst]:.3f} ULP; {(~fine).sum()} such"
+    )
 
 
 @pytest.mark.slow
@@ -266,7 +288,9 @@ def pairs(dtype, n, rng):
     special = np.array([*SPECIAL, 7.0, -8.0, 1e30, 1e-30, 0.1, 2.5], numpy_dtype(dtype))
     x, y = (g.ravel() for g in np.meshgrid(special, special))
     near = [rng.uniform(-20, 20, n).astype(numpy_dtype(dtype)) for _ in range(2)]
-    return np.concatenate([x, random_bits(dtype, n, rng), near[0]]), np.concatenate([y, random_bits(dtype, n, rng), near[1]])
+    return np.concatenate([x, random_bits(dtype, n, rng), near[0]]), np.concatenate(
+        [y, random_bits(dtype, n, rng), near[1]]
+    )
 
 
 def agree(got, want):
@@ -316,12 +340,20 @@ def test_pow_and_atan2(fn, reference, exactly, bounds, dtype):
     if fn == "pow":
         near_one = (1 + rng.uniform(-1, 1, 100) * 2.0 ** rng.uniform(-20, -3, 100)).astype(target)
         x = np.concatenate([x, near_one, rng.uniform(0, 3, 200).astype(target)])
-        y = np.concatenate([y, (rng.uniform(-40, 40, 100) / np.log(near_one.astype(float))).astype(target), rng.integers(-60, 60, 200).astype(target)])
+        y = np.concatenate(
+            [
+                y,
+                (rng.uniform(-40, 40, 100) / np.log(near_one.astype(float))).astype(target),
+                rng.integers(-60, 60, 200).astype(target),
+            ]
+        )
     got = compiled(fn, (dtype, dtype))(x, y)
     with np.errstate(all="ignore"):
         want = reference(x.astype(np.float64), y.astype(np.float64)).astype(target)
     telling = ~np.isfinite(want) | (want == 0) | (x == 0) | ~np.isfinite(x) | ~np.isfinite(y)
-    loose = np.isclose(got, want, rtol=1e-6, equal_nan=True) & (np.signbit(got) == np.signbit(want)) | np.isnan(got) & np.isnan(want)
+    loose = np.isclose(got, want, rtol=1e-6, equal_nan=True) & (np.signbit(got) == np.signbit(want)) | np.isnan(
+        got
+    ) & np.isnan(want)
     bad = telling & ~loose
     assert not bad.any(), (fn, x[bad][:4], y[bad][:4], got[bad][:4], want[bad][:4])
     with mp.workdps(60):
@@ -363,7 +395,10 @@ def test_integers(dtype):
     with np.errstate(all="ignore"):
         assert (compiled("sign", (dtype,))(x) == np.sign(x)).all()
         assert (compiled("abs", (dtype,))(x) == np.abs(x)).all()
-        assert (compiled("clamp", (dtype,) * 3)(np.minimum(x, z), y, np.maximum(x, z)) == np.clip(y, np.minimum(x, z), np.maximum(x, z))).all()
+        assert (
+            compiled("clamp", (dtype,) * 3)(np.minimum(x, z), y, np.maximum(x, z))
+            == np.clip(y, np.minimum(x, z), np.maximum(x, z))
+        ).all()
         assert (compiled("fma", (dtype,) * 3)(x, y, z) == x * y + z).all()
         assert (compiled("popcount", (dtype,))(x) == np.bitwise_count(x.view(f"u{x.itemsize}"))).all()
     assert compiled("is_finite", (dtype,))(x).all()
@@ -421,7 +456,8 @@ def test_interpreter_agrees(fn, dtype):
 
 COMPLEX_OF = {
     "exp": mp.exp, "log": mp.log, "sqrt": mp.sqrt, "rsqrt": lambda z: 1 / mp.sqrt(z), "sin": mp.sin, "cos": mp.cos, "tan": mp.tan,
-    "sinh": mp.sinh, "cosh": mp.cosh, "tanh": mp.tanh, "asin": mp.asin, "acos": mp.acos, "atan": mp.atan, "asinh": mp.asinh,
+    "sinh": mp.sinh, "cosh": mp.cosh, "tanh": mp.tanh, "asin": mp.asin, "acos": mp.acos, "atan": mp.atan,
+    "asinh": mp.asinh,
     "acosh": mp.acosh, "atanh": mp.atanh, "log1p": lambda z: mp.log(1 + z), "expm1": mp.expm1, "abs": abs,
     "logistic": lambda z: 1 / (1 + mp.exp(-z)), "sign": lambda z: z / abs(z),
 }  # fmt: skip
@@ -430,7 +466,9 @@ COMPLEX_OF = {
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("fn", COMPLEX_OF)
 def test_complex_accuracy(fn, dtype):
-    """Error relative to the modulus, at most 6 ULP: around the unit circle, near the axes, and (where defined there) over all magnitudes."""
+    """Error relative to the modulus, at most 6 ULP: around the unit circle, near the axes, and (where defined
+    there) over all magnitudes.
+    """
     rng = seed("complex", fn, dtype)
     target = numpy_dtype(dtype)
     signs = lambda n: rng.choice([-1.0, 1.0], n)
@@ -476,7 +514,9 @@ def test_complex_special_values(fn, reference):
     got = compiled(fn, ("f64", "f64"), 2)(re, im)
     parts = zip(got, (want.real, want.imag), strict=True) if isinstance(got, tuple) else [(got, want)]
     for mine, theirs in parts:
-        same = np.isclose(mine, theirs, rtol=1e-14, atol=0, equal_nan=True) & ((np.signbit(mine) == np.signbit(theirs)) | np.isnan(mine))
+        same = np.isclose(mine, theirs, rtol=1e-14, atol=0, equal_nan=True) & (
+            (np.signbit(mine) == np.signbit(theirs)) | np.isnan(mine)
+        )
         assert same.all(), (z[~same], mine[~same], theirs[~same])
 
 

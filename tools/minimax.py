@@ -1,11 +1,14 @@
-"""How the constants of ``velax/_compiler/math/tables.py`` were obtained: weighted minimax polynomials by the Remez exchange.
+"""How the constants of ``velax/_compiler/math/tables.py`` were obtained: weighted minimax polynomials by the
+Remez exchange.
 
-Every table is a polynomial ``P`` in some variable ``t`` that appears in a formula for a function (say ``exp(r) = 1 + r + r^2 P(r)``).
-`minimax` finds the coefficients that minimise the largest weighted error over an interval, where the weight turns an error of ``P``
-into a relative error of the function. The leading coefficients, whose rounding to the working precision matters most, are rounded one
-at a time, lowest order first, and the remaining ones are fitted again (so they make up for the rounding).
+Every table is a polynomial ``P`` in some variable ``t`` that appears in a formula for a function (say
+``exp(r) = 1 + r + r^2 P(r)``). `minimax` finds the coefficients that minimise the largest weighted error over
+an interval, where the weight turns an error of ``P`` into a relative error of the function. The leading
+coefficients, whose rounding to the working precision matters most, are rounded one at a time, lowest order
+first, and the remaining ones are fitted again (so they make up for the rounding).
 
-Run ``python tools/minimax.py`` to write the file of tables anew (a few minutes), ``python tools/minimax.py NAME...`` to print some. Needs mpmath.
+Run ``python tools/minimax.py`` to write the file of tables anew (a few minutes), ``python tools/minimax.py
+NAME...`` to print some. Needs mpmath.
 """
 
 from __future__ import annotations
@@ -36,9 +39,12 @@ class Spec:
 
 
 def minimax(target, weight, lo, hi, n: int, dtype: str, exact: int = 3) -> tuple[list[float], float]:
-    """The coefficients (lowest order first, rounded to ``dtype``) and the weighted error of the rounded polynomial, as a float."""
+    """The coefficients (lowest order first, rounded to ``dtype``) and the weighted error of the rounded
+    polynomial, as a float.
+    """
     grid = [(lo + hi) / 2 - (hi - lo) / 2 * mp.cos(mp.pi * (2 * k + 1) / (2 * 24 * n)) for k in range(24 * n)]
-    # The variable is scaled to [-1, 1]-like size for the linear systems only through the working precision (60 digits), not explicitly.
+    # The variable is scaled to [-1, 1]-like size for the linear systems only through the working precision
+    # (60 digits), not explicitly.
     values = [target(t) for t in grid]
     weights = [abs(weight(t)) for t in grid]
     powers = [[mp.mpf(1)] for _ in grid]
@@ -53,7 +59,9 @@ def minimax(target, weight, lo, hi, n: int, dtype: str, exact: int = 3) -> tuple
             break
     coefficients = fixed + (_remez(values, weights, powers, fixed, n)[len(fixed) :] if len(fixed) < n else [])
     rounded = [round_to(c, dtype) for c in coefficients]
-    error = max(abs(mp.fdot(zip(rounded, row, strict=True)) - v) * w for row, v, w in zip(powers, values, weights, strict=True))
+    error = max(
+        abs(mp.fdot(zip(rounded, row, strict=True)) - v) * w for row, v, w in zip(powers, values, weights, strict=True)
+    )
     return rounded, float(error)
 
 
@@ -63,7 +71,10 @@ def _remez(values, weights, powers, fixed, n):
     rest = [v - mp.fdot(zip(fixed, row[:k], strict=True)) for v, row in zip(values, powers, strict=True)]
     usable = [i for i, w in enumerate(weights) if w > 0]
     m = n - k + 1
-    reference = [usable[round((len(usable) - 1) * (1 - mp.cos(mp.pi * j / (m - 1))) / 2)] if m > 1 else usable[0] for j in range(m)]
+    reference = [
+        usable[round((len(usable) - 1) * (1 - mp.cos(mp.pi * j / (m - 1))) / 2)] if m > 1 else usable[0]
+        for j in range(m)
+    ]
     for _ in range(40):
         system = mp.matrix(m, m)
         right = mp.matrix(m, 1)
@@ -99,7 +110,9 @@ def _alternation(errors, usable, m):
             j = min(range(len(peaks) - 1), key=lambda j: max(abs(errors[peaks[j]]), abs(errors[peaks[j + 1]])))
             del peaks[j : j + 2]
     if len(peaks) < m:
-        raise ArithmeticError(f"{len(peaks)} alternations where {m} are needed: the grid or the working precision is too coarse")
+        raise ArithmeticError(
+            f"{len(peaks)} alternations where {m} are needed: the grid or the working precision is too coarse"
+        )
     return [usable[j] for j in peaks]
 
 
@@ -108,7 +121,7 @@ def round_to(c, dtype: str) -> float:
     return float(np.float32(float(c))) if dtype == "f32" else float(c)
 
 
-# -- the functions behind the tables ----------------------------------------------------------------------------------
+# -- the functions behind the tables -------------------------------------------------------------
 
 LN2 = mp.log(2)
 
@@ -215,7 +228,15 @@ def _odd_spec(name, f, at_zero, limit, n, dtype):
     """f(x) = x + x^3 P(x^2)."""
     g = _series_safe(_root(lambda x: (f(x) - x) / x**3), at_zero)
     weight = _root(lambda x: x**3 / f(x) if x else mp.mpf(0))
-    return Spec(f"{name}(x) = x + x^3 P(x^2), |x| <= {mp.nstr(mp.mpf(limit), 5)}", g, weight, mp.mpf(0), mp.mpf(limit) ** 2, n, dtype)
+    return Spec(
+        f"{name}(x) = x + x^3 P(x^2), |x| <= {mp.nstr(mp.mpf(limit), 5)}",
+        g,
+        weight,
+        mp.mpf(0),
+        mp.mpf(limit) ** 2,
+        n,
+        dtype,
+    )
 
 
 def _cos_spec(limit, n, dtype):
@@ -251,13 +272,13 @@ def _atanh2_spec(n, dtype):
     g = _series_safe(_root(lambda s: (2 * mp.atanh(s) - 2 * s) / s**3), mp.mpf(2) / 3)
     limit = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)
     weight = _root(lambda s: s**3 / (2 * mp.atanh(s)) if s else mp.mpf(0))
-    return Spec("log((1+s)/(1-s)) = 2s + s^3 P(s^2), |s| <= 0.17158", g, weight, mp.mpf(0), limit**2 * mp.mpf("1.001"), n, dtype)
+    return Spec(
+        "log((1+s)/(1-s)) = 2s + s^3 P(s^2), |s| <= 0.17158", g, weight, mp.mpf(0), limit**2 * mp.mpf("1.001"), n, dtype
+    )
 
 
 def _pow_tail_spec(n):
-    g = _series_safe(
-        _root(lambda s: (2 * mp.atanh(s) - 2 * s - 2 * s**3 / 3 - 2 * s**5 / 5) / s**7), mp.mpf(2) / 7
-    )
+    g = _series_safe(_root(lambda s: (2 * mp.atanh(s) - 2 * s - 2 * s**3 / 3 - 2 * s**5 / 5) / s**7), mp.mpf(2) / 7)
     limit = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)
     weight = _root(lambda s: s**7 / (2 * mp.atanh(s)) if s else mp.mpf(0))
     doc = "log((1+s)/(1-s)) = 2s + 2s^3/3 + 2s^5/5 + s^7 P(s^2), |s| <= 0.17158"
@@ -324,7 +345,9 @@ SPECS: dict[str, Callable[[], Spec]] = {
 
 def table(name: str) -> str:
     spec = SPECS[name]()
-    coefficients, error = minimax(spec.target, spec.weight, mp.mpf(spec.lo), mp.mpf(spec.hi), spec.n, spec.dtype, spec.exact)
+    coefficients, error = minimax(
+        spec.target, spec.weight, mp.mpf(spec.lo), mp.mpf(spec.hi), spec.n, spec.dtype, spec.exact
+    )
     lines = [
         f"#: {spec.doc};",
         f"#: degree {spec.n - 1} on [{mp.nstr(mp.mpf(spec.lo), 6)}, {mp.nstr(mp.mpf(spec.hi), 6)}], "
@@ -340,7 +363,9 @@ TWO_OVER_PI_GROUPS_F32 = (45, 66, 87, 108, 129)
 
 
 def two_over_pi_f32() -> str:
-    """2/pi without the bits that only add multiples of 4 to its product with a binary32 number of at least 2^(previous limit)."""
+    """2/pi without the bits that only add multiples of 4 to its product with a binary32 number of at least
+    2^(previous limit).
+    """
     rows = []
     floor = None
     for limit in TWO_OVER_PI_GROUPS_F32:
@@ -352,7 +377,8 @@ def two_over_pi_f32() -> str:
         rows.append(f"    ({2.0**limit!r}, {hi!r}, {float(value - hi)!r}),")
         floor = limit
     return (
-        "#: (limit, hi, lo): for a binary32 x with |x| below the limit (and not below the one before), x (hi + lo) is x 2/pi modulo 4;\n"
+        "#: (limit, hi, lo): for a binary32 x with |x| below the limit (and not below the one before), x (hi + lo) "
+        "is x 2/pi modulo 4;\n"
         "#: hi + lo is good to 106 bits, the reduced argument to an absolute 2^-60\n"
         "TWO_OVER_PI_F32 = (\n" + "\n".join(rows) + "\n)  # fmt: skip\n"
     )

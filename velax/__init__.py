@@ -127,7 +127,8 @@ _LAZY = frozenset({
 _LAZY_NAMES = {
     "Shard": "velax.numpy._methods",
     "pure_callback": "velax.lax", "ds": "velax.lax._index_plan", "Ref": "velax.ref", "new_ref": "velax.ref",
-    "freeze": "velax.ref", "pmap": "velax._transforms.pmap", "empty_ref": "velax.ref", "free_ref": "velax.ref", "install_as_jax": "velax._compat",
+    "freeze": "velax.ref", "pmap": "velax._transforms.pmap", "empty_ref": "velax.ref", "free_ref": "velax.ref",
+    "install_as_jax": "velax._compat",
 }  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Run a program with ``import jax`` resolved to Velax.
 
-    python -m velax script.py [args...]
-    python -m velax -c "program" [args...]
-    python -m velax -m module [args...]
-    python -m velax - [args...]            (the program is read from standard input)
+python -m velax script.py [args...]
+python -m velax -c "program" [args...]
+python -m velax -m module [args...]
+python -m velax - [args...]            (the program is read from standard input)
 """
 
 from __future__ import annotations

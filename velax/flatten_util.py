@@ -22,8 +22,8 @@ def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:
     Args:
       pytree: a pytree of arrays and numbers.
 
-    Returns:
-      The vector of all elements, in the common dtype, and a function from such a vector back to a pytree of the original shapes and dtypes.
+    Returns: The vector of all elements, in the common dtype, and a function from such a vector back to a
+      pytree of the original shapes and dtypes.
 
     Example:
       >>> import velax.numpy as jnp
@@ -60,7 +60,9 @@ def _ravel(leaves):
         if same:
             return chunks
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # complex to real casts lose the imaginary parts that padding to the common dtype added
+            warnings.simplefilter(
+                "ignore"
+            )  # complex to real casts lose the imaginary parts that padding to the common dtype added
             return [c.astype(d) for c, d in zip(chunks, from_dtypes, strict=True)]
 
     return flat, unravel

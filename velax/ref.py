@@ -26,6 +26,8 @@ def empty_ref(ty, memory_space=None) -> Ref:
 
 
 def free_ref(ref: Ref) -> None:
-    """Say that a reference is not used any more. Memory is freed when nothing refers to it, so this only checks its argument."""
+    """Say that a reference is not used any more. Memory is freed when nothing refers to it, so this only
+    checks its argument.
+    """
     if not isinstance(_get_aval(ref), AbstractRef):
         raise TypeError(f"free_ref takes a reference, got a value of type {_get_aval(ref)}")

@@ -15,7 +15,14 @@ __all__ = ["check_grads", "check_jvp", "check_vjp"]
 
 #: step and tolerance of the comparison: central differences in double precision of a function computed in the dtype
 _STEP = {"float16": 1e-1, "bfloat16": 1e-1, "float32": 5e-3, "float64": 1e-6, "complex64": 5e-3, "complex128": 1e-6}
-_TOLERANCE = {"float16": 1e-1, "bfloat16": 1e-1, "float32": 5e-3, "float64": 1e-5, "complex64": 5e-3, "complex128": 1e-5}
+_TOLERANCE = {
+    "float16": 1e-1,
+    "bfloat16": 1e-1,
+    "float32": 5e-3,
+    "float64": 1e-5,
+    "complex64": 5e-3,
+    "complex128": 1e-5,
+}
 
 
 def _wide(x) -> np.ndarray:
@@ -66,7 +73,8 @@ def _tolerances(args, atol, rtol, eps):
 
 
 def check_jvp(f: Callable, f_jvp: Callable, args: Sequence, atol=None, rtol=None, eps=None, err_msg: str = "") -> None:
-    """Compare ``f_jvp(args, tangents) -> (outs, tangents out)`` with central differences of ``f`` along a random direction.
+    """Compare ``f_jvp(args, tangents) -> (outs, tangents out)`` with central differences of ``f`` along a
+    random direction.
 
     Raises:
       AssertionError: if they differ by more than the tolerances.
@@ -77,11 +85,18 @@ def check_jvp(f: Callable, f_jvp: Callable, args: Sequence, atol=None, rtol=None
     _, derived = f_jvp(tuple(args), tangents)
     for ours, numeric in zip(tree_leaves(derived), _difference(f, tuple(args), tangents, eps), strict=True):
         if _is_inexact(ours):
-            np.testing.assert_allclose(_wide(ours), numeric, atol=atol, rtol=rtol, err_msg=f"{err_msg} the forward-mode derivative differs from central differences")
+            np.testing.assert_allclose(
+                _wide(ours),
+                numeric,
+                atol=atol,
+                rtol=rtol,
+                err_msg=f"{err_msg} the forward-mode derivative differs from central differences",
+            )
 
 
 def check_vjp(f: Callable, f_vjp: Callable, args: Sequence, atol=None, rtol=None, eps=None, err_msg: str = "") -> None:
-    """Compare ``f_vjp(*args) -> (outs, function of cotangents)`` with central differences of ``f``, for a random direction and cotangent.
+    """Compare ``f_vjp(*args) -> (outs, function of cotangents)`` with central differences of ``f``, for a
+    random direction and cotangent.
 
     Raises:
       AssertionError: if they differ by more than the tolerances.
@@ -92,14 +107,24 @@ def check_vjp(f: Callable, f_vjp: Callable, args: Sequence, atol=None, rtol=None
     outs, pull = f_vjp(*args)
     cotangents = tree_map(lambda x: _random_like(rng, x), outs)
     pulled = tree_leaves(pull(cotangents))
-    dot = lambda xs, ys: sum(np.sum(_wide(x) * _wide(y)).real for x, y in zip(xs, ys, strict=True) if _is_inexact(x) and y.dtype != dtypes.float0)
+    dot = lambda xs, ys: sum(
+        np.sum(_wide(x) * _wide(y)).real
+        for x, y in zip(xs, ys, strict=True)
+        if _is_inexact(x) and y.dtype != dtypes.float0
+    )
     numeric = dot(tree_leaves(cotangents), _difference(f, tuple(args), tangents, eps))
     np.testing.assert_allclose(
-        dot(tree_leaves(tangents), pulled), numeric, atol=atol, rtol=rtol, err_msg=f"{err_msg} the reverse-mode derivative differs from central differences"
+        dot(tree_leaves(tangents), pulled),
+        numeric,
+        atol=atol,
+        rtol=rtol,
+        err_msg=f"{err_msg} the reverse-mode derivative differs from central differences",
     )
 
 
-def check_grads(f: Callable, args: Sequence, order: int, modes: Sequence[str] = ("fwd", "rev"), atol=None, rtol=None, eps=None) -> None:
+def check_grads(
+    f: Callable, args: Sequence, order: int, modes: Sequence[str] = ("fwd", "rev"), atol=None, rtol=None, eps=None
+) -> None:
     """Check the derivatives of a function against central differences, up to an order and in both modes.
 
     Args:

@@ -274,9 +274,7 @@ def _flatten_rest(name: str, treedef: PyTreeDef, tree: Any, rest: Sequence[Any],
     return flat
 
 
-def tree_map(
-    f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: Callable[[Any], bool] | None = None
-) -> Any:
+def tree_map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: Callable[[Any], bool] | None = None) -> Any:
     """Applies a function to the leaves of one or several pytrees.
 
     Args:
@@ -446,9 +444,7 @@ def tree_broadcast(prefix_tree: Any, full_tree: Any, is_leaf: Callable[[Any], bo
     return tree_structure(full_tree).unflatten(leaves)
 
 
-def broadcast_prefix(
-    prefix_tree: Any, full_tree: Any, is_leaf: Callable[[Any], bool] | None = None
-) -> list[Any]:
+def broadcast_prefix(prefix_tree: Any, full_tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[Any]:
     """The leaves of a prefix tree, each repeated for every leaf of the full tree below it.
 
     >>> broadcast_prefix([1, 2], [("x", "y"), "z"])
@@ -520,6 +516,7 @@ def register_pytree_with_keys(
     >>> keystr(tree_leaves_with_path(Point(1))[0][0])
     '.x'
     """
+
     def without_keys(node: T) -> tuple[Iterable[Any], Any]:
         pairs, data = flatten_with_keys(node)
         return [child for _, child in pairs], data
@@ -634,9 +631,7 @@ def register_dataclass(
         )
     data_fields, meta_fields = tuple(data_fields), tuple(meta_fields)
     if overlapping := set(data_fields) & set(meta_fields):
-        raise ValueError(
-            f"data_fields and meta_fields must not overlap. Overlapping fields: {name_set(overlapping)}."
-        )
+        raise ValueError(f"data_fields and meta_fields must not overlap. Overlapping fields: {name_set(overlapping)}.")
     if is_dataclass:
         expected = {f.name for f in dataclasses.fields(nodetype) if f.init} - set(drop_fields)
         given = {*data_fields, *meta_fields}

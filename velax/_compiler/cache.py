@@ -1,12 +1,15 @@
 """The caches on disk: programs by their jaxpr, kernels by their text.
 
-A folder holds one file an entry, ``<kind>-<hash>``. The hash covers everything the content depends on: the canonical text, the target's features, and Velax itself, by
-its version and the sizes and times of its files. A file is a header (magic, length, checksum) and the payload; it is written beside its place and renamed into it, so that readers see a whole entry or none. Machine
-code is loaded from here, so the folder must belong to the user and be writable by nobody else.
+A folder holds one file an entry, ``<kind>-<hash>``. The hash covers everything the content depends on: the
+canonical text, the target's features, and Velax itself, by its version and the sizes and times of its files.
+A file is a header (magic, length, checksum) and the payload; it is written beside its place and renamed into
+it, so that readers see a whole entry or none. Machine code is loaded from here, so the folder must belong to
+the user and be writable by nobody else.
 
-An entry that fails its checksum is dropped and made anew; an I/O error never deletes anything: the cache warns once and goes on without (one that cannot be written
-is still read). The folder is kept under
-``VELAX_CACHE_MAX_BYTES`` (1 GiB) by removing what was used least recently. ``VELAX_CACHE_DIR`` says where it is, ``VELAX_CACHE=0`` switches it off.
+An entry that fails its checksum is dropped and made anew; an I/O error never deletes anything: the cache
+warns once and goes on without (one that cannot be written is still read). The folder is kept under
+``VELAX_CACHE_MAX_BYTES`` (1 GiB) by removing what was used least recently. ``VELAX_CACHE_DIR`` says where it
+is, ``VELAX_CACHE=0`` switches it off.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ _STAMPED = ("_backends", "_compiler", "_ir", "_lang", "_transforms", "lax", "ran
 
 @functools.cache
 def package_stamp(folder: str = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) -> str:
-    """A hash of the paths, sizes and times of the package's files: an edit of the compiler makes all older entries unknown.
+    """A hash of the paths, sizes and times of the package's files: an edit of the compiler makes all older
+    entries unknown.
 
     A tenth of the time that reading the files takes. Empty for a package that does not lie in a folder.
     """
@@ -81,7 +85,10 @@ class Cache:
         if info.st_uid != os.geteuid():
             raise PermissionError(f"the cache folder {folder} belongs to another user (uid {info.st_uid})")
         if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError(f"the cache folder {folder} is writable by others (mode {stat.S_IMODE(info.st_mode):o}); run chmod 700 on it")
+            raise PermissionError(
+                f"the cache folder {folder} is writable by others (mode {stat.S_IMODE(info.st_mode):o}); run chmod "
+                "700 on it"
+            )
 
     def _path(self, kind: str, key: str) -> str:
         return f"{self.folder}/{kind}-{key}"
@@ -169,7 +176,8 @@ class Cache:
             return
         self._failed.add(what)
         warnings.warn(
-            f"Velax could not {what} its cache folder {self.folder}: {error}. It goes on without; set VELAX_CACHE_DIR to a folder you can "
+            f"Velax could not {what} its cache folder {self.folder}: {error}. It goes on without; set "
+            "VELAX_CACHE_DIR to a folder you can "
             "read and write, or VELAX_CACHE=0 to switch the cache off.",
             RuntimeWarning,
             stacklevel=3,
@@ -227,7 +235,8 @@ def _open_cache() -> Cache | None:
         return Cache(folder, _max_bytes())
     except OSError as e:
         warnings.warn(
-            f"Velax compiles without its cache on disk: {e}. Set VELAX_CACHE_DIR to a folder that is yours alone, or VELAX_CACHE=0 to switch the cache off.",
+            f"Velax compiles without its cache on disk: {e}. Set VELAX_CACHE_DIR to a folder that is yours alone, "
+            "or VELAX_CACHE=0 to switch the cache off.",
             RuntimeWarning,
             stacklevel=2,
         )

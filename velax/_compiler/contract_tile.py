@@ -556,7 +556,6 @@ class TileBuilder:
         return [Alloc(staged), put, For(i, lb.c(0), rows, (inner,) if inner else tuple(body))]
 
 
-
 def _padded(rows: int) -> int:
     """Elements of one row of a panel of A: a power of two, so that vectors fill it."""
     return 1 << (rows - 1).bit_length()

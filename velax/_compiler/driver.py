@@ -1,8 +1,10 @@
-"""From a closed jaxpr to something that runs: graph building, the pipeline, object code, loading, and the caches around them.
+"""From a closed jaxpr to something that runs: graph building, the pipeline, object code, loading, and the
+caches around them.
 
-A program known under its key (canonical jaxpr, donation, target) skips every pass and LLVM, in this process or from disk; otherwise each kernel known under its
-text skips code generation. So a warm start reads files and loads machine code, and imports neither the passes nor llvmlite. Kernels
-that do little work are encoded directly (`velax._compiler.encode`), so that small programs never wait for LLVM.
+A program known under its key (canonical jaxpr, donation, target) skips every pass and LLVM, in this process
+or from disk; otherwise each kernel known under its text skips code generation. So a warm start reads files
+and loads machine code, and imports neither the passes nor llvmlite. Kernels that do little work are encoded
+directly (`velax._compiler.encode`), so that small programs never wait for LLVM.
 """
 
 from __future__ import annotations
@@ -100,7 +102,9 @@ def clear_memory_cache() -> None:
         _loaded_kernels.clear()
 
 
-def compile_jaxpr(closed: ClosedJaxpr, donated: Sequence[bool] = (), name: str = "", keep_unused: bool = False) -> CompiledJaxpr:
+def compile_jaxpr(
+    closed: ClosedJaxpr, donated: Sequence[bool] = (), name: str = "", keep_unused: bool = False
+) -> CompiledJaxpr:
     """Compile a closed jaxpr for this machine.
 
     Args:
@@ -122,7 +126,9 @@ def compile_jaxpr(closed: ClosedJaxpr, donated: Sequence[bool] = (), name: str =
         executable, consts = _find_or_compile(closed, donated, key, target, record, clock)
     for observer in tuple(on_compile):
         observer(record)
-    return CompiledJaxpr(executable, None if not consts else list(range(len(closed.in_avals))), [as_array(c) for c in consts], record)
+    return CompiledJaxpr(
+        executable, None if not consts else list(range(len(closed.in_avals))), [as_array(c) for c in consts], record
+    )
 
 
 @contextlib.contextmanager
@@ -144,7 +150,8 @@ def _after_fork() -> None:
     _compiler_gate.release()
 
 
-# LLVM's own locks, and those of modules being imported, must be free at a fork: it waits for the thread that may hold them.
+# LLVM's own locks, and those of modules being imported, must be free at a fork: it waits for the thread that
+# may hold them.
 _compiler_gate = threading.RLock()
 os.register_at_fork(before=_compiler_gate.acquire, after_in_parent=_compiler_gate.release, after_in_child=_after_fork)
 
@@ -211,7 +218,7 @@ def _executable(program: bytes, kernels, callbacks, closed, consts, donated):
     return _native.Executable(program, kernels, callbacks, in_avals, out_avals, [i for i, d in enumerate(donated) if d])
 
 
-# -- compiling --------------------------------------------------------------------------------------------------------------
+# -- compiling -----------------------------------------------------------------------------------
 
 
 def _compile(closed, consts, donated, key, target, record, clock):
@@ -244,7 +251,9 @@ SMALL_LAUNCH = 512
 
 
 def _load_kernels(compiled, target: Target, record: CompileRecord):
-    """The program's kernels, loaded, and their names. A kernel is known by its text; those not seen before are compiled, all of them together."""
+    """The program's kernels, loaded, and their names. A kernel is known by its text; those not seen before
+    are compiled, all of them together.
+    """
     cache = disk_cache()
     small = _small_kernels(compiled, target)
     names: dict[str, str] = {}  # the program's name of a kernel -> the name under which it is kept
@@ -275,7 +284,9 @@ def _load_kernels(compiled, target: Target, record: CompileRecord):
 
                 images = compile_kernels([replace(k, name=n) for n, k in missing.items()], target)
         except RuntimeError as e:
-            raise RuntimeError(f"the function {record.name!r} cannot be compiled; this is an error in Velax. {e}") from e
+            raise RuntimeError(
+                f"the function {record.name!r} cannot be compiled; this is an error in Velax. {e}"
+            ) from e
         for name, image in images.items():
             loaded[name] = _made_kernel(name, image, target, cache, record)
     record.kernels = [names[n] for n in compiled.program.kernels]

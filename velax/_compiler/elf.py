@@ -1,6 +1,7 @@
 """Reads relocatable ELF objects: cuts one with a section for each function into one object a function, lists imports.
 
-Generated code refers to its own constants only, so that a function, the constants it uses and its relocations are a complete object.
+Generated code refers to its own constants only, so that a function, the constants it uses and its relocations
+are a complete object.
 """
 
 from __future__ import annotations
@@ -53,9 +54,7 @@ class _Object:
         start, count, names = header[6], header[12], header[13]
         raw = [SECTION.unpack_from(image, start + 64 * k) for k in range(count)]
         strings = raw[names][4]
-        self.sections = [
-            _Section(self.string(strings + s[0]), s[1], s[2], s[4], s[5], s[7], s[8], s[9]) for s in raw
-        ]
+        self.sections = [_Section(self.string(strings + s[0]), s[1], s[2], s[4], s[5], s[7], s[8], s[9]) for s in raw]
         self.symbols = []
         for section, fields in zip(self.sections, raw):
             if section.kind == SYMTAB:
@@ -115,8 +114,9 @@ def _own_constants(whole: _Object, table: bytes):
         if section.flags & EXECINSTR or not section.flags & ALLOC:
             raise ElfError(f"code refers to section {section.name}")
         uses.append((offset, index, section, name, value, value + addend + 4))
-    # Constants of registers' size have no symbols of their own. One function's lie next to each other: take the whole range. A reference
-    # may point inside a constant, or before it by the bytes of an immediate that follows the address in the instruction.
+    # Constants of registers' size have no symbols of their own. One function's lie next to each other: take
+    # the whole range. A reference may point inside a constant, or before it by the bytes of an immediate that
+    # follows the address in the instruction.
     ranges: dict[int, tuple[int, int]] = {}
     for _, index, section, name, _, target in uses:
         if not name:

@@ -1,8 +1,10 @@
 """Loop IR -> LLVM IR text: explicit vectors, no reliance on any optimisation pass.
 
-A vector loop is written twice: whole groups without a mask, then one masked group for the rest. Register buffers are SSA values:
-structured control flow tells where they merge, so the phi nodes are written here and no pass has to find them. A vector wider than
-the CPU's registers is split by LLVM into independent chains, which is how a kernel gets instruction-level parallelism.
+A vector loop is written twice: whole groups without a mask, then one masked group for the rest. Register
+  buffers are SSA values:
+structured control flow tells where they merge, so the phi nodes are written here and no pass has to find
+them. A vector wider than the CPU's registers is split by LLVM into independent chains, which is how a kernel
+gets instruction-level parallelism.
 """
 
 from __future__ import annotations
@@ -59,16 +61,19 @@ _POLL = 4096
 def emit_kernel(kernel: Kernel, target: Target) -> str:
     """The LLVM module text of ``kernel``: ``i32 @name(ptr %ctx, ptr %buffers, ptr %extents, i64 %lo, i64 %hi)``.
 
-    Attributes of the kernel that matter here: ``fold_tail`` (1: every group of a vector loop is masked and the body is written once; 0: whole
-    groups, then a masked rest; unset: by the length of the body). The function returns 0, or 1 after an interrupt. Raises ValueError for a kernel that breaks the rules of the loop IR in a way that
-    has no code (`velax._ir.loops_check` gives the full diagnosis).
+    Attributes of the kernel that matter here: ``fold_tail`` (1: every group of a vector loop is masked and
+    the body is written once; 0: whole groups, then a masked rest; unset: by the length of the body). The
+    function returns 0, or 1 after an interrupt. Raises ValueError for a kernel that breaks the rules of the
+    loop IR in a way that has no code (`velax._ir.loops_check` gives the full diagnosis).
     """
     function, declarations = emit_function(kernel, target)
     return "\n".join([function, *declarations, ATTRIBUTES, ""])
 
 
 def emit_function(kernel: Kernel, target: Target, section: str = "") -> tuple[str, list[str]]:
-    """The definition of ``kernel`` (in the named ELF section), and the declarations it needs; `ATTRIBUTES` completes a module."""
+    """The definition of ``kernel`` (in the named ELF section), and the declarations it needs; `ATTRIBUTES`
+    completes a module.
+    """
     emitter = _Emitter(kernel, target)
     return emitter.function(section), list(emitter.declarations.values())
 
@@ -128,9 +133,11 @@ class _Emitter(Memory):
                 self.end_statement()
 
     def _weave_stores(self, stmts, first: int) -> int:
-        """Write adjacent stores to ``b[n*i], ..., b[n*i + n - 1]`` (n is 2 or 4) as one; the number of statements done, or 0.
+        """Write adjacent stores to ``b[n*i], ..., b[n*i + n - 1]`` (n is 2 or 4) as one; the number of
+        statements done, or 0.
 
-        This is how complex arrays are written. The values are computed before the first store, so the kernel must not read ``b``.
+        This is how complex arrays are written. The values are computed before the first store, so the kernel
+        must not read ``b``.
         """
         s = stmts[first]
         if s.buffer in self.loaded or self.place_of(s.buffer).pointer is None or self.place_of(s.buffer).lanes:
@@ -325,7 +332,8 @@ class _Emitter(Memory):
     def _combine_halves(self, op: str, dtype: str, vectors: list[Value]) -> list[Value]:
         """For each of ``vectors``, of a power of two of lanes, all lanes combined, halves with halves.
 
-        Two vectors share an operation: ``[x low, y low] op [x high, y high]``, and so on with the halves of what each has left.
+        Two vectors share an operation: ``[x low, y low] op [x high, y high]``, and so on with the halves of
+          what each has left.
         """
         count, left = len(vectors), vectors[0].lanes  # ``left``: the lanes that each of the vectors has left
         while left > 1:
@@ -354,9 +362,7 @@ class _Emitter(Memory):
             return
         stored = self._stored(s.then) | self._stored(s.orelse)
         if not cond.lanes:
-            self._branch(
-                cond, lambda: self.block(s.then), (lambda: self.block(s.orelse)) if s.orelse else None, stored
-            )
+            self._branch(cond, lambda: self.block(s.then), (lambda: self.block(s.orelse)) if s.orelse else None, stored)
             return
         outer = self.mask
         for invert, stmts in ((False, s.then), (True, s.orelse)):
@@ -416,7 +422,8 @@ class _Emitter(Memory):
     def _loop(self, start: Value, stop: Value, step: int, body, stored, masked: bool = False) -> None:
         """``for (i = start; i < stop; i += step) body(i)``; the preheader runs only if the body does.
 
-        ``masked``: the body handles ``step`` lanes at once and is called as ``body(i, mask)``. The mask is carried from one group to the next:
+        ``masked``: the body handles ``step`` lanes at once and is called as ``body(i, mask)``. The mask is
+          carried from one group to the next:
         all lanes until the last group needs another one, so that no group waits for its mask.
         """
         if start.const is not None and stop.const is not None:
@@ -498,7 +505,9 @@ class _Emitter(Memory):
                 self.state[key] = Value(x.ref, x.elem, x.lanes, depth, x.const)
 
     def _next_mask(self, again: str, following: str, stop: Value, lanes: int, header: str, after: str):
-        """The end of a masked body: back to ``header`` with all lanes, or with those that are left; mask, count and the two blocks."""
+        """The end of a masked body: back to ``header`` with all lanes, or with those that are left; mask,
+        count and the two blocks.
+        """
         step, short = self.label("step"), self.label("short")
         self.line(f"br i1 {again}, label %{step}, label %{after}")
         self.start_block(step)
@@ -534,7 +543,9 @@ class _Emitter(Memory):
         self._loop(start, stop, s.step, body, self._stored(s.body))
 
     def _varying_loop(self, s: For, start: Value, stop: Value) -> None:
-        """A serial loop whose bounds differ from lane to lane: as many trips as the longest lane, finished lanes masked."""
+        """A serial loop whose bounds differ from lane to lane: as many trips as the longest lane, finished
+        lanes masked.
+        """
         lanes, outer = self.vector.lanes, self.mask
         span = self.simple("sub", self.splat(stop, lanes), self.splat(start, lanes))
         span = self.intrinsic("smax", span, self.like(0, span))
@@ -556,7 +567,9 @@ class _Emitter(Memory):
 
     def _vector_loop(self, s: For) -> None:
         if self.vector is not None:
-            raise ValueError(f"kernel {self.kernel.name}: vector loop {s.var.name} inside vector loop {self.vector.var.name}")
+            raise ValueError(
+                f"kernel {self.kernel.name}: vector loop {s.var.name} inside vector loop {self.vector.var.name}"
+            )
         if s.width & (s.width - 1):
             parts = split_lanes(s)
             if parts is not None:
@@ -613,13 +626,16 @@ class _Emitter(Memory):
     def _folds_tail(self, s: For, start: Value, stop: Value) -> bool:
         """Whether every group is masked, so that the body is written once.
 
-        Code generation takes time by the instruction, and a mask register costs a long body next to nothing. A short body is written
+        Code generation takes time by the instruction, and a mask register costs a long body next to nothing.
+        A short body is written
         twice: there the mask would show.
         """
         if start.const is not None and stop.const is not None:
             return False
         wanted = self.kernel.attributes.get("fold_tail")
-        return self.target.vector_bytes == 64 and (operation_count(s.body) > _SHORT_BODY if wanted is None else bool(wanted))
+        return self.target.vector_bytes == 64 and (
+            operation_count(s.body) > _SHORT_BODY if wanted is None else bool(wanted)
+        )
 
     def _open_accumulators(self, s: For) -> list[tuple]:
         """One vector of partial results for each outer element that the body reduces into.
@@ -642,7 +658,9 @@ class _Emitter(Memory):
                 found[buffer, index.ref, "lane"] = (r.op, index)
         for key, (op, index) in found.items():
             if self.lane_ops.setdefault(key, op) != op:
-                raise ValueError(f"kernel {self.kernel.name}: {key[0].name} is reduced by {op} and {self.lane_ops[key]} at once")
+                raise ValueError(
+                    f"kernel {self.kernel.name}: {key[0].name} is reduced by {op} and {self.lane_ops[key]} at once"
+                )
             start = old = self.state.get(key[:2]) if type(key[1]) is int else None
             if old is None or op != "add" or old.const != 0:
                 start = self.identity(op, key[0].dtype)

@@ -1,8 +1,9 @@
 """The text side of emission: SSA values, nested scopes with preheaders, instructions shared by value numbering.
 
-Every open loop has a preheader whose text stays open while the body is written. An instruction is placed at the outermost
-scope in which its operands exist, so loop-invariant code moves out while it is written and no pass has to move it later.
-Scopes close in order; what they defined is then forgotten, so a stale value cannot be used.
+Every open loop has a preheader whose text stays open while the body is written. An instruction is placed at
+the outermost scope in which its operands exist, so loop-invariant code moves out while it is written and no
+pass has to move it later. Scopes close in order; what they defined is then forgotten, so a stale value cannot
+be used.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Out:
 class Scope:
     """One level of visibility.
 
-    ``depth`` is the level whose text it writes: its own, or for a copy of an unrolled body, the enclosing one. ``redirect``: where code
-    that belongs here goes while an inner scope is open.
+    ``depth`` is the level whose text it writes: its own, or for a copy of an unrolled body, the enclosing
+    one. ``redirect``: where code that belongs here goes while an inner scope is open.
     """
 
     __slots__ = ("depth", "exprs", "keys", "out", "redirect")
@@ -113,7 +114,9 @@ class Writer:
         return self.scopes[-1].depth
 
     def push(self, out: Out, preheader: bool = False) -> Scope:
-        """Open a scope with its own text. That of the enclosing one is out of reach until it closes, unless it is a ``preheader``."""
+        """Open a scope with its own text. That of the enclosing one is out of reach until it closes, unless
+        it is a ``preheader``.
+        """
         scope = Scope(len(self.scopes), out)
         if not preheader:
             self.scopes[self.scopes[-1].depth].redirect = scope

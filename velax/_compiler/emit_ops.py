@@ -16,7 +16,14 @@ __all__ = ["Operations"]
 _FLOATS = frozenset(FLOATS)
 _SIGNED = frozenset(SIGNED)
 _FLOAT_OPS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
-_FLOAT_COMPARE = {"eq": "fcmp oeq", "ne": "fcmp une", "lt": "fcmp olt", "le": "fcmp ole", "gt": "fcmp ogt", "ge": "fcmp oge"}
+_FLOAT_COMPARE = {
+    "eq": "fcmp oeq",
+    "ne": "fcmp une",
+    "lt": "fcmp olt",
+    "le": "fcmp ole",
+    "gt": "fcmp ogt",
+    "ge": "fcmp oge",
+}
 _INT_OPS = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"}
 _ORDER = {"lt": "lt", "le": "le", "gt": "gt", "ge": "ge"}
 _ROUNDING = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint"}
@@ -173,8 +180,8 @@ class Operations(Remainder):
     def vector_quotient(self, dtype: str, x: Value, y: Value) -> Value:
         """``x / y`` toward zero for vectors without zero divisors or overflow: x86 divides only floats in vectors.
 
-        The float quotient of integers of ``n`` bits truncates right when its precision exceeds ``n``: a quotient below an integer is below
-        it by at least ``2**-n`` relatively.
+        The float quotient of integers of ``n`` bits truncates right when its precision exceeds ``n``: a
+        quotient below an integer is below it by at least ``2**-n`` relatively.
         """
         bits = WIDTH[dtype]
         sign = "s" if dtype in _SIGNED else "u"
@@ -197,8 +204,9 @@ class Operations(Remainder):
     def _quotient_words(self, x: Value, y: Value) -> Value:
         """The quotient of unsigned 64-bit integers, as floats in two steps.
 
-        The reciprocal is made smaller by more than its rounding errors (five of ``2**-53``), so that an estimate is never too large. The
-        first leaves a remainder of less than ``2**16`` divisors; the second is short by one at most.
+        The reciprocal is made smaller by more than its rounding errors (five of ``2**-53``), so that an
+        estimate is never too large. The first leaves a remainder of less than ``2**16`` divisors; the second
+        is short by one at most.
         """
         shrink = 1.0 - 2.0**-50
         if y.const is not None:
@@ -206,7 +214,9 @@ class Operations(Remainder):
             inverse = self.like(1.0 / y.const * shrink, one)
         else:
             divisor = self.convert("uitofp", y, "double")
-            inverse = self.simple("fmul", self.simple("fdiv", self.like(1.0, divisor), divisor), self.like(shrink, divisor))
+            inverse = self.simple(
+                "fmul", self.simple("fdiv", self.like(1.0, divisor), divisor), self.like(shrink, divisor)
+            )
 
         def estimate(v: Value) -> Value:
             return self.convert("fptoui", self.simple("fmul", self.convert("uitofp", v, "double"), inverse), "i64")
@@ -229,7 +239,9 @@ class Operations(Remainder):
         return self.convert("trunc", self.simple("lshr", product, self.like(bits, product)), x.elem)
 
     def _mulhi_words(self, dtype: str, x: Value, y: Value) -> Value:
-        """High 64 bits of 64 x 64 from four products of 32-bit halves; signed operands then take back what wrapping added."""
+        """High 64 bits of 64 x 64 from four products of 32-bit halves; signed operands then take back what
+        wrapping added.
+        """
         low = lambda v: self.simple("and", v, self.like(0xFFFFFFFF, v))
         high = lambda v: self.simple("lshr", v, self.like(32, v))
         add = lambda a, b: self.simple("add", a, b)
@@ -282,7 +294,9 @@ class Operations(Remainder):
         return self.convert("sext" if dtype in _SIGNED else "zext", x, elem)
 
     def _saturate(self, to: str, x: Value) -> Value:
-        """Float to integer: out of range to the nearest end, NaN to 0. (LLVM's own saturating conversion is scalar code for most types.)"""
+        """Float to integer: out of range to the nearest end, NaN to 0. (LLVM's own saturating conversion is
+        scalar code for most types.)
+        """
         if x.elem == "half":
             # LLVM 22 turns NaN into the lowest integer when it converts halves directly.
             x = self.convert("fpext", x, "float")

@@ -1,4 +1,6 @@
-"""The exact remainder of floats, for scalars and vectors: x86 has no vector instruction for it, and no import is wanted."""
+"""The exact remainder of floats, for scalars and vectors: x86 has no vector instruction for it, and no import
+is wanted.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from velax._compiler.emit_narrow import Narrow
 
 __all__ = ["Remainder"]
 
-#: bits of the quotient that are taken off in one step; quotient bits times divisor bits stay exact in one fused multiply-add
+#: bits of the quotient that are taken off in one step; quotient bits times divisor bits stay exact in one
+#: fused multiply-add
 _STEP = 40
 
 
@@ -17,7 +20,8 @@ class Remainder(Narrow):
     def float_rem(self, x: Value, y: Value) -> Value:
         """``x - trunc(x / y) * y`` without rounding, with the sign of ``x``; NaN for an infinite ``x`` or a zero ``y``.
 
-        Long division in double precision: each step subtracts the leading bits of the quotient. The estimate of the quotient may be one
+        Long division in double precision: each step subtracts the leading bits of the quotient. The estimate
+          of the quotient may be one
         unit too large, which shows as a negative remainder and is added back; every step is exact.
         """
         key = f"float_rem {x}, {y}"

@@ -1,11 +1,13 @@
 """Loop IR -> machine code in one walk, for small kernels.
 
-Loading LLVM takes longer than compiling and running a small program altogether. A kernel that does little work is therefore
-encoded here: one element at a time, with values in registers for as long as there are registers. Its results are those of
-`velax._ir.loops`, as those of the LLVM path are, so which of the two made a kernel shows in its speed alone.
+Loading LLVM takes longer than compiling and running a small program altogether. A kernel that does little
+work is therefore encoded here: one element at a time, with values in registers for as long as there are
+registers. Its results are those of `velax._ir.loops`, as those of the LLVM path are, so which of the two made
+a kernel shows in its speed alone.
 
-Integers are kept extended to 64 bits by the sign of their dtype. Registers hold values between two points of control flow; at
-such a point every value that is still needed is in its place on the stack, and all registers are free.
+Integers are kept extended to 64 bits by the sign of their dtype. Registers hold values between two points of
+control flow; at such a point every value that is still needed is in its place on the stack, and all registers
+are free.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ def encode(kernel: Kernel) -> bytes:
 
 
 def operations(kernel: Kernel, total: int, extents: tuple[int, ...]) -> float:
-    """About how many operations a launch of ``kernel`` over ``[0, total)`` executes; infinite where that is not known."""
+    """About how many operations a launch of ``kernel`` over ``[0, total)`` executes; infinite where that is
+    not known.
+    """
     values = {LO: 0, HI: total}
 
     def bound(e: Expr) -> int | None:

@@ -1,4 +1,6 @@
-"""The loop IR's operations as instructions on registers: the half of `velax._compiler.encode` that knows what they mean."""
+"""The loop IR's operations as instructions on registers: the half of `velax._compiler.encode` that knows what
+they mean.
+"""
 
 from __future__ import annotations
 

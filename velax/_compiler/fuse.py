@@ -2,16 +2,20 @@
 
 Runs after simplification and before nests. Two linear passes:
 
-1. `decide_roots`, consumers first. Outputs, reductions, contractions and other operations with their own loops, and operands that must lie in memory
-   are roots. Any other node is inlined into its consumers unless that recomputes too much: with ``n`` evaluations of a node that costs ``a``
-   operations and ``r`` memory reads, inlining costs ``n * (a/5 + r)`` and storing ``a/5 + r + 1 + n``. Evaluations are counted per (consuming root,
-   index-moving operation in between): elementwise consumers in one root share a value, two shifted slices of it do not.
+1. `decide_roots`, consumers first. Outputs, reductions, contractions and other operations with their own
+   loops, and operands that must lie in memory are roots. Any other node is inlined into its consumers unless
+   that recomputes too much: with ``n`` evaluations of a node that costs ``a`` operations and ``r`` memory
+   reads, inlining costs ``n * (a/5 + r)`` and storing ``a/5 + r + 1 + n``. Evaluations are counted per
+   (consuming root, index-moving operation in between): elementwise consumers in one root share a value, two
+   shifted slices of it do not.
 
-2. `form_groups`, producers first. A root joins an earlier group if every value that it needs from that group is needed at its own position. A
-   group is a domain and a sequence of values on it: *full* roots (one element a point) and *row* roots (one a row, where some
-   axes of the domain are reduced). Position is linear index, so reshapes do not matter; rows are described by a *pattern*, the domain's extents
-   labelled kept or reduced. Softmax, layer norm, their derivatives, batch norm and sibling reductions are all instances of this one rule.
-   A row that is put into a stack (`stacks_row`), as scans put their results, is stored there by the kernel that computes it.
+2. `form_groups`, producers first. A root joins an earlier group if every value that it needs from that group
+   is needed at its own position. A group is a domain and a sequence of values on it: *full* roots (one
+   element a point) and *row* roots (one a row, where some axes of the domain are reduced). Position is linear
+   index, so reshapes do not matter; rows are described by a *pattern*, the domain's extents labelled kept or
+   reduced. Softmax, layer norm, their derivatives, batch norm and sibling reductions are all instances of
+   this one rule. A row that is put into a stack (`stacks_row`), as scans put their results, is stored there
+   by the kernel that computes it.
 """
 
 from __future__ import annotations
@@ -20,21 +24,34 @@ from velax._compiler import schedule
 from velax._compiler.views import operand_views
 from velax._ir.graph import Graph, Node
 
-__all__ = ["FULL", "OTHER", "Group", "Plan", "extent_of", "fuse", "operation_cost", "pattern_of", "stacks_row", "storage"]
+__all__ = [
+    "FULL",
+    "OTHER",
+    "Group",
+    "Plan",
+    "extent_of",
+    "fuse",
+    "operation_cost",
+    "pattern_of",
+    "stacks_row",
+    "storage",
+]
 
 FULL = "full"
 OTHER = "other"
 
 #: operations that are index arithmetic or elementwise: they can be evaluated at any index
 INLINE = frozenset({
-    "map", "convert", "bitcast", "iota", "broadcast", "reshape", "transpose", "slice", "rev", "pad", "concatenate", "dynamic_slice",
+    "map", "convert", "bitcast", "iota", "broadcast", "reshape", "transpose", "slice", "rev", "pad", "concatenate",
+    "dynamic_slice",
     "gather",
 })  # fmt: skip
 _ELEMENTWISE = frozenset({"map", "convert", "bitcast"})
 _REDUCTIONS = frozenset({"reduce", "partial_reduce"})
 #: operations whose operands (by position; None: all) must lie in memory
 _IN_MEMORY = {
-    "barrier": None, "sort_rows": None, "argsort_rows": None, "while": None, "cond": None, "scan": None, "loop": None, "callback": None,
+    "barrier": None, "sort_rows": None, "argsort_rows": None, "while": None, "cond": None, "scan": None,
+    "loop": None, "callback": None,
     "scatter": (0,), "dynamic_update_slice": (0,),
 }  # fmt: skip
 _MAX_ROOTS = 24  #: roots in one group
@@ -131,12 +148,15 @@ def topological_order(outputs) -> list[Node]:
     return order
 
 
-# -- roots ----------------------------------------------------------------------------------------------------------------
+# -- roots ---------------------------------------------------------------------------------------
 
 _COSTS = {
-    "div": 4, "rem": 8, "sqrt": 5, "rsqrt": 6, "exp": 10, "exp2": 10, "expm1": 14, "log": 12, "log1p": 15, "tanh": 14, "logistic": 14,
-    "sin": 20, "cos": 20, "tan": 30, "cbrt": 20, "pow": 30, "atan2": 25, "erf": 25, "erfc": 30, "erf_inv": 30, "asin": 20, "acos": 20,
-    "atan": 20, "sinh": 18, "cosh": 18, "asinh": 25, "acosh": 25, "atanh": 20, "lgamma": 60, "digamma": 60, "nextafter": 6,
+    "div": 4, "rem": 8, "sqrt": 5, "rsqrt": 6, "exp": 10, "exp2": 10, "expm1": 14, "log": 12, "log1p": 15,
+    "tanh": 14, "logistic": 14,
+    "sin": 20, "cos": 20, "tan": 30, "cbrt": 20, "pow": 30, "atan2": 25, "erf": 25, "erfc": 30, "erf_inv": 30,
+    "asin": 20, "acos": 20,
+    "atan": 20, "sinh": 18, "cosh": 18, "asinh": 25, "acosh": 25, "atanh": 20, "lgamma": 60, "digamma": 60,
+    "nextafter": 6,
 }  # fmt: skip
 
 
@@ -179,7 +199,9 @@ def decide_roots(graph: Graph, order, users) -> tuple[set[Node], dict[Node, floa
     depth: dict[Node, int] = {}
     for node in order:
         cost[node], reads[node] = _inlined_cost(node, cost, reads, roots, users)
-        depth[node] = 1 + max((depth[x] for x in node.inputs), default=0) if node.op in INLINE and node not in roots else 0
+        depth[node] = (
+            1 + max((depth[x] for x in node.inputs), default=0) if node.op in INLINE and node not in roots else 0
+        )
         if depth[node] > _MAX_DEPTH:
             roots.add(storage(node))
             depth[node] = 0
@@ -235,9 +257,11 @@ def decide_roots(graph: Graph, order, users) -> tuple[set[Node], dict[Node, floa
 
 
 def _reads_elsewhere(node: Node, x: Node, roots: set[Node]) -> bool:
-    """Whether ``x``, inlined into the update ``node``, would read the operand where the update does not write at that moment.
+    """Whether ``x``, inlined into the update ``node``, would read the operand where the update does not write
+    at that moment.
 
-    Then the operand could not be updated in place. Reading what is replaced does no harm: ``update(a, f(slice(a, starts)), starts)``.
+    Then the operand could not be updated in place. Reading what is replaced does no harm: ``update(a,
+    f(slice(a, starts)), starts)``.
     """
     base = storage(node.inputs[0])
     replaced = None
@@ -262,7 +286,9 @@ def _reads_elsewhere(node: Node, x: Node, roots: set[Node]) -> bool:
 
 
 def _operand_bases(node: Node) -> list[Node]:
-    """The nodes to materialise for the operands of ``dot``: transposes, slices and reshapes on top of them are strides."""
+    """The nodes to materialise for the operands of ``dot``: transposes, slices and reshapes on top of them
+    are strides.
+    """
     return [view[0] for view in operand_views(node)]
 
 
@@ -285,8 +311,8 @@ def _repeats_leading(node: Node) -> bool:
 def _inlined_cost(node: Node, cost, reads, roots, users) -> tuple[float, float]:
     """(arithmetic, memory reads) of one element of ``node`` if it is inlined, estimated from its operands.
 
-    Operands may share what they are computed from (in chains of random bits they share nearly all), so a plain sum would double at every step:
-    the costliest operand counts in full, the others up to `_SHARED`.
+    Operands may share what they are computed from (in chains of random bits they share nearly all), so a
+    plain sum would double at every step: the costliest operand counts in full, the others up to `_SHARED`.
     """
     op = node.op
     if op == "literal":
@@ -311,11 +337,13 @@ def _join_costs(values: list[float], limit: float) -> float:
     return most - min(most, limit) + sum(min(v, limit) for v in values)
 
 
-# -- groups ---------------------------------------------------------------------------------------------------------------
+# -- groups --------------------------------------------------------------------------------------
 
 
 def pattern_of(shape, axes) -> tuple:
-    """The extents of ``shape``, labelled K (kept) or R (in ``axes``), neighbours of one label merged, extents 1 dropped."""
+    """The extents of ``shape``, labelled K (kept) or R (in ``axes``), neighbours of one label merged, extents
+    1 dropped.
+    """
     merged: list[tuple[int, str]] = []
     for d, n in enumerate(shape):
         if n == 1:
@@ -329,7 +357,9 @@ def pattern_of(shape, axes) -> tuple:
 
 
 def reduction_pattern(node: Node) -> tuple:
-    """The pattern of a ``reduce`` or ``partial_reduce``; a reduced extent that is cut in blocks carries the block size."""
+    """The pattern of a ``reduce`` or ``partial_reduce``; a reduced extent that is cut in blocks carries the
+    block size.
+    """
     pattern = pattern_of(node.inputs[0].shape, node.attrs["axes"])
     if node.op == "partial_reduce":
         k = node.attrs["digit"]
@@ -349,9 +379,11 @@ def rows_of(pattern) -> int:
 
 
 def relations(root: Node, roots: set[Node]) -> tuple[dict[Node, set], int, float]:
-    """What ``root`` reads from memory -> how the read's position relates to its own, the number of inlined nodes, and their cost.
+    """What ``root`` reads from memory -> how the read's position relates to its own, the number of inlined
+    nodes, and their cost.
 
-    ``FULL``: the same linear position. A pattern: the position along the pattern's kept extents. ``OTHER``: anything else.
+    ``FULL``: the same linear position. A pattern: the position along the pattern's kept extents. ``OTHER``:
+      anything else.
     """
     reads: dict[Node, set] = {}
     seen: set = set()
@@ -458,7 +490,9 @@ def form_groups(plan: Plan) -> None:
         home[node] = position
         for leaf, states in reads.items():
             if home.get(leaf) != position:
-                group.reads.setdefault(leaf, set()).update(states if node not in group.rows or node.op in _REDUCTIONS else {OTHER})
+                group.reads.setdefault(leaf, set()).update(
+                    states if node not in group.rows or node.op in _REDUCTIONS else {OTHER}
+                )
             if FULL in states:
                 recent = by_reader.setdefault(leaf, [])
                 if not recent or recent[-1] != position:
@@ -560,7 +594,11 @@ def _can_join(node, reads, n_nodes, group: Group, position: int, home) -> bool:
         as_row = False
     elif extent_of(node) == group.size:
         pattern, as_row = group.pattern, False
-    elif group.pattern is not None and extent_of(node) == group.row_size and not any(len(item) == 3 for item in group.pattern):
+    elif (
+        group.pattern is not None
+        and extent_of(node) == group.row_size
+        and not any(len(item) == 3 for item in group.pattern)
+    ):
         pattern, as_row = group.pattern, True
     else:
         return False

@@ -1,16 +1,19 @@
 """Affine index arithmetic over loop variables with known ranges.
 
-An `Affine` is ``const + sum(coefficient * atom)``. An atom is a loop variable, an opaque run-time integer (a gathered index), or what
-could not be simplified: ``floor(a / c)``, ``a mod c``, ``min(max(a, low), high)`` of another affine form. Forms are canonical and shared
-inside one `Space`: equal indexes are one object, so they serve as dictionary keys, and "is this access the same as that one" is ``is``.
+An `Affine` is ``const + sum(coefficient * atom)``. An atom is a loop variable, an opaque run-time integer (a
+gathered index), or what could not be simplified: ``floor(a / c)``, ``a mod c``, ``min(max(a, low), high)`` of
+another affine form. Forms are canonical and shared inside one `Space`: equal indexes are one object, so they
+serve as dictionary keys, and "is this access the same as that one" is ``is``.
 
-Every array access of a nest is one affine form, the row-major linear index; `Space.axes` takes it apart along a shape. With exact ranges a
-reshape that merges or splits axes cleanly leaves no division behind: ``axes(i*12 + j*4 + k, (6, 4)) == (i*3 + j, k)`` for ``j < 3, k < 4``.
+Every array access of a nest is one affine form, the row-major linear index; `Space.axes` takes it apart along
+a shape. With exact ranges a reshape that merges or splits axes cleanly leaves no division behind: ``axes(i*12
++ j*4 + k, (6, 4)) == (i*3 + j, k)`` for ``j < 3, k < 4``.
 
-Where a division of a plain loop variable remains, the form that would avoid it is known: the loop should be two loops. `Space.cuts`
-collects those wishes (variable -> divisors) as expressions with divisions are made; the nest builder refines its domain and starts again.
-`Space.possible_cuts` also has those of divisions that later cancelled. `Space.breaks` collects
-thresholds at which undecided conditions on a single variable change, for splitting a loop into ranges (pads, concatenations).
+Where a division of a plain loop variable remains, the form that would avoid it is known: the loop should be
+two loops. `Space.cuts` collects those wishes (variable -> divisors) as expressions with divisions are made;
+the nest builder refines its domain and starts again. `Space.possible_cuts` also has those of divisions that
+later cancelled. `Space.breaks` collects thresholds at which undecided conditions on a single variable change,
+for splitting a loop into ranges (pads, concatenations).
 """
 
 from __future__ import annotations
@@ -86,13 +89,15 @@ class Space:
         self.breaks: dict[Atom, set[int]] = {}
         self.zero = self.const(0)
 
-    # -- leaves ---------------------------------------------------------------------------------------------------
+    # -- leaves -----------------------------------------------------------------------------------
 
     def const(self, value: int) -> Affine:
         return self._form(value, ())
 
     def var(self, name: str, extent: int, start: int = 0, expr: loops.Expr | None = None) -> Affine:
-        """A new loop variable in ``[start, start + extent)``; ``expr`` (an i64) stands for it instead of a new `loops.Var`."""
+        """A new loop variable in ``[start, start + extent)``; ``expr`` (an i64) stands for it instead of a
+        new `loops.Var`.
+        """
         atom = self._atom("var", expr if expr is not None else loops.Var(name), None, start, start + max(extent, 1) - 1)
         return self._form(0, ((atom, 1),))
 
@@ -108,7 +113,7 @@ class Space:
             atom = self._atoms[key] = self._atom("opaque", expr, None, lo, hi)
         return self._form(0, ((atom, 1),))
 
-    # -- arithmetic -----------------------------------------------------------------------------------------------
+    # -- arithmetic -------------------------------------------------------------------------------
 
     def add(self, a: Affine, b: Affine) -> Affine:
         if not b.terms:
@@ -164,7 +169,9 @@ class Space:
         return self._form(0, ((atom, 1),))
 
     def confine(self, a: Affine, n: int) -> Affine:
-        """``a`` where it lies in ``[0, n)``, some index in that range elsewhere; cheaper than `clamp`, for guarded reads."""
+        """``a`` where it lies in ``[0, n)``, some index in that range elsewhere; cheaper than `clamp`, for
+        guarded reads.
+        """
         if a.lo >= 0 and a.hi < n:
             return a
         split = self._multiple(a, n)
@@ -174,7 +181,9 @@ class Space:
         return self.add(self.scale(self.confine(quotient, n // g), g), rest)
 
     def _multiple(self, a: Affine, c: int) -> tuple[Affine, Affine, int] | None:
-        """``a == quotient * g + rest`` with ``0 <= rest < g`` and ``c`` a multiple of ``g > 1``: the rest cannot decide a comparison with c."""
+        """``a == quotient * g + rest`` with ``0 <= rest < g`` and ``c`` a multiple of ``g > 1``: the rest
+        cannot decide a comparison with c.
+        """
         for _, k in a.terms:
             g = gcd(k, c)
             if g > 1:
@@ -228,10 +237,12 @@ class Space:
             stride *= n
         return self._sum(const, terms)
 
-    # -- expressions ----------------------------------------------------------------------------------------------
+    # -- expressions ------------------------------------------------------------------------------
 
     def expr(self, a: Affine) -> loops.Expr:
-        """The ``i64`` expression of ``a``: shared, outer variables first, so that inner loops add to an invariant base."""
+        """The ``i64`` expression of ``a``: shared, outer variables first, so that inner loops add to an
+        invariant base.
+        """
         if a.expr is None:
             total = None
             for atom, k in a.terms:
@@ -262,7 +273,7 @@ class Space:
             x = lb.div(x, c) if atom.kind == "div" else lb.rem(x, c)
         return lb.add(x, -up) if up and atom.kind == "div" else x
 
-    # -- internals ------------------------------------------------------------------------------------------------
+    # -- internals --------------------------------------------------------------------------------
 
     def _form(self, const, terms) -> Affine:
         key = (const, terms)
@@ -285,7 +296,11 @@ class Space:
             for atom in [atom for atom in total if atom.kind == "mod"]:
                 # (x mod c) * k + floor(x / c) * (c * k) == x * k
                 quotient = self._quotient(atom)
-                div = quotient.terms[0][0] if len(quotient.terms) == 1 and quotient.terms[0][1] == 1 and not quotient.const else None
+                div = (
+                    quotient.terms[0][0]
+                    if len(quotient.terms) == 1 and quotient.terms[0][1] == 1 and not quotient.const
+                    else None
+                )
                 k = total[atom]
                 if k and div is not None and total.get(div) == k * atom.arg2:
                     total[atom] = total[div] = 0

@@ -1,12 +1,15 @@
 """Memory planning: which values share storage, and where each lies.
 
-Input: a list of steps (what the program will do, over `Value` objects); output: a `Layout` that gives every value a slot. Three things happen:
+Input: a list of steps (what the program will do, over `Value` objects); output: a `Layout` that gives every
+  value a slot. Three things happen:
 
-1. *Liveness.* Steps are numbered in program order. A value is live in segments of time: from a write to the last read. A value
-   that a loop reads lives until the loop ends; a loop's carry is free between its last read in the body and the copy of the new value at the body's end.
-2. *Sharing.* Copies disappear where source and destination can be one storage: updates in place (a copy of the operand followed by a partial
-   write), loop carries, outputs, donated inputs. Results of elementwise kernels take over an operand that dies there.
-   A carry that cannot be computed in place is exchanged with its new value by a pointer swap if it is large.
+1. *Liveness.* Steps are numbered in program order. A value is live in segments of time: from a write to the
+   last read. A value that a loop reads lives until the loop ends; a loop's carry is free between its last
+   read in the body and the copy of the new value at the body's end.
+2. *Sharing.* Copies disappear where source and destination can be one storage: updates in place (a copy of
+   the operand followed by a partial write), loop carries, outputs, donated inputs. Results of elementwise
+   kernels take over an operand that dies there. A carry that cannot be computed in place is exchanged with
+   its new value by a pointer swap if it is large.
 3. *Placement.* The remaining temporaries get offsets in one arena, first fit in order of their beginning.
 """
 
@@ -15,7 +18,8 @@ from __future__ import annotations
 from velax._lang.record import Record, factory
 
 __all__ = [
-    "CallStep", "CallbackStep", "CondStep", "CopyStep", "LaunchStep", "Layout", "LoopStep", "Step", "Value", "WhileStep", "plan_memory",
+    "CallStep", "CallbackStep", "CondStep", "CopyStep", "LaunchStep", "Layout", "LoopStep", "Step", "Value",
+    "WhileStep", "plan_memory",
 ]  # fmt: skip
 
 ALIGN = 64
@@ -24,12 +28,24 @@ _END = 1 << 60
 
 
 class Value:
-    """Memory for one array: ``kind`` is input, output, literal or temp; ``index`` numbers inputs and outputs; ``data`` is a literal's bytes."""
+    """Memory for one array: ``kind`` is input, output, literal or temp; ``index`` numbers inputs and outputs;
+    ``data`` is a literal's bytes.
+    """
 
     __slots__ = ("data", "dtype", "index", "kind", "label", "nbytes", "size", "storage")
 
-    def __init__(self, size: int, dtype: str, nbytes: int, kind: str = "temp", index: int = 0, data: bytes = b"", label: str = ""):
-        self.size, self.dtype, self.nbytes, self.kind, self.index, self.data, self.label = size, dtype, nbytes, kind, index, data, label
+    def __init__(
+        self, size: int, dtype: str, nbytes: int, kind: str = "temp", index: int = 0, data: bytes = b"", label: str = ""
+    ):
+        self.size, self.dtype, self.nbytes, self.kind, self.index, self.data, self.label = (
+            size,
+            dtype,
+            nbytes,
+            kind,
+            index,
+            data,
+            label,
+        )
         self.storage: Storage | None = None
 
     def __repr__(self):
@@ -121,7 +137,9 @@ class Storage:
 
 
 class Layout(Record):
-    """The result: ``arena_bytes``; each ``value.storage`` says where it lies; ``alias``: output -> input whose memory it takes over."""
+    """The result: ``arena_bytes``; each ``value.storage`` says where it lies; ``alias``: output -> input
+    whose memory it takes over.
+    """
 
     arena_bytes: int
     alias: dict[int, int] = factory(dict)
@@ -302,7 +320,9 @@ class _Planner:
         for step in self.walk.launches:
             # in the order of the kernel's parameters: a set's order is another in every run
             order = {value: k for k, value in enumerate(step.values)}
-            pairs = [(order[w], order[r]) for w, r in step.aligned if w.nbytes == r.nbytes and w in order and r in order]
+            pairs = [
+                (order[w], order[r]) for w, r in step.aligned if w.nbytes == r.nbytes and w in order and r in order
+            ]
             for w, r in sorted(pairs):
                 written, read = step.values[w], step.values[r]
                 if written.storage is not read.storage:
@@ -354,7 +374,9 @@ class _Planner:
         return False
 
     def _handover(self, new: Storage, old: Storage, pos: int, by_pos) -> bool:
-        """Whether step ``pos`` may write ``new`` over ``old``, which it reads last: a copy, or a kernel that reads each position first."""
+        """Whether step ``pos`` may write ``new`` over ``old``, which it reads last: a copy, or a kernel that
+        reads each position first.
+        """
         step = by_pos.get(pos)
         if step is None:
             return True  # a copy between the two, or an end of a block
@@ -390,7 +412,11 @@ class _Planner:
         storages = {v.storage for v in self.walk.uses}
         items = []
         for storage in storages:
-            if storage.input is None and storage.output is None and not any(v.kind == "literal" for v in storage.values):
+            if (
+                storage.input is None
+                and storage.output is None
+                and not any(v.kind == "literal" for v in storage.values)
+            ):
                 begin = min(s[0] for s in storage.segments)
                 end = max(s[1] for s in storage.segments)
                 size = max(-(-storage.nbytes // ALIGN) * ALIGN, ALIGN)

@@ -15,12 +15,15 @@ from velax._ir.graph import COMPLEX_PART, Node
 
 __all__ = ["build_cumulate"]
 
-#: float sums add up blocks of this many elements, and the blocks: the error grows with the block, not with the whole axis
+#: float sums add up blocks of this many elements, and the blocks: the error grows with the block, not with
+#: the whole axis
 _BLOCK = 1024
 
 
 def build_cumulate(node: Node, place, result, target, lo=loops.LO, hi=loops.HI) -> Nest:
-    """The nest of a ``cumulate`` node: rows (outer axes) in parallel, the inner axes in lanes, the axis itself one element after another."""
+    """The nest of a ``cumulate`` node: rows (outer axes) in parallel, the inner axes in lanes, the axis
+    itself one element after another.
+    """
     x = node.inputs[0]
     axis, fn = node.attrs["axis"], node.attrs["fn"]
     n = x.shape[axis]

@@ -177,8 +177,10 @@ def build_dot(
     acc_dtype = _ACCUMULATE.get(part or spec.dtype, part or spec.dtype)
     outer = [*spec.batch, *spec.m, *spec.n[:-1]]
     lane = spec.n[-1] if spec.n else None
-    along_k = lane is None or (lane.extent < 4 and spec.size("k") >= 16) or (
-        lane.b != 1 and bool(spec.k) and spec.k[-1].a == spec.k[-1].b == 1 and part is None
+    along_k = (
+        lane is None
+        or (lane.extent < 4 and spec.size("k") >= 16)
+        or (lane.b != 1 and bool(spec.k) and spec.k[-1].a == spec.k[-1].b == 1 and part is None)
     )
     if along_k and lane is not None:
         outer, lane = [*outer, lane], None

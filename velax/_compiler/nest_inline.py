@@ -596,8 +596,17 @@ def _inline_concatenate(region: _Region, group: fuse.Group, position: int) -> No
     for piece in node.inputs:
         if piece.size:
             nest = build_piece(
-                node, piece, offset, region.plan, region.values.get, lambda: memory, region.kernel.target, None, False,
-                lb.c(0), None,
+                node,
+                piece,
+                offset,
+                region.plan,
+                region.values.get,
+                lambda: memory,
+                region.kernel.target,
+                None,
+                False,
+                lb.c(0),
+                None,
             )
             region.statements += nest.body
         offset += piece.shape[node.attrs["dim"]]

@@ -1,4 +1,6 @@
-"""The graph's elementwise functions on values of a nest: one expression, or a pair ``(re, im)`` of real expressions for a complex value."""
+"""The graph's elementwise functions on values of a nest: one expression, or a pair ``(re, im)`` of real
+expressions for a complex value.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,19 @@ __all__ = ["constant", "convert", "lower"]
 
 #: functions that are one instruction of the loop IR on every number; the rest is in `velax._compiler.math`
 _DIRECT = {
-    "add": lb.add, "sub": lb.sub, "mul": lb.mul, "div": lb.div, "min": lb.min_, "max": lb.max_, "neg": lb.neg, "select": lb.select,
+    "add": lb.add, "sub": lb.sub, "mul": lb.mul, "div": lb.div, "min": lb.min_, "max": lb.max_, "neg": lb.neg,
+    "select": lb.select,
     "eq": lb.eq, "ne": lb.ne, "lt": lb.lt, "le": lb.le, "gt": lb.gt, "ge": lb.ge, "sqrt": lb.sqrt,
 }  # fmt: skip
-_ANY_DTYPE = {"and": lb.and_, "or": lb.or_, "xor": lb.xor, "not": lb.not_, "shl": lb.shl, "shrl": lb.shrl, "shra": lb.shra}
+_ANY_DTYPE = {
+    "and": lb.and_,
+    "or": lb.or_,
+    "xor": lb.xor,
+    "not": lb.not_,
+    "shl": lb.shl,
+    "shrl": lb.shrl,
+    "shra": lb.shra,
+}
 
 
 def _complex_mul(x, y):
@@ -34,7 +45,9 @@ _COMPLEX = {
 
 
 def lower(fn: str, args: list, dtype: str):
-    """The value of ``fn`` on ``args``; ``dtype`` is the result's (a complex one, or an argument that is a pair, means complex)."""
+    """The value of ``fn`` on ``args``; ``dtype`` is the result's (a complex one, or an argument that is a
+    pair, means complex).
+    """
     if type(args[-1]) is tuple or dtype in COMPLEX_PART:
         build = _COMPLEX.get(fn)
         if build is not None:

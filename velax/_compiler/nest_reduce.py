@@ -71,7 +71,9 @@ def accumulate(root: Node, buffers, value, scalar: bool) -> list[loops.Stmt]:
         new = nest_map.lower(fn, [old, value], root.dtype)
         new = new if type(new) is tuple else (new,)
         names = [loops.Var("n", b.dtype) for b in buffers]
-        return [loops.Let(n, v) for n, v in zip(names, new)] + [loops.Store(b, lb.c(0), n) for b, n in zip(buffers, names)]
+        return [loops.Let(n, v) for n, v in zip(names, new)] + [
+            loops.Store(b, lb.c(0), n) for b, n in zip(buffers, names)
+        ]
     return [loops.Reduce(fn, b, lb.c(0), lb.cast(b.dtype, v)) for b, v in zip(buffers, values)]
 
 
@@ -108,7 +110,8 @@ class Columns:
         part = self.buffers[0].dtype
         values = value if type(value) is tuple else (value,)
         return [
-            loops.Store(b, at, nest_map.lower(fn, [lb.load(b, at), lb.cast(part, v)], part)) for b, v in zip(self.buffers, values)
+            loops.Store(b, at, nest_map.lower(fn, [lb.load(b, at), lb.cast(part, v)], part))
+            for b, v in zip(self.buffers, values)
         ]
 
     def finish(self, at):

@@ -1,8 +1,9 @@
 """From fusion groups to steps: every group becomes kernels and the steps that run them.
 
-`BlockLowering` holds what is known while one graph (the program, or a body of a loop) is lowered: where each materialised node lies. The
-kinds of groups are dispatched by `LOWERINGS`; control flow is added by `control`. The builders of rarer kinds are imported when a
-program has one: the first call of a small program should not wait for them.
+`BlockLowering` holds what is known while one graph (the program, or a body of a loop) is lowered: where each
+materialised node lies. The kinds of groups are dispatched by `LOWERINGS`; control flow is added by `control`.
+The builders of rarer kinds are imported when a program has one: the first call of a small program should not
+wait for them.
 """
 
 from __future__ import annotations
@@ -58,7 +59,12 @@ def new_value(node_or_shape, dtype: str | None = None, kind: str = "temp", index
 
 def literal_value(node: Node) -> Value:
     """The value of a rank-0 literal, in the program's constant pool."""
-    names = {"bf16": ml_dtypes.bfloat16, "f8e4m3fn": ml_dtypes.float8_e4m3fn, "f8e5m2": ml_dtypes.float8_e5m2, "bool": np.bool_}
+    names = {
+        "bf16": ml_dtypes.bfloat16,
+        "f8e4m3fn": ml_dtypes.float8_e4m3fn,
+        "f8e5m2": ml_dtypes.float8_e5m2,
+        "bool": np.bool_,
+    }
     dtype = names.get(node.dtype) or node.dtype.replace("c64", "c8").replace("c128", "c16")
     if isinstance(dtype, str) and dtype[0] in "iuf":
         dtype = f"{dtype[0]}{int(dtype[1:]) // 8}"
@@ -134,7 +140,14 @@ class BlockLowering:
             return
         name = self.context.add_kernel(params.buffers.values(), nest.body, len(nest.extents))
         step = LaunchStep(
-            name, tuple(params.buffers), frozenset(params.writes), nest.total, nest.grain, nest.extents, frozenset(aligned), nest.work
+            name,
+            tuple(params.buffers),
+            frozenset(params.writes),
+            nest.total,
+            nest.grain,
+            nest.extents,
+            frozenset(aligned),
+            nest.work,
         )
         self.steps.append(step)
 
@@ -237,7 +250,9 @@ def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
 
 
 def epilogue(group: fuse.Group, place, places):
-    """What a contraction does with its results: ``epilogue(value, at)`` computes the elementwise roots of its group and stores them."""
+    """What a contraction does with its results: ``epilogue(value, at)`` computes the elementwise roots of its
+    group and stores them.
+    """
     node = group.roots[0]
     space = Space()
     ev = Evaluator(space, place)
@@ -344,7 +359,14 @@ def _lower_concatenate(block: BlockLowering, group: fuse.Group) -> None:
         if piece.size:
             params = _Restartable(block)
             nest = build_piece(
-                node, piece, offset, block.plan, params.place, lambda: params.current.written(value), block.context.target, params.restart  # noqa: B023
+                node,
+                piece,
+                offset,
+                block.plan,
+                params.place,
+                lambda: params.current.written(value),  # noqa: B023
+                block.context.target,
+                params.restart,
             )
             block.launch(params.current, nest)
         offset += piece.shape[node.attrs["dim"]]
@@ -366,7 +388,9 @@ def _lower_argsort_rows(block: BlockLowering, group: fuse.Group) -> None:
     for refine, key in enumerate(reversed(node.inputs)):
         values = (block.value(key), value)
         function = f"velax_argsort_{key.dtype}"
-        block.steps.append(CallStep(function, values, frozenset((value,)), (rows, n, int(refine > 0)), node.size * 30.0))
+        block.steps.append(
+            CallStep(function, values, frozenset((value,)), (rows, n, int(refine > 0)), node.size * 30.0)
+        )
 
 
 def _lower_empty(block: BlockLowering, group: fuse.Group) -> None:
@@ -396,8 +420,10 @@ class _Restartable:
 
 #: kind of group -> ``lowering(block, group)``; `control` adds control flow
 LOWERINGS = {
-    "nest": _lower_nest, "dot": _lower_dot, "callback": _lower_callback, "dynamic_update_slice": _lower_update, "scatter": _lower_scatter,
-    "cumulate": _lower_cumulate, "concatenate": _lower_concatenate, "sort_rows": _lower_sort_rows, "argsort_rows": _lower_argsort_rows,
+    "nest": _lower_nest, "dot": _lower_dot, "callback": _lower_callback, "dynamic_update_slice": _lower_update,
+    "scatter": _lower_scatter,
+    "cumulate": _lower_cumulate, "concatenate": _lower_concatenate, "sort_rows": _lower_sort_rows,
+    "argsort_rows": _lower_argsort_rows,
     "empty": _lower_empty,
     "barrier": _lower_barrier,
 }  # fmt: skip

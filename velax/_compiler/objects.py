@@ -1,7 +1,8 @@
 """Loop IR kernels -> object code, through LLVM.
 
-Kernels are cached one by one, but LLVM has a price for each module and each run of its passes. So the kernels of one optimisation
-level are compiled as one module, every function in a section of its own, and the object is then cut into one small ELF file a kernel.
+Kernels are cached one by one, but LLVM has a price for each module and each run of its passes. So the kernels
+of one optimisation level are compiled as one module, every function in a section of its own, and the object
+is then cut into one small ELF file a kernel.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _IMPORTS = frozenset(
 def codegen_level(kernel: Kernel) -> int:
     """LLVM's code generation level for ``kernel``: its ``codegen`` attribute, else by what its loops do.
 
-    Straight vector loops lose a few percent at level 0 and compile in a third of the time. Loops that carry values in registers
-    need a register allocator that sees the whole loop.
+    Straight vector loops lose a few percent at level 0 and compile in a third of the time. Loops that carry
+    values in registers need a register allocator that sees the whole loop.
     """
     level = kernel.attributes.get("codegen")
     if level is not None:
@@ -46,7 +47,8 @@ def _carries_values(stmts) -> bool:
             return True
         if kind is For:
             inner = any(type(t) is For for t in s.body)
-            # A nest, a loop that carries values, or one element at a time: what is spilled is spilled in every iteration.
+            # A nest, a loop that carries values, or one element at a time: what is spilled is spilled in
+            # every iteration.
             if _carries_values(s.body) or (inner and s.kind != "unrolled") or (s.kind == "serial" and not inner):
                 return True
         if kind is If and (_carries_values(s.then) or _carries_values(s.orelse)):
@@ -71,10 +73,8 @@ def compile_kernels(
 ) -> dict[str, bytes]:
     """Compile ``kernels`` (of different names) to relocatable ELF objects.
 
-    Args:
-        kernels: verified kernels.
-        target: the CPU; this machine's if None.
-        stats: receives a record for each module: ``kernels`` (names), ``level``, ``emit_ms``, ``parse_ms``, ``codegen_ms``,
+    Args: kernels: verified kernels. target: the CPU; this machine's if None. stats: receives a record for
+        each module: ``kernels`` (names), ``level``, ``emit_ms``, ``parse_ms``, ``codegen_ms``,
             ``split_ms``.
 
     Returns:
@@ -127,7 +127,9 @@ def _compile_level(kernels: list[Kernel], target: Target, level: int, stats: lis
     for name, one in objects.items():
         unknown = set(external_symbols(one)) - _IMPORTS
         if unknown:
-            raise RuntimeError(f"kernel {name}: generated code imports {', '.join(sorted(unknown))}, which nothing provides")
+            raise RuntimeError(
+                f"kernel {name}: generated code imports {', '.join(sorted(unknown))}, which nothing provides"
+            )
     times.append(time.perf_counter())
     if stats is not None:
         steps = [round((b - a) * 1e3, 3) for a, b in itertools.pairwise(times)]

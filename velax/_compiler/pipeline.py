@@ -23,7 +23,9 @@ class Options(Record):
 
 
 class CompiledProgram(Record):
-    """``program`` launches ``kernels`` by name, whose canonical texts are ``texts``; ``graph`` is what was compiled, simplified."""
+    """``program`` launches ``kernels`` by name, whose canonical texts are ``texts``; ``graph`` is what was
+    compiled, simplified.
+    """
 
     program: Program
     kernels: dict[str, loops.Kernel]
@@ -51,13 +53,17 @@ def compile_graph(graph: Graph, target: Target, options: Options | None = None) 
     outputs = [new_value(node, kind="output", index=k) for k, node in enumerate(graph.outputs)]
     steps = [*block.steps, *(CopyStep(out, value) for out, value in zip(outputs, results))]
     layout = plan_memory(steps, options.donated)
-    program = build_program(steps, layout, inputs, outputs, tuple(context.kernels), context.scratch_bytes, context.callbacks)
+    program = build_program(
+        steps, layout, inputs, outputs, tuple(context.kernels), context.scratch_bytes, context.callbacks
+    )
     texts = {name: text for text, name in context.texts.items()}
     return CompiledProgram(program, context.kernels, texts, graph)
 
 
 def _as_one_kernel(block: BlockLowering) -> list | None:
-    """The values of the outputs of a program of several small groups, or None for one that is better cut into kernels."""
+    """The values of the outputs of a program of several small groups, or None for one that is better cut into
+    kernels.
+    """
     if not 2 <= len(block.plan.groups) <= schedule.INLINE_GROUPS or block.graph.effects:
         return None
     from velax._compiler.nest_inline import inline_program  # large, and a program of one group does not need it

@@ -22,7 +22,13 @@ __all__ = ["build_program"]
 
 
 def build_program(
-    steps: list[Step], layout: Layout, inputs: list[Value], outputs: list[Value], kernel_names, scratch_bytes: int, callbacks: int
+    steps: list[Step],
+    layout: Layout,
+    inputs: list[Value],
+    outputs: list[Value],
+    kernel_names,
+    scratch_bytes: int,
+    callbacks: int,
 ) -> ir.Program:
     """Encode ``steps`` as blocks of instructions over slots.
 
@@ -104,7 +110,12 @@ class _Build:
                     result.append(ir.Launch(self.kernels[step.kernel], slots, step.extents, step.total, step.grain))
                 case CopyStep():
                     forwarded = step.dst.kind == "output" and step.dst.index in self.layout.forward
-                    if step.dst.storage is step.src.storage or step.dst.nbytes == 0 or step.src.kind == "empty" or forwarded:
+                    if (
+                        step.dst.storage is step.src.storage
+                        or step.dst.nbytes == 0
+                        or step.src.kind == "empty"
+                        or forwarded
+                    ):
                         continue
                     a, b = self.slot(step.dst), self.slot(step.src)
                     result.append(ir.Swap(a, b) if step.swap else ir.Copy(a, 0, b, 0, step.dst.nbytes))

@@ -203,9 +203,7 @@ class _Motion:
     def _stackable(self, x: Node) -> bool:
         """Whether the values of ``x``, which depends on xs alone, can be computed outside for all
         steps."""
-        return all(
-            y in self.outside or y.op in _STACKABLE or self._invariant(y) for y in topological_order((x,))
-        )
+        return all(y in self.outside or y.op in _STACKABLE or self._invariant(y) for y in topological_order((x,)))
 
     def stacked(self, x: Node) -> Node:
         """The values of ``x`` in all steps, steps along the first axis."""

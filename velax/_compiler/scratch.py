@@ -8,7 +8,9 @@ __all__ = ["lanes_of", "memory_bytes", "scratch_bytes", "scratch_layout"]
 
 
 def lanes_of(width: int) -> int:
-    """The lanes used for a vector loop of ``width``: a power of two, because LLVM takes other vectors apart into scalars."""
+    """The lanes used for a vector loop of ``width``: a power of two, because LLVM takes other vectors apart
+    into scalars.
+    """
     return 1 << width.bit_length() - 1
 
 

@@ -1,8 +1,10 @@
-"""Simplification of the array graph: rebuilt bottom-up through a `Builder`, which folds and shares, with algebraic rules on top.
+"""Simplification of the array graph: rebuilt bottom-up through a `Builder`, which folds and shares, with
+algebraic rules on top.
 
-Only rules that keep every bit are here, so that a traced function gives what its operations give one by one. Runs first; also
-brings operations to the few forms that later passes know: ``argreduce`` becomes two reductions, a large reduction a partial and a
-final one (`schedule.reduction_block`), ``scan`` a counted loop (`control`).
+Only rules that keep every bit are here, so that a traced function gives what its operations give one by one.
+Runs first; also brings operations to the few forms that later passes know: ``argreduce`` becomes two
+reductions, a large reduction a partial and a final one (`schedule.reduction_block`), ``scan`` a counted loop
+(`control`).
 
 Each rule is ``rule(builder, node, inputs) -> Node | None``; the first that answers wins.
 """
@@ -72,7 +74,7 @@ def share(builder: Builder, node: Node, inputs) -> Node:
     return builder._share(node.op, inputs, node.attrs, node.shape, node.dtype, key=key)
 
 
-# -- helpers ---------------------------------------------------------------------------------------------------------------
+# -- helpers -------------------------------------------------------------------------------------
 
 
 def scalar_of(x: Node):
@@ -96,7 +98,7 @@ def _is_int(dtype: str) -> bool:
     return dtype in loops.SIGNED or dtype in loops.UNSIGNED
 
 
-# -- elementwise -----------------------------------------------------------------------------------------------------------
+# -- elementwise ---------------------------------------------------------------------------------
 
 
 def _identity_operand(builder: Builder, node: Node, inputs):
@@ -121,7 +123,9 @@ def _identity_operand(builder: Builder, node: Node, inputs):
             return x
         if _is(x, zero):
             return y
-    elif (fn == "sub" and _is(y, 0) and node.dtype not in ("c64", "c128")) or (fn == "div" and _is(y, 1) and node.dtype not in ("c64", "c128")):
+    elif (fn == "sub" and _is(y, 0) and node.dtype not in ("c64", "c128")) or (
+        fn == "div" and _is(y, 1) and node.dtype not in ("c64", "c128")
+    ):
         return x
     elif fn in ("and", "or", "xor") and (whole or node.dtype == "bool"):
         ones = True if node.dtype == "bool" else lb.wrap(-1, node.dtype)
@@ -188,12 +192,15 @@ def _known_comparison(builder: Builder, node: Node, inputs):
 
 
 _FOLDED_MAPS = frozenset({
-    "add", "sub", "mul", "div", "rem", "min", "max", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "shl", "shrl", "shra",
+    "add", "sub", "mul", "div", "rem", "min", "max", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "shl",
+    "shrl", "shra",
 })  # fmt: skip
 
 
 def _sum_of_pads(builder: Builder, node: Node, inputs):
-    """pad(x, 0) + pad(y, 0) with x and y side by side -> pad(concatenate(x + 0, y + 0), 0): the derivative of taking an array apart."""
+    """pad(x, 0) + pad(y, 0) with x and y side by side -> pad(concatenate(x + 0, y + 0), 0): the derivative of
+    taking an array apart.
+    """
     x, y = inputs[0], inputs[-1]
     if node.attrs["fn"] != "add" or x.op != "pad" or y.op != "pad" or not (_is(x.inputs[1], 0) and _is(y.inputs[1], 0)):
         return None
@@ -201,9 +208,7 @@ def _sum_of_pads(builder: Builder, node: Node, inputs):
         return None
     if any(n < 0 for p in (x, y) for n in (*p.attrs["lo"], *p.attrs["hi"])):
         return None
-    spans = [
-        [(a, a + n) for a, n in zip(p.attrs["lo"], p.inputs[0].shape)] for p in (x, y)
-    ]
+    spans = [[(a, a + n) for a, n in zip(p.attrs["lo"], p.inputs[0].shape)] for p in (x, y)]
     differ = [d for d, (p, q) in enumerate(zip(*spans)) if p != q]
     if len(differ) != 1:
         return None
@@ -227,7 +232,9 @@ def _sum_of_pads(builder: Builder, node: Node, inputs):
 
 
 def _fold_scalars(builder: Builder, node: Node, inputs):
-    """A function of constants is a constant (integers and bools); of repeated values, the repeated function of the values."""
+    """A function of constants is a constant (integers and bools); of repeated values, the repeated function
+    of the values.
+    """
     fn = node.attrs["fn"]
     if node.shape == ():
         if len(inputs) == 2 and fn in _FOLDED_MAPS and all(x.op == "literal" for x in inputs):
@@ -267,7 +274,13 @@ def _convert(builder: Builder, node: Node, inputs):
     return None
 
 
-_EXACT = {"bf16": ("f32", "f64"), "f16": ("f32", "f64"), "f32": ("f64",), "f8e4m3fn": ("f32", "f64"), "f8e5m2": ("f32", "f64")}
+_EXACT = {
+    "bf16": ("f32", "f64"),
+    "f16": ("f32", "f64"),
+    "f32": ("f64",),
+    "f8e4m3fn": ("f32", "f64"),
+    "f8e5m2": ("f32", "f64"),
+}
 
 
 def _exact(source: str, target: str) -> bool:
@@ -279,7 +292,7 @@ def _exact(source: str, target: str) -> bool:
     return source == "bool" and (_is_int(target) or target in ("f32", "f64"))
 
 
-# -- index-moving ------------------------------------------------------------------------------------------------------------
+# -- index-moving --------------------------------------------------------------------------------
 
 
 def _broadcast(builder: Builder, node: Node, inputs):
@@ -332,7 +345,9 @@ def _reshape(builder: Builder, node: Node, inputs):
 
 
 def _transpose(builder: Builder, node: Node, inputs):
-    """transposes merge; of a contraction, one that stores it so; that moves only extents 1, a reshape; of a scalar's broadcast, a broadcast."""
+    """transposes merge; of a contraction, one that stores it so; that moves only extents 1, a reshape; of a
+    scalar's broadcast, a broadcast.
+    """
     x, perm = inputs[0], node.attrs["perm"]
     if x.op == "dot" and builder.uses[node.inputs[0]] == 1:
         found = _transposed_dot(builder, x, perm)
@@ -446,7 +461,7 @@ def _concatenate(builder: Builder, node: Node, inputs):
     return builder.concatenate(kept, dim) if kept and len(kept) < len(inputs) else None
 
 
-# -- reductions --------------------------------------------------------------------------------------------------------------
+# -- reductions ----------------------------------------------------------------------------------
 
 
 def _reduce(builder: Builder, node: Node, inputs):
@@ -543,7 +558,9 @@ def _control_flow(builder: Builder, node: Node, inputs):
 
 #: operation -> rules, tried in order
 RULES = {
-    "scan": (_control_flow,), "while": (_control_flow,), "cond": (_control_flow,),
+    "scan": (_control_flow,),
+    "while": (_control_flow,),
+    "cond": (_control_flow,),
     "get": (_get,),
     "sort": (_sort,),
     "map": (_select, _identity_operand, _double_negation, _known_comparison, _sum_of_pads, _fold_scalars),

@@ -1,6 +1,7 @@
 """Rewrites a vector loop whose width is no power of two into one of power-of-two parts.
 
-LLVM takes vectors of 48 elements apart into scalars, but three registers of 16 are what a GEMM microkernel wants. Before::
+LLVM takes vectors of 48 elements apart into scalars, but three registers of 16 are what a GEMM microkernel
+wants. Before::
 
     for j in 0 .. n vector 48:
       let t: f32 = x[j]
@@ -18,8 +19,8 @@ after, with the accumulators of the parts side by side::
     for j in n / 48 * 48 .. n vector 16:
       (the body as it was)
 
-It runs while a kernel is emitted, before the loop is written; bodies with control flow that differs from lane to lane, or with
-reductions into outer buffers, are left to the caller.
+It runs while a kernel is emitted, before the loop is written; bodies with control flow that differs from lane
+to lane, or with reductions into outer buffers, are left to the caller.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ _NARROWEST = 4
 
 
 def split_lanes(loop: For) -> tuple[Stmt, ...] | None:
-    """Statements equivalent to the vector loop ``loop``, all widths powers of two; None if its body is not of the simple form."""
+    """Statements equivalent to the vector loop ``loop``, all widths powers of two; None if its body is not of
+    the simple form.
+    """
     part = loop.width & -loop.width
     if part < _NARROWEST or not _simple(loop.body):
         return None

@@ -1,6 +1,7 @@
 """Cuts vector loops where a comparison of their variable with a constant changes its answer.
 
-A roll, a pad or a concatenation along the lanes is a choice between loads whose indexes are clamped, lane by lane: a gather and a
+A roll, a pad or a concatenation along the lanes is a choice between loads whose indexes are clamped, lane by
+lane: a gather and a
 blend for every element, though the choice differs at the borders alone. Before::
 
     for j in 0 .. 64 vector 64:
@@ -13,9 +14,9 @@ after::
     for j in 63 .. 64 serial:
       y[j] = x[0]
 
-It runs once on the statements of a kernel, which is known by its text from before. Legality: pieces run in order, and the iterations of a
-vector loop are independent, so any order of them means the same; a reduction into a buffer outside the loop is one over all pieces
-(of floats, in another order, as `Reduce` allows).
+It runs once on the statements of a kernel, which is known by its text from before. Legality: pieces run in
+order, and the iterations of a vector loop are independent, so any order of them means the same; a reduction
+into a buffer outside the loop is one over all pieces (of floats, in another order, as `Reduce` allows).
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ SHORT = 3
 
 _MIRRORED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "ne": "ne", "min": "min", "max": "max"}
 _BUILD = {
-    "add": lb.add, "sub": lb.sub, "mul": lb.mul, "and": lb.and_, "or": lb.or_, "min": lb.min_, "max": lb.max_, "xor": lb.xor,
+    "add": lb.add, "sub": lb.sub, "mul": lb.mul, "and": lb.and_, "or": lb.or_, "min": lb.min_, "max": lb.max_,
+    "xor": lb.xor,
 }  # fmt: skip
 
 
@@ -222,7 +224,9 @@ class _Piece:
         return all(self.memo[p] is p for p in parts)
 
     def _decided(self, op: str, border: int) -> bool | None:
-        """Whether ``var op border`` holds in the whole piece (for ``min`` and ``max``: whether ``var`` is the one), None if that differs."""
+        """Whether ``var op border`` holds in the whole piece (for ``min`` and ``max``: whether ``var`` is the
+        one), None if that differs.
+        """
         first, last = self.low, self.high - 1
         if op in ("lt", "min"):
             return True if last < border or (op == "min" and last <= border) else False if first >= border else None

@@ -15,9 +15,12 @@ __all__ = ["Target", "host_target"]
 
 # /proc/cpuinfo's names of instruction sets -> LLVM's. What is not listed is never used by generated code.
 _FEATURES = {
-    "sse4_1": "sse4.1", "sse4_2": "sse4.2", "ssse3": "ssse3", "pni": "sse3", "cx16": "cx16", "popcnt": "popcnt", "lahf_lm": "sahf",
-    "avx": "avx", "avx2": "avx2", "fma": "fma", "f16c": "f16c", "bmi1": "bmi", "bmi2": "bmi2", "abm": "lzcnt", "movbe": "movbe",
-    "avx512f": "avx512f", "avx512bw": "avx512bw", "avx512cd": "avx512cd", "avx512dq": "avx512dq", "avx512vl": "avx512vl",
+    "sse4_1": "sse4.1", "sse4_2": "sse4.2", "ssse3": "ssse3", "pni": "sse3", "cx16": "cx16", "popcnt": "popcnt",
+    "lahf_lm": "sahf",
+    "avx": "avx", "avx2": "avx2", "fma": "fma", "f16c": "f16c", "bmi1": "bmi", "bmi2": "bmi2", "abm": "lzcnt",
+    "movbe": "movbe",
+    "avx512f": "avx512f", "avx512bw": "avx512bw", "avx512cd": "avx512cd", "avx512dq": "avx512dq",
+    "avx512vl": "avx512vl",
     "avx512ifma": "avx512ifma", "avx512vbmi": "avx512vbmi", "avx512_vbmi2": "avx512vbmi2", "avx512_vnni": "avx512vnni",
     "avx512_bitalg": "avx512bitalg", "avx512_vpopcntdq": "avx512vpopcntdq", "avx512_bf16": "avx512bf16",
     "avx512_fp16": "avx512fp16", "avx_vnni": "avxvnni", "gfni": "gfni", "vaes": "vaes", "vpclmulqdq": "vpclmulqdq",

@@ -1,7 +1,7 @@
 """Operands as strided views: transposes, reshapes, slices and broadcasts that need no copy.
 
-A view is (node in memory, offset, for each axis its *digits*): a digit is ``(extent, stride)``, and an axis has several, outermost first, where a
-reshape merged dimensions that do not lie next to each other.
+A view is (node in memory, offset, for each axis its *digits*): a digit is ``(extent, stride)``, and an axis
+has several, outermost first, where a reshape merged dimensions that do not lie next to each other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _VIEWS = frozenset({"transpose", "reshape", "slice", "broadcast"})
 
 
 def view_of(x: Node) -> tuple[Node, int, tuple[tuple[tuple[int, int], ...], ...]]:
-    """``x`` as a strided view: (node in memory, offset, for each axis of ``x`` its digits ``(extent, stride)``, outermost first).
+    """``x`` as a strided view: (node in memory, offset, for each axis of ``x`` its digits ``(extent,
+    stride)``, outermost first).
 
     transpose(reshape(base f32[6, 8], (2, 3, 8)), (0, 2, 1))  ->  base, 0, (((2, 24),), ((8, 1),), ((3, 8),))
     """
@@ -48,7 +49,9 @@ def plain_view(x: Node):
 
 
 def _strides(x: Node, chain: list[Node]):
-    """Offset and digits of every axis of ``x`` in the operand of ``chain[-1]``, or None if it is not a strided view of that."""
+    """Offset and digits of every axis of ``x`` in the operand of ``chain[-1]``, or None if it is not a
+    strided view of that.
+    """
     digits = [[n] if n != 1 else [] for n in x.shape]
     for _ in range(3):
         space = Space()

@@ -1,7 +1,7 @@
 """An assembler for the x86-64 instructions that `velax._compiler.encode` uses.
 
-Operands are register numbers or `Mem`. Instructions on vectors are in their three-operand (VEX) form on single elements. Encodings:
-Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
+Operands are register numbers or `Mem`. Instructions on vectors are in their three-operand (VEX) form on
+single elements. Encodings: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ class Assembler:
         self.code += self._modrm(reg, operand)
 
     def vex(self, opcode: int, prefix: int, reg: int, first: int, operand, space: int = 1, wide: bool = False) -> None:
-        """An instruction of the VEX form. ``space``: 1 for opcodes after ``0F``, 2 after ``0F 38``, 3 after ``0F 3A``."""
+        """An instruction of the VEX form. ``space``: 1 for opcodes after ``0F``, 2 after ``0F 38``, 3 after
+        ``0F 3A``.
+        """
         r, x, b = self._extensions(reg, operand)
         code = self.code
         code.append(0xC4)
@@ -209,10 +211,11 @@ class Assembler:
     def pop(self, x: int) -> None:
         self.code += bytes((0x41, 0x58 | x & 7)) if x >= 8 else bytes((0x58 | x,))
 
-    # -- floats: ``double`` says which of the two formats ------------------------------------------
+    # -- floats: ``double`` says which of the two formats -----------------------------------------
 
     def float_op(self, opcode: int, double: bool, to: int, x: int, operand) -> None:
-        """``58`` add, ``59`` multiply, ``5C`` subtract, ``5D`` minimum, ``5E`` divide, ``5F`` maximum, ``51`` square root of the
+        """``58`` add, ``59`` multiply, ``5C`` subtract, ``5D`` minimum, ``5E`` divide, ``5F`` maximum, ``51``
+        square root of the
         operand, ``5A`` the operand in the other format."""
         self.vex(opcode, 0xF2 if double else 0xF3, to, x, operand)
 

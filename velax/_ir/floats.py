@@ -9,7 +9,9 @@ __all__ = ["FORMATS", "FloatFormat", "round_float"]
 
 
 class FloatFormat(NamedTuple):
-    """``precision`` counts the hidden bit; ``min_exponent`` is that of the smallest normal number ``2**min_exponent``."""
+    """``precision`` counts the hidden bit; ``min_exponent`` is that of the smallest normal number
+    ``2**min_exponent``.
+    """
 
     precision: int
     min_exponent: int

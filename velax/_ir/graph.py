@@ -1,9 +1,10 @@
 """The array graph: a jaxpr as a DAG of a few dozen array operations, ready for fusion.
 
-A `Node` is one array value (``shape``, ``dtype``) computed by ``op`` from ``inputs`` with ``attrs``. Nodes with several results
-(``sort``, ``while``, ``cond``, ``scan``, ``callback``) have ``shape`` None and are read through ``get`` nodes. Dtypes are the short names of `DTYPES`
-(the loop IR's plus ``c64``, ``c128``). Nodes are immutable and hashable by identity; `Builder` makes them, checks shapes and dtypes, folds
-the trivial cases and shares equal ones (value numbering). Lowering rules of primitives call the builder; passes rebuild.
+A `Node` is one array value (``shape``, ``dtype``) computed by ``op`` from ``inputs`` with ``attrs``. Nodes
+with several results (``sort``, ``while``, ``cond``, ``scan``, ``callback``) have ``shape`` None and are read
+through ``get`` nodes. Dtypes are the short names of `DTYPES` (the loop IR's plus ``c64``, ``c128``). Nodes
+are immutable and hashable by identity; `Builder` makes them, checks shapes and dtypes, folds the trivial
+cases and shares equal ones (value numbering). Lowering rules of primitives call the builder; passes rebuild.
 
 ==================  =============================================================================================
 op                  meaning (attrs)
@@ -65,7 +66,8 @@ MAP_FNS = {
     # transcendental (1-2 ULP)
     "exp": 1, "exp2": 1, "expm1": 1, "log": 1, "log1p": 1, "tanh": 1, "logistic": 1, "sin": 1, "cos": 1, "tan": 1,
     "sqrt": 1, "rsqrt": 1, "cbrt": 1, "pow": 2, "atan2": 2, "erf": 1, "erfc": 1, "erf_inv": 1,
-    "asin": 1, "acos": 1, "atan": 1, "sinh": 1, "cosh": 1, "asinh": 1, "acosh": 1, "atanh": 1, "lgamma": 1, "digamma": 1,
+    "asin": 1, "acos": 1, "atan": 1, "sinh": 1, "cosh": 1, "asinh": 1, "acosh": 1, "atanh": 1, "lgamma": 1,
+    "digamma": 1,
     # complex
     "complex": 2, "real": 1, "imag": 1, "conj": 1,
 }  # fmt: skip
@@ -99,10 +101,11 @@ class Node:
 
 
 class Graph(Record, eq=False):
-    """``inputs`` (``input`` nodes in order) -> ``outputs``; nested in ``while``/``cond``/``scan`` nodes, closed: no captured nodes.
+    """``inputs`` (``input`` nodes in order) -> ``outputs``; nested in ``while``/``cond``/``scan`` nodes,
+    closed: no captured nodes.
 
-    ``effects`` are the nodes that run although nothing may use their results (callbacks, and control flow around them), in the order in
-    which they must run.
+    ``effects`` are the nodes that run although nothing may use their results (callbacks, and control flow
+    around them), in the order in which they must run.
     """
 
     inputs: tuple[Node, ...]
@@ -111,7 +114,9 @@ class Graph(Record, eq=False):
 
 
 class GatherDims(Record):
-    """XLA's gather/scatter dimension numbers (for scatter: update_window_dims, inserted_window_dims, scatter_dims_to_operand_dims)."""
+    """XLA's gather/scatter dimension numbers (for scatter: update_window_dims, inserted_window_dims,
+    scatter_dims_to_operand_dims).
+    """
 
     offset_dims: tuple[int, ...]
     collapsed_slice_dims: tuple[int, ...]
@@ -127,9 +132,11 @@ class Builder:
         self._table: dict = {}
         self.source = None  #: attached to the nodes made next
         self.inputs: list[Node] = []
-        self.uses: Counter[Node] = Counter()  #: of the nodes that are rebuilt, for rules that must not compute one twice
+        self.uses: Counter[Node] = (
+            Counter()
+        )  #: of the nodes that are rebuilt, for rules that must not compute one twice
 
-    # -- leaves ---------------------------------------------------------------------------------------------------
+    # -- leaves -----------------------------------------------------------------------------------
 
     def input(self, shape: Sequence[int], dtype: str) -> Node:
         node = Node("input", (), {"index": len(self.inputs)}, tuple(shape), dtype, self.source)
@@ -147,7 +154,7 @@ class Builder:
     def iota(self, shape: Sequence[int], dtype: str, dim: int) -> Node:
         return self._share("iota", (), {"dim": dim}, tuple(shape), dtype)
 
-    # -- elementwise ------------------------------------------------------------------------------------------------
+    # -- elementwise ------------------------------------------------------------------------------
 
     def map(self, fn: str, *xs: Node) -> Node:
         if MAP_FNS.get(fn) != len(xs):
@@ -170,11 +177,15 @@ class Builder:
     def bitcast(self, x: Node, dtype: str) -> Node:
         return x if x.dtype == dtype else self._share("bitcast", (x,), {}, x.shape, dtype)
 
-    # -- index moving -----------------------------------------------------------------------------------------------
+    # -- index moving -----------------------------------------------------------------------------
 
     def broadcast(self, x: Node, shape: Sequence[int], dims: Sequence[int]) -> Node:
         shape, dims = tuple(shape), tuple(dims)
-        if len(dims) != x.ndim or any(x.shape[i] not in (1, shape[d]) for i, d in enumerate(dims)) or list(dims) != sorted(set(dims)):
+        if (
+            len(dims) != x.ndim
+            or any(x.shape[i] not in (1, shape[d]) for i, d in enumerate(dims))
+            or list(dims) != sorted(set(dims))
+        ):
             raise TypeError(f"broadcast of {x!r} to {shape} with dims {dims}")
         return x if shape == x.shape else self._share("broadcast", (x,), {"dims": dims}, shape, x.dtype)
 
@@ -210,7 +221,9 @@ class Builder:
 
     def pad(self, x: Node, value: Node, lo, hi, interior) -> Node:
         lo, hi, interior = tuple(lo), tuple(hi), tuple(interior)
-        shape = tuple(max(0, a + b + n + max(n - 1, 0) * i) for n, a, b, i in zip(x.shape, lo, hi, interior, strict=True))
+        shape = tuple(
+            max(0, a + b + n + max(n - 1, 0) * i) for n, a, b, i in zip(x.shape, lo, hi, interior, strict=True)
+        )
         if shape == x.shape and not any(lo):
             return x
         return self._share("pad", (x, value), {"lo": lo, "hi": hi, "interior": interior}, shape, x.dtype)
@@ -231,22 +244,30 @@ class Builder:
     def dynamic_update_slice(self, x: Node, update: Node, starts: Sequence[Node]) -> Node:
         return self._share("dynamic_update_slice", (x, update, *starts), {}, x.shape, x.dtype)
 
-    def gather(self, x: Node, indices: Node, dims: GatherDims, slice_sizes, mode: str, fill, shape: Sequence[int]) -> Node:
+    def gather(
+        self, x: Node, indices: Node, dims: GatherDims, slice_sizes, mode: str, fill, shape: Sequence[int]
+    ) -> Node:
         """``indices`` (..., len(start_index_map)); ``shape`` is the result's (from the type rule)."""
         attrs = {"dims": dims, "slice_sizes": tuple(slice_sizes), "mode": mode, "fill": fill}
-        return self._share("gather", (x, indices), attrs, tuple(shape), x.dtype, key=(dims, tuple(slice_sizes), mode, repr(fill)))
+        return self._share(
+            "gather", (x, indices), attrs, tuple(shape), x.dtype, key=(dims, tuple(slice_sizes), mode, repr(fill))
+        )
 
-    def scatter(self, fn: str, x: Node, indices: Node, updates: Node, dims: GatherDims, mode: str, unique: bool, sorted_: bool) -> Node:
+    def scatter(
+        self, fn: str, x: Node, indices: Node, updates: Node, dims: GatherDims, mode: str, unique: bool, sorted_: bool
+    ) -> Node:
         attrs = {"fn": fn, "dims": dims, "mode": mode, "unique": unique, "sorted": sorted_}
         return self._share("scatter", (x, indices, updates), attrs, x.shape, x.dtype)
 
-    # -- reductions, order, contraction -----------------------------------------------------------------------------
+    # -- reductions, order, contraction -----------------------------------------------------------
 
     def reduce(self, fn: str, x: Node, axes: Sequence[int]) -> Node:
         axes = tuple(sorted(axes))
         if not axes:
             return x
-        return self._share("reduce", (x,), {"fn": fn, "axes": axes}, tuple(n for i, n in enumerate(x.shape) if i not in axes), x.dtype)
+        return self._share(
+            "reduce", (x,), {"fn": fn, "axes": axes}, tuple(n for i, n in enumerate(x.shape) if i not in axes), x.dtype
+        )
 
     def argreduce(self, fn: str, x: Node, axis: int, dtype: str) -> Node:
         return self._share("argreduce", (x,), {"fn": fn, "axis": axis}, x.shape[:axis] + x.shape[axis + 1 :], dtype)
@@ -271,7 +292,7 @@ class Builder:
             shape = tuple(shape[p] for p in order)
         return self._share("dot", (lhs, rhs), attrs, shape, dtype)
 
-    # -- control flow and effects -----------------------------------------------------------------------------------
+    # -- control flow and effects -----------------------------------------------------------------
 
     def while_(self, cond: Graph, body: Graph, cond_consts, body_consts, init) -> list[Node]:
         attrs = {"cond": cond, "body": body, "counts": (len(cond_consts), len(body_consts))}
@@ -282,14 +303,20 @@ class Builder:
         return self._multi("cond", (index, *operands), {"branches": tuple(branches)}, outs)
 
     def scan(self, body: Graph, consts, init, xs, length: int, reverse: bool) -> list[Node]:
-        """``body``: (*consts, *carry, *x slices) -> (*carry, *y slices); results are the final carry, then the stacked ys."""
+        """``body``: (*consts, *carry, *x slices) -> (*carry, *y slices); results are the final carry, then
+        the stacked ys.
+        """
         n_carry = len(init)
         outs = [(x.shape, x.dtype) for x in init] + [((length, *y.shape), y.dtype) for y in body.outputs[n_carry:]]
         attrs = {"body": body, "length": length, "reverse": reverse, "counts": (len(consts), n_carry, len(xs))}
         return self._multi("scan", (*consts, *init, *xs), attrs, outs)
 
-    def callback(self, callback_id: int, operands, results: Sequence[tuple[tuple[int, ...], str]], ordered: bool) -> list[Node]:
-        """``ordered`` or effectful callbacks run even when no result is used; the owner keeps the node in its list of effects."""
+    def callback(
+        self, callback_id: int, operands, results: Sequence[tuple[tuple[int, ...], str]], ordered: bool
+    ) -> list[Node]:
+        """``ordered`` or effectful callbacks run even when no result is used; the owner keeps the node in its
+        list of effects.
+        """
         return self._multi("callback", tuple(operands), {"id": callback_id, "ordered": ordered}, list(results))
 
     def barrier(self, xs: Sequence[Node]) -> list[Node]:
@@ -298,7 +325,7 @@ class Builder:
     def get(self, node: Node, k: int, shape, dtype) -> Node:
         return self._share("get", (node,), {"k": k}, tuple(shape), dtype)
 
-    # -- internals --------------------------------------------------------------------------------------------------
+    # -- internals --------------------------------------------------------------------------------
 
     def _multi(self, op, inputs, attrs, outs) -> list[Node]:
         node = Node(op, inputs, {**attrs, "results": tuple((tuple(s), d) for s, d in outs)}, None, None, self.source)

@@ -1,6 +1,7 @@
 """The verifier of array graphs: every node's operands, attributes, shape and dtype fit its operation.
 
-Run between passes in tests. `Builder` checks what lowering rules are likely to get wrong; this checks everything, also what passes build by hand.
+Run between passes in tests. `Builder` checks what lowering rules are likely to get wrong; this checks
+everything, also what passes build by hand.
 """
 
 from __future__ import annotations
@@ -93,7 +94,10 @@ def _leaf(node: Node) -> None:
 def _literal(node: Node) -> None:
     _operands(node, 0)
     _require(node.shape == (), "a literal has rank 0")
-    _require(isinstance(node.attrs.get("value"), (bool, int, float, complex)), f"value {node.attrs.get('value')!r} is no Python scalar")
+    _require(
+        isinstance(node.attrs.get("value"), (bool, int, float, complex)),
+        f"value {node.attrs.get('value')!r} is no Python scalar",
+    )
 
 
 def _iota(node: Node) -> None:
@@ -191,7 +195,9 @@ def _starts(x: Node, starts) -> None:
 def _dynamic_slice(node: Node, x: Node, *starts: Node) -> None:
     _starts(x, starts)
     sizes = node.attrs["sizes"]
-    _require(len(sizes) == x.ndim and all(0 <= m <= n for m, n in zip(sizes, x.shape)), f"sizes {sizes} of {list(x.shape)}")
+    _require(
+        len(sizes) == x.ndim and all(0 <= m <= n for m, n in zip(sizes, x.shape)), f"sizes {sizes} of {list(x.shape)}"
+    )
     _result(node, sizes, x.dtype)
 
 
@@ -325,7 +331,9 @@ def _scan(node: Node, *operands: Node) -> None:
 def _loop(node: Node, *operands: Node) -> None:
     n_consts, _ = node.attrs["counts"]
     body, init = node.attrs["body"], operands[n_consts:]
-    _require(_signature(body.inputs) == [((), "i64"), *_signature(operands)], "the inputs of body do not fit the operands")
+    _require(
+        _signature(body.inputs) == [((), "i64"), *_signature(operands)], "the inputs of body do not fit the operands"
+    )
     check_graph(body)
     _require(_signature(body.outputs) == _signature(init), "body gives the types of the carry")
     _results(node, init)
@@ -347,10 +355,14 @@ def _anything(node: Node, *operands: Node) -> None:
 
 
 _RULES: dict[str, Callable[..., None]] = {
-    "input": _leaf, "literal": _literal, "map": _map, "convert": _convert, "bitcast": _bitcast, "iota": _iota, "broadcast": _broadcast,
-    "reshape": _reshape, "transpose": _transpose, "slice": _slice, "rev": _rev, "pad": _pad, "concatenate": _concatenate,
-    "dynamic_slice": _dynamic_slice, "dynamic_update_slice": _dynamic_update_slice, "gather": _gather, "scatter": _scatter,
-    "reduce": _reduce, "argreduce": _argreduce, "cumulate": _cumulate, "sort": _sort, "dot": _dot, "while": _while, "cond": _cond,
+    "input": _leaf, "literal": _literal, "map": _map, "convert": _convert, "bitcast": _bitcast, "iota": _iota,
+    "broadcast": _broadcast,
+    "reshape": _reshape, "transpose": _transpose, "slice": _slice, "rev": _rev, "pad": _pad,
+    "concatenate": _concatenate,
+    "dynamic_slice": _dynamic_slice, "dynamic_update_slice": _dynamic_update_slice, "gather": _gather,
+    "scatter": _scatter,
+    "reduce": _reduce, "argreduce": _argreduce, "cumulate": _cumulate, "sort": _sort, "dot": _dot, "while": _while,
+    "cond": _cond,
     "scan": _scan, "callback": _anything, "barrier": _anything, "get": _get,
     # forms that passes introduce
     "partial_reduce": _partial_reduce, "sort_rows": _rows, "argsort_rows": _rows, "loop": _loop, "empty": _leaf,

@@ -1,8 +1,9 @@
 """A pure-Python interpreter of the loop IR: the oracle that generated code is compared with.
 
-It runs vector loops one lane after the other, computes integers with Python's, and floats exactly (one rounding an operation), so its
-results are those that the semantics in `velax._ir.loops` state. One freedom remains: a float ``Reduce`` (``add``, ``mul``) over a
-vector loop may be reassociated by other consumers; here partial results are combined in order of iteration.
+It runs vector loops one lane after the other, computes integers with Python's, and floats exactly (one
+rounding an operation), so its results are those that the semantics in `velax._ir.loops` state. One freedom
+remains: a float ``Reduce`` (``add``, ``mul``) over a vector loop may be reassociated by other consumers; here
+partial results are combined in order of iteration.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def interpret(kernel: Kernel, buffers: Sequence[np.ndarray], extents: Sequence[i
         )
     for buffer, array in zip(kernel.params, buffers):
         if array.dtype != numpy_dtype(buffer.dtype) or array.ndim != 1:
-            raise ValueError(f"buffer {buffer.name}: expected a 1-D {buffer.dtype} array, got {array.dtype}{list(array.shape)}")
+            raise ValueError(
+                f"buffer {buffer.name}: expected a 1-D {buffer.dtype} array, got {array.dtype}{list(array.shape)}"
+            )
     _Interpreter(kernel, buffers, extents, lo, hi).block(kernel.body)
 
 
@@ -133,7 +136,9 @@ class _Interpreter:
         if memory is None:
             raise ValueError(f"kernel {self.kernel.name}: {buffer.name} is {verb} before it is allocated")
         if not 0 <= index < len(memory):
-            raise IndexError(f"kernel {self.kernel.name}: {buffer.name}[{index}] is {verb}, but it has {len(memory)} elements")
+            raise IndexError(
+                f"kernel {self.kernel.name}: {buffer.name}[{index}] is {verb}, but it has {len(memory)} elements"
+            )
         return memory
 
     def read(self, buffer: Buffer, index: int):

@@ -15,27 +15,33 @@ Grammar::
 
 Semantics, stated once for every consumer (interpreter, LLVM emission, a GPU backend):
 
-* Expressions are DAGs. An object met twice denotes one value; it may be computed once, at any point where its variables are bound,
-  also before a loop that contains it (never out of an ``If``), unless it reads a buffer that the kernel writes: such a
-  read happens where its statement stands. ``Select`` evaluates both sides, so a guarded ``Load`` must have an index that is valid always.
-* ``index`` is an ``i64`` expression counting elements of the buffer. Reading or writing outside the buffer is undefined.
+* Expressions are DAGs. An object met twice denotes one value; it may be computed once, at any point where its
+  variables are bound, also before a loop that contains it (never out of an ``If``), unless it reads a buffer
+  that the kernel writes: such a read happens where its statement stands. ``Select`` evaluates both sides, so
+  a guarded ``Load`` must have an index that is valid always.
+* ``index`` is an ``i64`` expression counting elements of the buffer. Reading or writing outside the buffer is
+  undefined.
 * Integers wrap. ``div``/``rem`` of integers truncate toward zero; ``x div 0 == -1`` (all bits set), ``x rem 0 == x``,
   ``min div -1 == min``, ``min rem -1 == 0``. Shifts by the width or more give 0 (``shra``: the sign).
-* Floats are IEEE 754 with denormals, round to nearest even; no fast-math: only ``Fma`` fuses. ``min``/``max`` give NaN if either is NaN
-  and order ``-0 < +0``. Comparisons with NaN are false (``ne`` true).
-* ``Cast``: integer to integer wraps; float to integer truncates, saturates and maps NaN to 0; to ``bool`` is ``!= 0``; float to float and
-  integer to float round to nearest even. ``Bitcast`` keeps the bits and needs equal widths.
-* A ``For`` runs ``var = start, start+step, ... < stop``. ``vector`` (step 1) runs ``width`` consecutive values at once, in the SPMD sense: every
-  value that depends on ``var`` is a vector, a register ``Alloc`` inside is one value a lane, an inner serial loop runs with all lanes, the last partial
-  group is masked (stores and reductions of inactive lanes do nothing). Iterations must be independent but for ``Reduce`` on buffers
-  allocated outside the loop, whose per-lane partial results are combined by a fixed tree after the loop: the result depends on ``width``, not on timing.
-  ``unrolled`` needs constant bounds; its variable is a constant in every copy, so ``register`` buffers indexed by it become registers.
-* ``register`` buffers have constant size and are indexed by constants (after unrolling); ``stack`` buffers have constant size; ``scratch`` is the
-  executor's per-thread memory.
-* Kernel parameters may alias only when the same array is read and then written at the same index. The variables ``LO`` and ``HI`` are the chunk
-  ``[lo, hi)`` of the parallel range handed to this call.
+* Floats are IEEE 754 with denormals, round to nearest even; no fast-math: only ``Fma`` fuses. ``min``/``max``
+  give NaN if either is NaN and order ``-0 < +0``. Comparisons with NaN are false (``ne`` true).
+* ``Cast``: integer to integer wraps; float to integer truncates, saturates and maps NaN to 0; to ``bool`` is
+  ``!= 0``; float to float and integer to float round to nearest even. ``Bitcast`` keeps the bits and needs
+  equal widths.
+* A ``For`` runs ``var = start, start+step, ... < stop``. ``vector`` (step 1) runs ``width`` consecutive
+  values at once, in the SPMD sense: every value that depends on ``var`` is a vector, a register ``Alloc``
+  inside is one value a lane, an inner serial loop runs with all lanes, the last partial group is masked
+  (stores and reductions of inactive lanes do nothing). Iterations must be independent but for ``Reduce`` on
+  buffers allocated outside the loop, whose per-lane partial results are combined by a fixed tree after the
+  loop: the result depends on ``width``, not on timing. ``unrolled`` needs constant bounds; its variable is a
+  constant in every copy, so ``register`` buffers indexed by it become registers.
+* ``register`` buffers have constant size and are indexed by constants (after unrolling); ``stack`` buffers
+  have constant size; ``scratch`` is the executor's per-thread memory.
+* Kernel parameters may alias only when the same array is read and then written at the same index. The
+  variables ``LO`` and ``HI`` are the chunk ``[lo, hi)`` of the parallel range handed to this call.
 
-Complex numbers do not exist at this level: a complex array is a buffer of its real type with twice the elements, (re, im) interleaved.
+Complex numbers do not exist at this level: a complex array is a buffer of its real type with twice the
+elements, (re, im) interleaved.
 """
 
 from __future__ import annotations
@@ -44,14 +50,32 @@ from velax._ir.dtype_names import DTYPES, FLOATS, SIGNED, UNSIGNED, WIDTH
 from velax._lang.record import Record, factory
 
 __all__ = [
-    "BINARY_OPS", "COMPARISONS", "DTYPES", "FLOATS", "HI", "LO", "REDUCE_OPS", "SIGNED", "SPACES", "UNARY_OPS", "UNSIGNED", "WIDTH",
-    "Alloc", "Binary", "Bitcast", "Buffer", "Cast", "Const", "Expr", "Extent", "Fma", "For", "If", "Kernel", "Let", "Load",
+    "BINARY_OPS", "COMPARISONS", "DTYPES", "FLOATS", "HI", "LO", "REDUCE_OPS", "SIGNED", "SPACES", "UNARY_OPS",
+    "UNSIGNED", "WIDTH",
+    "Alloc", "Binary", "Bitcast", "Buffer", "Cast", "Const", "Expr", "Extent", "Fma", "For", "If", "Kernel", "Let",
+    "Load",
     "Reduce", "Select", "Stmt", "Store", "Unary", "Var", "While",
 ]  # fmt: skip
 
 UNARY_OPS = frozenset({"neg", "abs", "not", "sqrt", "floor", "ceil", "trunc", "rint", "clz", "popcount"})
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
-BINARY_OPS = COMPARISONS | {"add", "sub", "mul", "div", "rem", "min", "max", "and", "or", "xor", "shl", "shrl", "shra", "mulhi", "copysign"}
+BINARY_OPS = COMPARISONS | {
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "rem",
+    "min",
+    "max",
+    "and",
+    "or",
+    "xor",
+    "shl",
+    "shrl",
+    "shra",
+    "mulhi",
+    "copysign",
+}
 REDUCE_OPS = frozenset({"add", "mul", "min", "max", "and", "or", "xor"})
 SPACES = ("param", "register", "stack", "scratch")
 
@@ -142,7 +166,9 @@ class Select(Expr):
 
     def __init__(self, cond: Expr, x: Expr, y: Expr):
         if cond.dtype != "bool" or x.dtype != y.dtype:
-            raise TypeError(f"Select: expected bool and two values of one dtype, got {cond.dtype}, {x.dtype}, {y.dtype}")
+            raise TypeError(
+                f"Select: expected bool and two values of one dtype, got {cond.dtype}, {x.dtype}, {y.dtype}"
+            )
         self.cond, self.x, self.y, self.dtype = cond, x, y, x.dtype
 
 
@@ -173,7 +199,9 @@ HI = Var("hi")
 
 
 class Buffer(Record, eq=False):
-    """Memory of ``size`` elements (None: known to the caller only). A ``param`` is the next entry of the kernel's buffer list."""
+    """Memory of ``size`` elements (None: known to the caller only). A ``param`` is the next entry of the
+    kernel's buffer list.
+    """
 
     name: str
     dtype: str
@@ -207,7 +235,9 @@ class Store(Stmt):
 
     def __post_init__(self):
         if self.index.dtype != "i64" or self.value.dtype != self.buffer.dtype:
-            raise TypeError(f"Store to {self.buffer.name} ({self.buffer.dtype}): index {self.index.dtype}, value {self.value.dtype}")
+            raise TypeError(
+                f"Store to {self.buffer.name} ({self.buffer.dtype}): index {self.index.dtype}, value {self.value.dtype}"
+            )
 
 
 class Reduce(Stmt):
@@ -220,7 +250,10 @@ class Reduce(Stmt):
         if self.op not in REDUCE_OPS:
             raise TypeError(f"Reduce: unknown operation {self.op!r}")
         if self.index.dtype != "i64" or self.value.dtype != self.buffer.dtype:
-            raise TypeError(f"Reduce to {self.buffer.name} ({self.buffer.dtype}): index {self.index.dtype}, value {self.value.dtype}")
+            raise TypeError(
+                f"Reduce to {self.buffer.name} ({self.buffer.dtype}): index {self.index.dtype}, value "
+                f"{self.value.dtype}"
+            )
 
 
 class For(Stmt):
@@ -236,7 +269,9 @@ class For(Stmt):
         if self.kind not in ("serial", "vector", "unrolled"):
             raise TypeError(f"For {self.var.name}: unknown kind {self.kind!r}")
         if self.kind == "vector" and (self.step != 1 or self.width < 2):
-            raise TypeError(f"For {self.var.name}: a vector loop has step 1 and width >= 2, got {self.step} and {self.width}")
+            raise TypeError(
+                f"For {self.var.name}: a vector loop has step 1 and width >= 2, got {self.step} and {self.width}"
+            )
         if self.kind == "unrolled" and not (isinstance(self.start, Const) and isinstance(self.stop, Const)):
             raise TypeError(f"For {self.var.name}: an unrolled loop needs constant bounds")
         if self.step < 1:
@@ -262,7 +297,9 @@ class Alloc(Stmt):
 
 
 class Kernel(Record, eq=False):
-    """A function over ``[lo, hi)`` of its parallel range; ``n_extents`` run-time extents; ``writes`` are derived from the body."""
+    """A function over ``[lo, hi)`` of its parallel range; ``n_extents`` run-time extents; ``writes`` are
+    derived from the body.
+    """
 
     name: str
     params: tuple[Buffer, ...]

@@ -1,8 +1,10 @@
 """Short builders of loop IR expressions that fold integer constants and identities as they build.
 
-Operands may be Python numbers: they take the dtype of the other operand (``add(i, 1)``), a lone number is ``i64``. Only integer and
-bool arithmetic is folded, with the wrapping and division rules of `velax._ir.loops`; float arithmetic is kept as written, so what
-runs is what was asked for. Small ``i64`` constants are shared objects, which keeps expressions that are equal often identical.
+Operands may be Python numbers: they take the dtype of the other operand (``add(i, 1)``), a lone number is
+  ``i64``. Only integer and
+bool arithmetic is folded, with the wrapping and division rules of `velax._ir.loops`; float arithmetic is kept
+as written, so what runs is what was asked for. Small ``i64`` constants are shared objects, which keeps
+expressions that are equal often identical.
 
 >>> from velax._ir.loops import Var
 >>> i = Var("i")
@@ -33,9 +35,12 @@ from velax._ir.loops import (
 )
 
 __all__ = [
-    "abs_", "add", "add_n", "and_", "bitcast", "c", "cast", "ceil", "clamp", "clz", "const_value", "copysign", "div", "eq", "floor",
-    "fma", "fold_binary", "fold_cast", "fold_unary", "ge", "gt", "is_const", "le", "load", "lt", "max_", "min_", "mul", "mulhi", "ne",
-    "neg", "not_", "or_", "popcount", "rem", "rint", "select", "shl", "shra", "shrl", "sqrt", "sub", "trunc", "wrap", "xor",
+    "abs_", "add", "add_n", "and_", "bitcast", "c", "cast", "ceil", "clamp", "clz", "const_value", "copysign", "div",
+    "eq", "floor",
+    "fma", "fold_binary", "fold_cast", "fold_unary", "ge", "gt", "is_const", "le", "load", "lt", "max_", "min_",
+    "mul", "mulhi", "ne",
+    "neg", "not_", "or_", "popcount", "rem", "rint", "select", "shl", "shra", "shrl", "sqrt", "sub", "trunc", "wrap",
+    "xor",
 ]  # fmt: skip
 
 _INTEGERS = frozenset((*SIGNED, *UNSIGNED))
@@ -398,7 +403,9 @@ def select(cond: Expr, x, y) -> Expr:
 
 
 def cast(dtype: str, x: Expr) -> Expr:
-    """``x`` converted to ``dtype``: itself when it has it; constants fold when the result is an integer, a bool, or exact."""
+    """``x`` converted to ``dtype``: itself when it has it; constants fold when the result is an integer, a
+    bool, or exact.
+    """
     if x.dtype == dtype:
         return x
     if type(x) is Const:

@@ -102,7 +102,9 @@ class _Checker:
             return ()
         if kind is Var:
             if e not in self.variables:
-                self.fail(f"variable {e.name} is used where it is not bound (bind it with Let or For in an enclosing block)")
+                self.fail(
+                    f"variable {e.name} is used where it is not bound (bind it with Let or For in an enclosing block)"
+                )
             return ()
         if kind is Extent:
             if not 0 <= e.k < self.kernel.n_extents:
@@ -262,7 +264,10 @@ class _Checker:
         outer, reductions, accesses = self.vector, self.reductions, self.accesses
         if s.kind == "vector":
             if outer is not None:
-                self.fail(f"vector loop {s.var.name} is inside vector loop {outer.var.name}; make one of them serial or unrolled")
+                self.fail(
+                    f"vector loop {s.var.name} is inside vector loop {outer.var.name}; make one of them serial or "
+                    "unrolled"
+                )
             self.vector, self.reductions, self.accesses = s, {}, set()
             self.varying.add(s.var)
         elif outer is not None and (self.depends(s.start) or self.depends(s.stop)):
@@ -280,7 +285,8 @@ class _Checker:
             for buffer, op in self.reductions.items():
                 if buffer in self.accesses:
                     self.fail(
-                        f"{buffer.name} is reduced by {op} over vector loop {s.var.name} and also read or stored inside; "
+                        f"{buffer.name} is reduced by {op} over vector loop {s.var.name} and also read or stored "
+                        "inside; "
                         "its value is known after the loop only"
                     )
             self.vector, self.reductions, self.accesses = outer, reductions, accesses
@@ -302,11 +308,13 @@ class _Checker:
         self.accesses.add(buffer)
         if buffer.space == "register":
             self.fail(
-                f"register buffer {buffer.name} is allocated outside vector loop {self.vector.var.name} and stored inside: "
+                f"register buffer {buffer.name} is allocated outside vector loop {self.vector.var.name} and stored "
+                "inside: "
                 "iterations must be independent; allocate it inside, or use Reduce"
             )
         if shared and self.depends(s.value):
             self.fail(
-                f"every iteration of vector loop {self.vector.var.name} stores its own value to one element of {buffer.name}; "
+                f"every iteration of vector loop {self.vector.var.name} stores its own value to one element of "
+                f"{buffer.name}; "
                 "index it by the loop's variable, or use Reduce"
             )

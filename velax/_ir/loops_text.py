@@ -14,8 +14,9 @@
       test more:
         acc[0] = add(acc[0], 1.0:f32)
 
-``%k = expression`` names an expression that occurs more than once; it is not a statement and computes nothing where it stands. A plain
-integer is an ``i64`` constant, ``n0`` the first run-time extent, ``step s`` follows the bounds where it is not 1.
+``%k = expression`` names an expression that occurs more than once; it is not a statement and computes nothing
+where it stands. A plain integer is an ``i64`` constant, ``n0`` the first run-time extent, ``step s`` follows
+the bounds where it is not 1.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ class _Printer:
         kernel = self.kernel
         params = ", ".join(self.declaration(p) for p in kernel.params)
         attributes = ", ".join(f"{k}: {v}" for k, v in sorted(kernel.attributes.items()))
-        head = f"kernel {kernel.name}({params}) extents {kernel.n_extents}" + (f" {{{attributes}}}" if attributes else "")
+        head = f"kernel {kernel.name}({params}) extents {kernel.n_extents}" + (
+            f" {{{attributes}}}" if attributes else ""
+        )
         self.count(kernel.body)
         self.lines.append(head)
         self.block(kernel.body, 1)
@@ -274,7 +277,9 @@ class _Parser:
             self.at += 1
             return Let(var, value)
         if word == "for":
-            found = re.fullmatch(r"for (\w+) in (.*) \.\. (.*?)(?: step (\d+))? (serial|vector|unrolled)(?: (\d+))?:", body)
+            found = re.fullmatch(
+                r"for (\w+) in (.*) \.\. (.*?)(?: step (\d+))? (serial|vector|unrolled)(?: (\d+))?:", body
+            )
             if found is None:
                 self.fail("expected 'for i in start .. stop kind:'")
             name, start, stop, step, kind, width = found.groups()

@@ -9,20 +9,27 @@ Grammar::
 
 Semantics:
 
-* An execution begins at block 0 and runs instructions in order; an instruction that names blocks runs them in place. No block reaches itself.
-* ``fresh`` output memory has unspecified contents at the start, like the arena. A ``forward`` output is the input's own buffer.
-  An ``alias`` output starts with the contents of its input, and from then on the slots of that input and of that output are the same memory:
-  the input's own if it was donated and nobody else refers to it, else a copy, so a program means the same either way.
-* Slots may overlap. ``INPUT`` slots (unless aliased) and ``LITERAL`` slots are never written; what a kernel or library function writes is not checked.
-* `Launch` calls the kernel for the chunks ``[0, grain), [grain, 2 * grain), ...`` of ``[0, total)``, on several threads and in any order,
-  or once for everything if ``total <= grain``. How chunks are cut does not depend on the threads. ``total == 0`` calls nothing.
+* An execution begins at block 0 and runs instructions in order; an instruction that names blocks runs them in
+  place. No block reaches itself.
+* ``fresh`` output memory has unspecified contents at the start, like the arena. A ``forward`` output is the
+  input's own buffer. An ``alias`` output starts with the contents of its input, and from then on the slots of
+  that input and of that output are the same memory: the input's own if it was donated and nobody else refers
+  to it, else a copy, so a program means the same either way.
+* Slots may overlap. ``INPUT`` slots (unless aliased) and ``LITERAL`` slots are never written; what a kernel
+  or library function writes is not checked.
+* `Launch` calls the kernel for the chunks ``[0, grain), [grain, 2 * grain), ...`` of ``[0, total)``, on
+  several threads and in any order, or once for everything if ``total <= grain``. How chunks are cut does not
+  depend on the threads. ``total == 0`` calls nothing.
 * `Swap` exchanges where two arena slots are, for the rest of the execution (or until swapped again).
 * `While` runs ``cond``, then ends if the byte at ``pred`` is 0, else runs ``body`` and starts over.
-* `Loop` writes 0, 1, ... ``trip_count - 1`` (downwards if ``reverse``) as i64 to ``counter`` before each run of ``body``.
+* `Loop` writes 0, 1, ... ``trip_count - 1`` (downwards if ``reverse``) as i64 to ``counter`` before each run
+  of ``body``.
 * `Cond` runs the block that the i32 at ``index`` selects, clamped to the first or last.
-* `Callback` calls entry ``callback`` of the executable's table with copies of ``inputs`` and writes its results to ``outputs``.
+* `Callback` calls entry ``callback`` of the executable's table with copies of ``inputs`` and writes its
+  results to ``outputs``.
 
-The encoding is described in ``native/program.h``; the executor checks it again by the rules of `velax._ir.program_check.verify`.
+The encoding is described in ``native/program.h``; the executor checks it again by the rules of
+`velax._ir.program_check.verify`.
 """
 
 from __future__ import annotations
@@ -33,7 +40,8 @@ from typing import ClassVar
 from velax._lang.record import Record
 
 __all__ = [
-    "ALIAS", "ARENA", "FORWARD", "FRESH", "INPUT", "LITERAL", "OUTPUT", "Block", "Call", "Callback", "Cond", "Copy", "Instruction",
+    "ALIAS", "ARENA", "FORWARD", "FRESH", "INPUT", "LITERAL", "OUTPUT", "Block", "Call", "Callback", "Cond", "Copy",
+    "Instruction",
     "Launch", "Loop", "Output", "Program", "ProgramError", "Slot", "Swap", "While", "encode",
 ]  # fmt: skip
 
@@ -51,7 +59,9 @@ class ProgramError(ValueError):
 
 
 class Slot(Record):
-    """``nbytes`` bytes at ``offset`` of input or output ``index``, of the arena, or of the literal pool (``index`` 0)."""
+    """``nbytes`` bytes at ``offset`` of input or output ``index``, of the arena, or of the literal pool
+    (``index`` 0).
+    """
 
     kind: int
     index: int
@@ -171,7 +181,8 @@ Block = tuple[Instruction, ...]
 class Program(Record):
     """A whole program; ``str`` prints it, `encode` serialises it.
 
-    inputs: size of each input in bytes.  kernels, functions: names that `Launch` and `Call` index.  literals: the constant pool.
+    inputs: size of each input in bytes.  kernels, functions: names that `Launch` and `Call` index.  literals:
+      the constant pool.
     scratch_bytes: what each thread has in ``Ctx.scratch``.  callbacks: how many the executable must supply.
     work: estimated nanoseconds on one thread, -1 if unknown (small ones keep the GIL).
     """
@@ -223,7 +234,9 @@ def _string(data: bytes) -> bytes:
 
 
 def encode(program: Program) -> bytes:
-    """The program as the stream of words that ``_native.Executable`` takes. `velax._ir.program_check.decode` is its inverse."""
+    """The program as the stream of words that ``_native.Executable`` takes. `velax._ir.program_check.decode`
+    is its inverse.
+    """
 
     def words(*values: int) -> bytes:
         return struct.pack(f"<{len(values)}q", *values)

@@ -164,7 +164,9 @@ def verify(program: Program) -> None:
         if output.kind == FRESH:
             continue
         _require(0 <= output.input < len(program.inputs), f"output {j} refers to input {output.input}")
-        _require(program.inputs[output.input] == output.nbytes, f"output {j} and its input {output.input} differ in size")
+        _require(
+            program.inputs[output.input] == output.nbytes, f"output {j} and its input {output.input} differ in size"
+        )
         if output.kind == ALIAS:
             _require(output.input not in aliased, f"two outputs alias input {output.input}")
             aliased.add(output.input)
@@ -176,7 +178,9 @@ def verify(program: Program) -> None:
             try:
                 _verify_instruction(program, instruction, aliased)
             except ProgramError as error:
-                raise ProgramError(f"block {b}, instruction {i}, {instruction_text(program, instruction)}: {error}") from None
+                raise ProgramError(
+                    f"block {b}, instruction {i}, {instruction_text(program, instruction)}: {error}"
+                ) from None
     _verify_nesting(program)
 
 
@@ -204,7 +208,9 @@ def _verify_slot(program: Program, i: int, slot: Slot) -> None:
         case _:
             raise ProgramError(f"slot {i} is of kind {slot.kind}")
     _require(slot.offset >= 0 and slot.nbytes >= 0, f"slot {i}: negative offset or size")
-    _require(slot.offset + slot.nbytes <= room, f"slot {i}: bytes [{slot.offset}, {slot.offset + slot.nbytes}) of {room}")
+    _require(
+        slot.offset + slot.nbytes <= room, f"slot {i}: bytes [{slot.offset}, {slot.offset + slot.nbytes}) of {room}"
+    )
 
 
 def _verify_instruction(program: Program, instruction: Instruction, aliased: set[int]) -> None:

@@ -1,7 +1,7 @@
 """`Array`: the abstract type of every array, concrete or traced.
 
-``isinstance(x, Array)`` holds for the native `ArrayImpl`, for tracers of arrays, and for types registered here (typed random keys). Its methods are
-installed by `velax.numpy` through `install`, once for all of these.
+``isinstance(x, Array)`` holds for the native `ArrayImpl`, for tracers of arrays, and for types registered
+here (typed random keys). Its methods are installed by `velax.numpy` through `install`, once for all of these.
 """
 
 from __future__ import annotations
@@ -35,14 +35,16 @@ class _ArrayMeta(type):
 class Array(metaclass=_ArrayMeta):
     """An n-dimensional array: what every function of Velax takes and returns.
 
-    Arrays are immutable; make them with `velax.numpy` (`array`, `zeros`, `arange`, ...). Use ``isinstance(x, Array)`` for concrete and traced ones alike,
-    and ``Array`` in annotations.
+    Arrays are immutable; make them with `velax.numpy` (`array`, `zeros`, `arange`, ...). Use ``isinstance(x,
+    Array)`` for concrete and traced ones alike, and ``Array`` in annotations.
     """
 
     __slots__ = ()
 
     def __init__(self, *args, **kwargs):
-        raise TypeError("velax.Array cannot be instantiated directly: make arrays with velax.numpy.array, zeros, arange, ...")
+        raise TypeError(
+            "velax.Array cannot be instantiated directly: make arrays with velax.numpy.array, zeros, arange, ..."
+        )
 
     @staticmethod
     def register_tracer(cls: type) -> None:

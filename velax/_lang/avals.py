@@ -1,7 +1,8 @@
 """Abstract values: the types of the language.
 
-An aval says what a value is without holding it. `ShapedArray` is the type of arrays; `AbstractToken` and `AbstractRef` are the
-others. Avals are immutable, hashable and compared by value: they are the keys of every memo table of the system.
+An aval says what a value is without holding it. `ShapedArray` is the type of arrays; `AbstractToken` and
+`AbstractRef` are the others. Avals are immutable, hashable and compared by value: they are the keys of every
+memo table of the system.
 """
 
 from __future__ import annotations
@@ -235,12 +236,15 @@ def typematch(t1: AbstractValue, t2: AbstractValue) -> bool:
     return t1 is t2 or t1.strip_weak_type() == t2.strip_weak_type()
 
 
-#: type of a concrete value -> function to its aval. Rooms that own value types add theirs (arrays, typed keys, refs, tokens).
+#: type of a concrete value -> function to its aval. Rooms that own value types add theirs (arrays, typed
+#: keys, refs, tokens).
 aval_factories: dict[type, Any] = {}
 
 
 def aval_of_scalar(x) -> ShapedArray:
-    """The weak aval of a Python scalar under the current x64 setting; bool is not weak, since there is one bool dtype."""
+    """The weak aval of a Python scalar under the current x64 setting; bool is not weak, since there is one
+    bool dtype.
+    """
     return shaped_array((), dtypes.dtype_of_python_scalar(type(x)), type(x) is not bool)
 
 
@@ -256,10 +260,13 @@ def _aval_of_ndarray(x) -> ShapedArray:
     masked = sys.modules.get("numpy.ma")  # without it nobody has made one
     if masked is not None and isinstance(x, masked.MaskedArray):
         raise ValueError(
-            "numpy masked arrays are not supported as direct inputs to JAX functions. Use arr.filled() to convert the value to a standard numpy array."
+            "numpy masked arrays are not supported as direct inputs to JAX functions. Use arr.filled() to convert "
+            "the value to a standard numpy array."
         )
     if x.dtype.kind in "OSUMm":
-        raise TypeError(f"Error interpreting an array of dtype {x.dtype} as a JAX value: arrays hold numbers and booleans")
+        raise TypeError(
+            f"Error interpreting an array of dtype {x.dtype} as a JAX value: arrays hold numbers and booleans"
+        )
     return _aval_of_numpy(x)
 
 

@@ -1,13 +1,14 @@
 """The canonical form of a jaxpr: bytes that are equal for programs that compile to the same thing.
 
-Variables become numbers in the order of their binding, and every value of a parameter is written with a tag for its type and
-its length, so that no two different jaxprs have the same bytes. There are no addresses and no names of functions in it: a
-parameter that holds a function is either declared irrelevant to the compiled program by its primitive
-(``Primitive.irrelevant_params``) or makes the jaxpr one that cannot be stored.
+Variables become numbers in the order of their binding, and every value of a parameter is written with a tag
+for its type and its length, so that no two different jaxprs have the same bytes. There are no addresses and
+no names of functions in it: a parameter that holds a function is either declared irrelevant to the compiled
+program by its primitive (``Primitive.irrelevant_params``) or makes the jaxpr one that cannot be stored.
 
-Captured arrays are arguments of the compiled program, so that their values are not part of the form; which of them are one
-object is, since each object is one argument. Captured scalars of Python and NumPy are literals of the program, and their
-values are part of the form. Source locations, debugging names and the variables' own identities are not.
+Captured arrays are arguments of the compiled program, so that their values are not part of the form; which of
+them are one object is, since each object is one argument. Captured scalars of Python and NumPy are literals
+of the program, and their values are part of the form. Source locations, debugging names and the variables'
+own identities are not.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def canonical_bytes(jaxpr: ClosedJaxpr | Jaxpr) -> bytes:
     Args:
       jaxpr: the program.
 
-    Raises:
-      NotCanonicalError: a parameter holds a value that has no canonical form; the message names primitive and parameter.
+    Raises: NotCanonicalError: a parameter holds a value that has no canonical form; the message names
+      primitive and parameter.
     """
     encoder = _Encoder()
     encoder.out.append(_VERSION)
@@ -95,8 +96,8 @@ class _Encoder:
     def nested(self, value: Jaxpr | ClosedJaxpr) -> None:
         """Writes the digest of a jaxpr and, of a closed one, its constants.
 
-        Nested jaxprs have no free variables, so that what they say does not depend on where they stand. A digest makes it
-        irrelevant whether equal ones are one object.
+        Nested jaxprs have no free variables, so that what they say does not depend on where they stand. A
+        digest makes it irrelevant whether equal ones are one object.
         """
         jaxpr = value.jaxpr
         digest = self._digests.get(jaxpr)
@@ -164,8 +165,9 @@ class _Encoder:
     def primitive(self, primitive: Primitive) -> bytes:
         """The name of a primitive.
 
-        A stored program is found by these names. That is safe for the primitives of this package, whose lowerings change only
-        with its version; those of programs and other libraries, and replaced lowerings, may change at any time.
+        A stored program is found by these names. That is safe for the primitives of this package, whose
+        lowerings change only with its version; those of programs and other libraries, and replaced lowerings,
+        may change at any time.
         """
         encoded = self._primitives.get(primitive)
         if encoded is None:
@@ -175,7 +177,9 @@ class _Encoder:
                     f"the primitive {primitive.name!r} is lowered by a function from outside of Velax"
                 )
             # One without a lowering compiles to nothing, so it must not pass for one of the same name that has one.
-            encoded = self._primitives[primitive] = _text(primitive.name) if rule is not None else b"?" + _text(primitive.name)
+            encoded = self._primitives[primitive] = (
+                _text(primitive.name) if rule is not None else b"?" + _text(primitive.name)
+            )
         return encoded
 
     def _eqn_params(self, primitive: Primitive, params: dict[str, Any]) -> None:

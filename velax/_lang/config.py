@@ -1,12 +1,13 @@
 """Configuration: what the options of `config_options` are set to, for the process and for a block of code.
 
 Every option is a `State`: ``state.value`` reads it, ``with state(value):`` sets it for a block in this thread, and
-``config.update(name, value)`` sets it for the process. The values of all traced options together are an interned `ConfigKey`;
-the native core holds the key in force (the thread's override, or the process default) and every cache of traced or compiled
-programs is keyed by it. Two equal configurations share one key object, so that caches compare it by identity.
+``config.update(name, value)`` sets it for the process. The values of all traced options together are an
+interned `ConfigKey`; the native core holds the key in force (the thread's override, or the process default)
+and every cache of traced or compiled programs is keyed by it. Two equal configurations share one key object,
+so that caches compare it by identity.
 
-A thread inside a context manager sees changes that *other* threads make to the process-wide values when it next enters or
-leaves a context manager; a thread outside of any sees them at once.
+A thread inside a context manager sees changes that *other* threads make to the process-wide values when it
+next enters or leaves a context manager; a thread outside of any sees them at once.
 """
 
 from __future__ import annotations
@@ -335,7 +336,8 @@ def _check_device(value: Any) -> Any:
     if not isinstance(value, str) and hasattr(value, "platform"):
         return value
     raise ValueError(
-        "jax_default_device must be a device (`velax.devices('cpu')[0]`), the name of a platform ('cpu', 'gpu') or None, "
+        "jax_default_device must be a device (`velax.devices('cpu')[0]`), the name of a platform ('cpu', 'gpu') or "
+        "None, "
         f"got {value!r}"
     )
 

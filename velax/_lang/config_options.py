@@ -1,9 +1,9 @@
 """The options of `velax.config`, one row an option.
 
-A row says the option's name (its environment variable is the name in capitals), what values it takes, its default, whether it
-is *traced* (part of the key of every cache of traced or compiled programs, because it can change what a function computes or
-how it is staged), and what it does. Options that configure machinery Velax does not have are accepted, so that programs which
-set them run, and their row says so.
+A row says the option's name (its environment variable is the name in capitals), what values it takes, its
+default, whether it is *traced* (part of the key of every cache of traced or compiled programs, because it can
+change what a function computes or how it is staged), and what it does. Options that configure machinery Velax
+does not have are accepted, so that programs which set them run, and their row says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 from velax._lang.record import Record
 
 __all__ = [
-    "OPTIONS", "Choice", "ExplicitX64Mode", "LegacyPrngKeyState", "NumpyDtypePromotion", "Option", "RuntimeTracebackMode",
+    "OPTIONS", "Choice", "ExplicitX64Mode", "LegacyPrngKeyState", "NumpyDtypePromotion", "Option",
+    "RuntimeTracebackMode",
 ]  # fmt: skip
 
 
@@ -85,8 +86,10 @@ _LEVEL = Choice(("UNKNOWN", "O0", "O1", "O2", "O3"))
 _ON_ERROR = Choice(("ignore", "raise"))
 _PRECISIONS = Choice(
     (
-        "default", "high", "highest", "bfloat16", "tensorfloat32", "float32", "ANY_F8_ANY_F8_F32", "ANY_F8_ANY_F8_F32_FAST_ACCUM",
-        "ANY_F8_ANY_F8_ANY", "ANY_F8_ANY_F8_ANY_FAST_ACCUM", "F16_F16_F16", "F16_F16_F32", "BF16_BF16_BF16", "BF16_BF16_F32",
+        "default", "high", "highest", "bfloat16", "tensorfloat32", "float32", "ANY_F8_ANY_F8_F32",
+        "ANY_F8_ANY_F8_F32_FAST_ACCUM",
+        "ANY_F8_ANY_F8_ANY", "ANY_F8_ANY_F8_ANY_FAST_ACCUM", "F16_F16_F16", "F16_F16_F32", "BF16_BF16_BF16",
+        "BF16_BF16_F32",
         "BF16_BF16_F32_X3", "BF16_BF16_F32_X6", "BF16_BF16_F32_X9", "TF32_TF32_F32", "TF32_TF32_F32_X3", "F32_F32_F32",
         "F64_F64_F64",
     )

@@ -1,7 +1,8 @@
 """Devices, the back ends that provide them, and the registry that finds them.
 
-A back end is registered by name with a function that makes it, and made when a device is first asked for. What a back end has
-to provide is the class `Backend`; everything about devices above this layer goes through it.
+A back end is registered by name with a function that makes it, and made when a device is first asked for.
+What a back end has to provide is the class `Backend`; everything about devices above this layer goes through
+it.
 """
 
 from __future__ import annotations
@@ -136,7 +137,8 @@ class Device:
                 return memory
         kinds = ", ".join(m.kind for m in self._memories)
         raise ValueError(
-            f"Could not find memory addressable by device {self.device_kind}. Device {self.device_kind} can address the "
+            f"Could not find memory addressable by device {self.device_kind}. Device {self.device_kind} can "
+            "address the "
             f"following memory kinds: {kinds}. Got memory kind: {kind}"
         )
 
@@ -149,7 +151,9 @@ class Device:
         return list(self._memories)
 
     def memory_stats(self) -> dict[str, int] | None:
-        """What the allocator of the device reports (bytes in use, limits, ...), or ``None`` where it reports nothing."""
+        """What the allocator of the device reports (bytes in use, limits, ...), or ``None`` where it reports
+        nothing.
+        """
         return self.client.memory_stats(self)
 
     def live_buffers(self) -> list[Any]:
@@ -279,7 +283,8 @@ def _wanted_platforms() -> list[str]:
         found = [n for n in _ALIASES.get(name, (name,)) if n in _factories]
         if not found:
             raise RuntimeError(
-                f"Unable to initialize backend '{name}': jax_platforms={wanted!r} names it, but only {by_priority} are available"
+                f"Unable to initialize backend '{name}': jax_platforms={wanted!r} names it, but only {by_priority} "
+                "are available"
             )
         names += found
     return names

@@ -1,9 +1,9 @@
 """Dtypes: what arrays hold, their codes and names, and the questions asked of them.
 
-Ordinary dtypes are NumPy's, with the narrow floats and integers of `ml_dtypes`. *Extended* dtypes stand for arrays whose
-elements are not numbers of a fixed width (typed random keys): they are no NumPy dtypes, and belong to the abstract scalar type
-`extended`. Python's scalar types ``bool``, ``int``, ``float`` and ``complex`` stand for *weak* dtypes, which yield to others
-in promotion (`velax._lang.promotion`).
+Ordinary dtypes are NumPy's, with the narrow floats and integers of `ml_dtypes`. *Extended* dtypes stand for
+arrays whose elements are not numbers of a fixed width (typed random keys): they are no NumPy dtypes, and
+belong to the abstract scalar type `extended`. Python's scalar types ``bool``, ``int``, ``float`` and
+``complex`` stand for *weak* dtypes, which yield to others in promotion (`velax._lang.promotion`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ from velax._lang import config
 from velax._lang.config_options import ExplicitX64Mode
 
 __all__ = [
-    "CODE_OF", "DTYPE_OF", "ExtendedDType", "KeyTy", "bfloat16", "bit_width", "canonicalize_dtype", "check_user_dtype_supported",
-    "default_complex_dtype", "default_float_dtype", "default_int_dtype", "default_uint_dtype", "dtype", "dtype_of_python_scalar",
-    "extended", "finfo", "float0", "iinfo", "ir_name", "is_extended", "is_python_scalar", "is_weakly_typed", "isdtype", "issubdtype",
-    "itemsize_bits", "prng_key", "python_scalar_dtypes", "register_dtype_rule", "scalar_type_of", "short_name", "tangent_dtype",
+    "CODE_OF", "DTYPE_OF", "ExtendedDType", "KeyTy", "bfloat16", "bit_width", "canonicalize_dtype",
+    "check_user_dtype_supported",
+    "default_complex_dtype", "default_float_dtype", "default_int_dtype", "default_uint_dtype", "dtype",
+    "dtype_of_python_scalar",
+    "extended", "finfo", "float0", "iinfo", "ir_name", "is_extended", "is_python_scalar", "is_weakly_typed",
+    "isdtype", "issubdtype",
+    "itemsize_bits", "prng_key", "python_scalar_dtypes", "register_dtype_rule", "scalar_type_of", "short_name",
+    "tangent_dtype",
     "to_complex_dtype", "to_floating_dtype", "to_inexact_dtype", "to_numeric_dtype",
 ]  # fmt: skip
 
@@ -33,7 +37,8 @@ __all__ = [
 _custom_types: dict[str, type] = {
     name: getattr(ml_dtypes, name)
     for name in (
-        "bfloat16", "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz",
+        "bfloat16", "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn", "float8_e3m4", "float8_e4m3",
+        "float8_e4m3b11fnuz",
         "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "int1", "int2", "int4",
         "uint1", "uint2", "uint4",
     )
@@ -82,7 +87,8 @@ CODE_OF: dict[np.dtype, int] = {
 DTYPE_OF: dict[int, np.dtype] = {code: d for d, code in CODE_OF.items()}
 
 _IR_NAMES = (
-    "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64", "c64", "c128", "f8e4m3fn", "f8e5m2",
+    "bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64", "c64", "c128",
+    "f8e4m3fn", "f8e5m2",
 )  # fmt: skip
 _dtype_of_ir_name = {name: DTYPE_OF[code] for code, name in enumerate(_IR_NAMES)}
 _ir_name_of = {d: name for name, d in _dtype_of_ir_name.items()}
@@ -91,7 +97,8 @@ _ir_name_of |= {d: "i8" if d in signed_dtypes else "u8" for d in narrow_integer_
 
 
 def ir_name(np_dtype: np.dtype) -> str:
-    """The name of the dtype that holds elements of `np_dtype` in the program forms: ``f32``, ``i8`` (of int8 and int4), ...
+    """The name of the dtype that holds elements of `np_dtype` in the program forms: ``f32``, ``i8`` (of int8
+    and int4), ...
 
     Raises:
       TypeError: the dtype has no code, so that no program can hold it.
@@ -133,8 +140,9 @@ extended.__module__ = prng_key.__module__ = "velax.dtypes"
 class ExtendedDType(abc.ABC):
     """The base of extended dtypes.
 
-    A subclass gives ``type`` (a subclass of `extended`), ``name``, and how its arrays are laid out: an array of shape ``s`` is
-    held by an ordinary one of shape ``s + base_shape`` and dtype ``base_dtype``. Instances are immutable and hashable.
+    A subclass gives ``type`` (a subclass of `extended`), ``name``, and how its arrays are laid out: an array
+    of shape ``s`` is held by an ordinary one of shape ``s + base_shape`` and dtype ``base_dtype``. Instances
+    are immutable and hashable.
     """
 
     __slots__ = ()
@@ -175,8 +183,8 @@ class ExtendedDType(abc.ABC):
 class KeyTy(ExtendedDType):
     """The dtype of typed random keys, ``key<fry>``.
 
-    Args:
-      impl: the generator; it has a ``name`` (``"threefry2x32"``), a ``tag`` (``"fry"``) and a ``key_shape`` (``(2,)``), and is
+    Args: impl: the generator; it has a ``name`` (``"threefry2x32"``), a ``tag`` (``"fry"``) and a
+      ``key_shape`` (``(2,)``), and is
         hashable.
     """
 
@@ -249,7 +257,8 @@ _python_scalar_dtypes_32: dict[type, np.dtype] = {bool: _bool, int: _int32, floa
 
 
 def dtype_of_python_scalar(scalar_type: type) -> np.dtype:
-    """The dtype that a Python scalar of this type takes on its own: int32 for ``int`` (int64 with 64-bit dtypes), and so on.
+    """The dtype that a Python scalar of this type takes on its own: int32 for ``int`` (int64 with 64-bit
+    dtypes), and so on.
 
     Raises:
       TypeError: `scalar_type` is none of bool, int, float, complex, nor a subclass of one.
@@ -265,7 +274,9 @@ def dtype_of_python_scalar(scalar_type: type) -> np.dtype:
 
 
 def is_python_scalar(x: Any) -> bool:
-    """Whether `x` is a Python bool, int, float or complex (and no NumPy scalar, some of which are subclasses of these)."""
+    """Whether `x` is a Python bool, int, float or complex (and no NumPy scalar, some of which are subclasses
+    of these).
+    """
     return type(x) in python_scalar_dtypes or (
         isinstance(x, bool | int | float | complex) and not isinstance(x, np.generic)
     )
@@ -314,7 +325,8 @@ def canonicalize_dtype(dtype: Any, allow_extended_dtype: bool = False) -> np.dty
             if allow_extended_dtype:
                 return dtype
             raise ValueError(
-                f"canonicalize_dtype called on the extended dtype {dtype}; pass allow_extended_dtype=True where one may occur"
+                f"canonicalize_dtype called on the extended dtype {dtype}; pass allow_extended_dtype=True where "
+                "one may occur"
             )
         dtype = as_dtype(dtype)
     if config.x64_enabled():
@@ -325,7 +337,8 @@ def canonicalize_dtype(dtype: Any, allow_extended_dtype: bool = False) -> np.dty
 def check_user_dtype_supported(dt: Any, fun_name: str | None = None) -> np.dtype | ExtendedDType:
     """Checks a dtype that a user asked for, and narrows it.
 
-    Warns when a 64-bit dtype was asked for by name while 64-bit dtypes are off (Python's ``int``, ``float``, ``complex`` never
+    Warns when a 64-bit dtype was asked for by name while 64-bit dtypes are off (Python's ``int``, ``float``,
+    ``complex`` never
     warn: they stand for the default widths).
 
     Args:
@@ -366,7 +379,8 @@ def _narrow_explicit(found: np.dtype, fun_name: str | None) -> np.dtype:
     if mode == ExplicitX64Mode.ERROR:
         raise ValueError(f"Explicitly requested dtype {found.name}{requested} is not available. To enable it, {how}.")
     warnings.warn(
-        f"Explicitly requested dtype {found.name}{requested} is not available, and will be truncated to dtype {narrow.name}. "
+        f"Explicitly requested dtype {found.name}{requested} is not available, and will be truncated to dtype "
+        f"{narrow.name}. "
         f"To enable more dtypes, {how}.",
         stacklevel=_user_stack_level(),
     )
@@ -432,7 +446,9 @@ def dtype(x: Any) -> np.dtype | ExtendedDType:
 
 
 def is_weakly_typed(x: Any) -> bool:
-    """Whether the dtype of the value `x` yields to others in promotion, as those of Python's int, float and complex do."""
+    """Whether the dtype of the value `x` yields to others in promotion, as those of Python's int, float and
+    complex do.
+    """
     kind = type(x)
     if kind is int or kind is float or kind is complex or kind in _weak_types:
         return True
@@ -568,9 +584,8 @@ _KINDS = {
 def isdtype(dt: Any, kind: Any) -> bool:
     """Whether `dt` is of a kind, as the array API standard names kinds.
 
-    Args:
-      dt: a dtype or its name.
-      kind: a kind (``"bool"``, ``"signed integer"``, ``"unsigned integer"``, ``"integral"``, ``"real floating"``, ``"complex
+    Args: dt: a dtype or its name. kind: a kind (``"bool"``, ``"signed integer"``, ``"unsigned integer"``,
+      ``"integral"``, ``"real floating"``, ``"complex
         floating"``, ``"numeric"``), a dtype, or a tuple of these.
 
     Raises:
@@ -664,7 +679,9 @@ def to_numeric_dtype(dt: Any) -> np.dtype:
 
 
 def to_inexact_dtype(dt: Any) -> np.dtype:
-    """The float that mathematical functions of a dtype work in: itself if inexact, float64 for 64-bit integers, else float32."""
+    """The float that mathematical functions of a dtype work in: itself if inexact, float64 for 64-bit
+    integers, else float32.
+    """
     found = as_dtype(dt)
     if found in _inexact_dtypes or isinstance(found, ExtendedDType):
         return found
@@ -688,7 +705,9 @@ _REAL_OF = {_complex64: _float32, _complex128: _float64}
 
 
 def to_complex_dtype(dt: Any) -> np.dtype:
-    """The complex dtype that holds the values of a dtype: complex128 for float64 and 64-bit integers, else complex64."""
+    """The complex dtype that holds the values of a dtype: complex128 for float64 and 64-bit integers, else
+    complex64.
+    """
     found = to_inexact_dtype(dt)
     if found in complex_dtypes:
         return found

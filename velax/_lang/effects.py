@@ -1,8 +1,9 @@
 """Effects: what an equation does besides computing its results.
 
-An equation and a jaxpr carry a frozenset of effects. An effect's class says what may be done with it; the sets below are of
-classes, and a class belongs to a set with all its subclasses. Ordered effects are threaded through a token, so that the
-program performs them in the order written; unordered ones only keep their equation alive.
+An equation and a jaxpr carry a frozenset of effects. An effect's class says what may be done with it; the
+sets below are of classes, and a class belongs to a set with all its subclasses. Ordered effects are threaded
+through a token, so that the program performs them in the order written; unordered ones only keep their
+equation alive.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ class LeakedTracerError(_Rebuilt, Exception):
         values = "\n".join(f"  {text}" for text in leaked)
         super().__init__(
             f"Leaked {len(leaked)} traced value{'s' if len(leaked) != 1 else ''} from {traced}:\n{values}\n"
-            "Something outside the function still refers to them after the trace has ended: a global, an attribute, a default "
+            "Something outside the function still refers to them after the trace has ended: a global, an "
+            "attribute, a default "
             "argument, a closure, or a function wrapped by functools.cache. Return such values instead."
         )
 
@@ -92,15 +93,17 @@ def _join(*parts: str) -> str:
 
 
 class ConcretizationTypeError(JAXTypeError):
-    """A traced value stood where a concrete one is needed: in ``float(x)``, as a shape, as an axis, as a static parameter.
+    """A traced value stood where a concrete one is needed: in ``float(x)``, as a shape, as an axis, as a
+    static parameter.
 
-    While a function is traced its arguments have shapes and dtypes but no values, so that Python cannot compute with the
-    value. What helps depends on what the value is for:
+    While a function is traced its arguments have shapes and dtypes but no values, so that Python cannot
+    compute with the value. What helps depends on what the value is for:
 
     * a size, an axis or a flag: mark the argument static, ``jit(f, static_argnums=0)``, or pass a Python value;
-    * part of the computation: keep it an array: ``x.astype(float)`` instead of ``float(x)``, `velax.numpy` functions instead
-      of those of `math` and NumPy;
-    * the size of a result that depends on data: use the three-argument ``jnp.where``, or ``size=`` where a function has it.
+    * part of the computation: keep it an array: ``x.astype(float)`` instead of ``float(x)``, `velax.numpy`
+      functions instead of those of `math` and NumPy;
+    * the size of a result that depends on data: use the three-argument ``jnp.where``, or ``size=`` where a
+      function has it.
 
     Args:
       tracer: the traced value.
@@ -118,7 +121,8 @@ class ConcretizationTypeError(JAXTypeError):
 
     # Of use where the value is an argument of a function that was traced, not one mapped over or differentiated.
     _HINT = (
-        "If the value is a size, an axis or a flag, mark the argument it comes from as static: `jit(f, static_argnums=...)` or "
+        "If the value is a size, an axis or a flag, mark the argument it comes from as static: `jit(f, "
+        "static_argnums=...)` or "
         "`static_argnames=...`."
     )
 
@@ -135,11 +139,12 @@ class ConcretizationTypeError(JAXTypeError):
 
 
 class TracerBoolConversionError(ConcretizationTypeError):
-    """A traced value decided which way Python goes: ``if x > 0``, ``while``, ``assert``, ``and``, ``not``, ``min(x, y)``.
+    """A traced value decided which way Python goes: ``if x > 0``, ``while``, ``assert``, ``and``, ``not``,
+    ``min(x, y)``.
 
     Choose with arrays instead: ``jnp.where(x > 0, a, b)`` for values, ``lax.cond(x > 0, f, g, x)`` for computations,
-    ``lax.while_loop`` and ``lax.fori_loop`` for loops, ``jnp.logical_and``, ``jnp.logical_not``, ``jnp.minimum`` for their
-    Python namesakes; or mark the argument static when it is a flag.
+    ``lax.while_loop`` and ``lax.fori_loop`` for loops, ``jnp.logical_and``, ``jnp.logical_not``,
+    ``jnp.minimum`` for their Python namesakes; or mark the argument static when it is a flag.
 
     Example:
       >>> import velax, velax.numpy as jnp
@@ -158,9 +163,11 @@ class TracerBoolConversionError(ConcretizationTypeError):
             _join(
                 f"Attempted boolean conversion of {tracer._error_repr()}.",
                 tracer._origin_msg(),
-                "Python's `if`, `while`, `and`, `or`, `not` and `assert` need the value now. Write `jnp.where(condition, a, b)` or "
+                "Python's `if`, `while`, `and`, `or`, `not` and `assert` need the value now. Write "
+                "`jnp.where(condition, a, b)` or "
                 "`lax.cond(condition, f, g, *operands)` instead of `if`, `lax.while_loop` instead of `while`, "
-                "`jnp.logical_and`, `jnp.logical_or`, `jnp.logical_not` instead of `and`, `or`, `not`; or mark an argument that is a flag "
+                "`jnp.logical_and`, `jnp.logical_or`, `jnp.logical_not` instead of `and`, `or`, `not`; or mark an "
+                "argument that is a flag "
                 "as static (`static_argnums`, `static_argnames`).",
             ),
         )
@@ -170,7 +177,8 @@ class TracerArrayConversionError(JAXTypeError):
     """A traced value was passed to NumPy, or to something else that asks for its data.
 
     Call the function of `velax.numpy` instead of NumPy's; where there is none, call back with
-    ``velax.pure_callback(numpy_function, result_shape, x)``. A NumPy array that is indexed by a traced value becomes an array
+    ``velax.pure_callback(numpy_function, result_shape, x)``. A NumPy array that is indexed by a traced value
+    becomes an array
     first: ``jnp.asarray(table)[i]``.
 
     Args:
@@ -191,7 +199,8 @@ class TracerArrayConversionError(JAXTypeError):
             _join(
                 f"The numpy.ndarray conversion method __array__() was called on {tracer._error_repr()}",
                 tracer._origin_msg(),
-                "NumPy needs the data now. Call the function of `velax.numpy` of the same name; index a NumPy array by a traced "
+                "NumPy needs the data now. Call the function of `velax.numpy` of the same name; index a NumPy "
+                "array by a traced "
                 "value as `jnp.asarray(table)[i]`; where only a Python function will do, use `velax.pure_callback`.",
             )
         )
@@ -200,8 +209,8 @@ class TracerArrayConversionError(JAXTypeError):
 class TracerIntegerConversionError(JAXTypeError):
     """A traced value was used as a Python integer: to index a list, in ``range``, in a slice of a list.
 
-    Turn the list into an array (``jnp.asarray(values)[i]``) or choose a function with ``lax.switch(i, functions, x)``; loop
-    with ``lax.fori_loop``; or mark the argument static.
+    Turn the list into an array (``jnp.asarray(values)[i]``) or choose a function with ``lax.switch(i,
+    functions, x)``; loop with ``lax.fori_loop``; or mark the argument static.
 
     Args:
       tracer: the traced value.
@@ -222,8 +231,10 @@ class TracerIntegerConversionError(JAXTypeError):
             _join(
                 f"The __index__() method was called on {tracer._error_repr()}",
                 tracer._origin_msg(),
-                "Python needs the integer now. Index an array instead of a list (`jnp.asarray(values)[i]`), choose a function with "
-                "`lax.switch(i, functions, *operands)`, loop with `lax.fori_loop` instead of `range`, or mark the argument as static "
+                "Python needs the integer now. Index an array instead of a list (`jnp.asarray(values)[i]`), choose "
+                "a function with "
+                "`lax.switch(i, functions, *operands)`, loop with `lax.fori_loop` instead of `range`, or mark the "
+                "argument as static "
                 "(`static_argnums`, `static_argnames`).",
             )
         )
@@ -232,7 +243,8 @@ class TracerIntegerConversionError(JAXTypeError):
 class NonConcreteBooleanIndexError(JAXIndexError):
     """An array was indexed by a traced mask: the size of the result would depend on the mask's values.
 
-    Keep the size: ``jnp.where(mask, x, 0)`` instead of ``x[mask]``, ``jnp.sum(x, where=mask)`` instead of ``sum(x[mask])``,
+    Keep the size: ``jnp.where(mask, x, 0)`` instead of ``x[mask]``, ``jnp.sum(x, where=mask)`` instead of
+      ``sum(x[mask])``,
     ``x.at[:].set(jnp.where(mask, new, x))`` or ``jnp.where(mask, new, x)`` instead of assignment under a mask, or
     ``jnp.nonzero(mask, size=n)``.
 
@@ -255,7 +267,8 @@ class NonConcreteBooleanIndexError(JAXIndexError):
             _join(
                 f"Array boolean indices must be concrete; got {tracer.aval.str_short()}",
                 tracer._origin_msg(),
-                "The size of `x[mask]` depends on the values of the mask. Keep the size with `jnp.where(mask, x, fill)`, pass `where=mask` to "
+                "The size of `x[mask]` depends on the values of the mask. Keep the size with `jnp.where(mask, x, "
+                "fill)`, pass `where=mask` to "
                 "the reduction, or give the size: `jnp.nonzero(mask, size=n, fill_value=...)`.",
             )
         )
@@ -264,9 +277,9 @@ class NonConcreteBooleanIndexError(JAXIndexError):
 class UnexpectedTracerError(JAXTypeError):
     """A traced value was used after the transformation that made it had ended.
 
-    A function under `jit`, `grad`, `vmap`, `scan`, ... stored an intermediate value outside of itself, and the program used it
-    later, when it stands for nothing. Return the value from the function instead. ``with velax.checking_leaks():`` finds the
-    place where it escapes.
+    A function under `jit`, `grad`, `vmap`, `scan`, ... stored an intermediate value outside of itself, and
+    the program used it later, when it stands for nothing. Return the value from the function instead. ``with
+    velax.checking_leaks():`` finds the place where it escapes.
 
     Args:
       msg: where the value comes from.

@@ -6,8 +6,9 @@
     eqn   ::= outvars = primitive[params] atoms
     atom  ::= variable | literal
 
-Variables are assigned once and have an aval; there are no other names. A `Jaxpr` refers to its constants by ``constvars``; a `ClosedJaxpr`
-carries them. Equations are in evaluation order; effects are a set on each equation and, joined, on the jaxpr.
+Variables are assigned once and have an aval; there are no other names. A `Jaxpr` refers to its constants by
+``constvars``; a `ClosedJaxpr` carries them. Equations are in evaluation order; effects are a set on each
+equation and, joined, on the jaxpr.
 """
 
 from __future__ import annotations
@@ -217,7 +218,9 @@ class ClosedJaxpr:
     is_high = False
 
     def memo(self, key, make):
-        """``make()``, computed once for this jaxpr object and ``key``: derived jaxprs (jvp, transpose, ...) live as long as it does."""
+        """``make()``, computed once for this jaxpr object and ``key``: derived jaxprs (jvp, transpose, ...)
+        live as long as it does.
+        """
         if self._cache is None:
             self._cache = {}
         found = self._cache.get(key, _absent)
@@ -248,7 +251,9 @@ def join_effects(*effects: frozenset[Effect]) -> frozenset[Effect]:
 
 
 def effects_of(inputs: Sequence[Var], eqns: Sequence[JaxprEqn]) -> frozenset[Effect]:
-    """The effects of a jaxpr of these inputs (constvars, then invars) and equations: those on inputs of an equation become those on its own."""
+    """The effects of a jaxpr of these inputs (constvars, then invars) and equations: those on inputs of an
+    equation become those on its own.
+    """
     effects: set[Effect] = set()
     position: dict[Var, int] = {}
     for eqn in eqns:

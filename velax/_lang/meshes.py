@@ -1,6 +1,7 @@
 """Meshes: devices arranged along named axes, and the mesh that is in force.
 
-A `Mesh` has devices; an `AbstractMesh` has only the axes, and is what types (`velax.typeof`) and traced programs refer to.
+A `Mesh` has devices; an `AbstractMesh` has only the axes, and is what types (`velax.typeof`) and traced
+programs refer to.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from velax._lang.devices import Device, devices, process_index
 from velax._lang.record import Record
 
 __all__ = [
-    "AbstractDevice", "AbstractMesh", "AxisType", "Mesh", "empty_abstract_mesh", "empty_mesh", "get_abstract_mesh", "get_mesh",
+    "AbstractDevice", "AbstractMesh", "AxisType", "Mesh", "empty_abstract_mesh", "empty_mesh", "get_abstract_mesh",
+    "get_mesh",
     "make_mesh", "set_mesh", "use_abstract_mesh",
 ]  # fmt: skip
 

@@ -4,9 +4,10 @@
 
     doc ::= text | line break | nest(indent, doc) | group(doc) | concatenation of docs | annotated(doc, note)
 
-A group whose text fits into the rest of the line is written on it, its breaks as their text; otherwise its own breaks (not
-those of groups inside) start new lines, indented by the nests around them. A break outside of every group starts a new line.
-Every document knows its width on one line, so that printing is linear (Wadler, "A prettier printer", 1998, without laziness).
+A group whose text fits into the rest of the line is written on it, its breaks as their text; otherwise its
+own breaks (not those of groups inside) start new lines, indented by the nests around them. A break outside of
+every group starts a new line. Every document knows its width on one line, so that printing is linear (Wadler,
+"A prettier printer", 1998, without laziness).
 """
 
 from __future__ import annotations

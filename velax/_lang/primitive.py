@@ -1,7 +1,8 @@
 """Primitives: one open record each.
 
-A `Primitive` holds every rule that the system has for an operation. The rule tables under JAX's names (`RuleTable`) are views of one field of all records, so a
-library that says ``ad.primitive_jvps[p] = rule`` fills the same record as a built-in definition. `define` makes a built-in one and demands every
+A `Primitive` holds every rule that the system has for an operation. The rule tables under JAX's names
+(`RuleTable`) are views of one field of all records, so a library that says ``ad.primitive_jvps[p] = rule``
+fills the same record as a built-in definition. `define` makes a built-in one and demands every
 field: a rule that does not exist is stated as None.
 
 Calling conventions of the fields:
@@ -35,7 +36,8 @@ from velax._lang.effects import no_effects
 __all__ = ["CallPrimitive", "Primitive", "RuleTable", "all_primitives", "define", "set_default_impl"]
 
 RULE_FIELDS = (
-    "abstract_eval", "impl", "lower", "jvp", "linearize", "transpose", "batch", "batch_axis", "partial_eval", "dce", "depends", "replay", "discharge",
+    "abstract_eval", "impl", "lower", "jvp", "linearize", "transpose", "batch", "batch_axis", "partial_eval", "dce",
+    "depends", "replay", "discharge",
 )  # fmt: skip
 
 all_primitives: list[Primitive] = []  #: every record, in order of definition
@@ -76,7 +78,7 @@ class Primitive:
         self._type_memo: dict = {}
         all_primitives.append(self)
 
-    # -- application ------------------------------------------------------------------------------------------------
+    # -- application ------------------------------------------------------------------------------
 
     def bind(self, *args, **params):
         """Apply to values under the current trace."""
@@ -115,11 +117,13 @@ class Primitive:
     def _type_rule(self, avals, params):
         rule = self.rules.get("abstract_eval")
         if rule is None:
-            raise NotImplementedError(f"Abstract evaluation for '{self.name}' not implemented: give it a type rule with def_abstract_eval")
+            raise NotImplementedError(
+                f"Abstract evaluation for '{self.name}' not implemented: give it a type rule with def_abstract_eval"
+            )
         result = rule(*avals, **params)
         return result if self._effectful else (result, no_effects)
 
-    # -- definition -------------------------------------------------------------------------------------------------
+    # -- definition -------------------------------------------------------------------------------
 
     def def_impl(self, impl):
         self.rules["impl"] = impl
@@ -206,7 +210,12 @@ def define(
         discharge=discharge,
     )  # fmt: skip
     (p.def_effectful_abstract_eval if effectful else p.def_abstract_eval)(abstract_eval)
-    p.elementwise, p.linear_in, p.irrelevant_params, p.defined_lower = elementwise, linear_in, frozenset(irrelevant_params), lower
+    p.elementwise, p.linear_in, p.irrelevant_params, p.defined_lower = (
+        elementwise,
+        linear_in,
+        frozenset(irrelevant_params),
+        lower,
+    )
     return p
 
 

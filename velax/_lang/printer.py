@@ -1,7 +1,9 @@
 """The text of jaxprs: ``{ lambda ; a:f32[3]. let b:f32[3] = sin a in (b,) }``.
 
-Variables are named in the order in which they are printed: a, b, ..., z, ba, bb, ... The jaxpr of a call takes the names of the
-call's arguments and results. A jaxpr that is used more than once, or is long, is written in front of the jaxpr that uses it::
+Variables are named in the order in which they are printed: a, b, ..., z, ba, bb, ... The jaxpr of a call
+takes the names of the
+call's arguments and results. A jaxpr that is used more than once, or is long, is written in front of the
+jaxpr that uses it::
 
     let f = { lambda ; a:f32[]. let b:f32[] = sin a in (b,) } in
     { lambda ; c:f32[]. let
@@ -302,7 +304,9 @@ def named_eqn(eqn: JaxprEqn, context: Context, settings: Settings) -> Doc:
 
 
 def _share_names(eqn: JaxprEqn, called: Jaxpr, context: Context) -> None:
-    """Gives the parameters and results of the called jaxpr the names of the call's arguments and results, where each is one's."""
+    """Gives the parameters and results of the called jaxpr the names of the call's arguments and results,
+    where each is one's.
+    """
     used: set[str] = set()
     for inner, outer in zip(called.invars, eqn.invars):
         if isinstance(outer, Var) and not context.has_name(inner):

@@ -1,7 +1,8 @@
 """The dtype of the result of an operation on operands of several dtypes.
 
-Dtypes form a semilattice; the result is the least upper bound of the operands. Python's scalar types are members of their own
-(written ``i*``, ``f*``, ``c*`` below): a *weakly typed* operand joins as one of them, so that ``x * 2.0`` keeps the dtype of an
+Dtypes form a semilattice; the result is the least upper bound of the operands. Python's scalar types are
+members of their own (written ``i*``, ``f*``, ``c*`` below): a *weakly typed* operand joins as one of them, so
+that ``x * 2.0`` keeps the dtype of an
 array ``x`` of floats of any width::
 
     bool -> i* -> u8 -> u16 -> u32 -> u64 ----+            (and u8 -> i16, u16 -> i32, u32 -> i64)
@@ -9,8 +10,8 @@ array ``x`` of floats of any width::
             i* -> i4, u4, i2, ...            f* -> f16  -> f32 -> c64 -> c128
                                              f* -> f8, ...    f* -> c* -> c64
 
-While 64-bit dtypes are off, u32 and i32 meet in i32, since i64 does not exist. In strict mode (``jax_numpy_dtype_promotion``)
-only the edges that leave a Python scalar type remain.
+While 64-bit dtypes are off, u32 and i32 meet in i32, since i64 does not exist. In strict mode
+(``jax_numpy_dtype_promotion``) only the edges that leave a Python scalar type remain.
 """
 
 from __future__ import annotations
@@ -115,7 +116,8 @@ def _no_path_message(strict: bool, members: Iterable[Member]) -> str:
     message = f"Input dtypes {names} have no available implicit dtype promotion path"
     if strict:
         return (
-            f"{message} when jax_numpy_dtype_promotion=strict. Cast the operands to the dtype that you want, x.astype(dtype), "
+            f"{message} when jax_numpy_dtype_promotion=strict. Cast the operands to the dtype that you want, "
+            "x.astype(dtype), "
             "or set jax_numpy_dtype_promotion=standard."
         )
     if any(m in dtypes.narrow_float_dtypes for m in members):
@@ -160,7 +162,8 @@ def _is_strict() -> bool:
     return config.numpy_dtype_promotion.value is NumpyDtypePromotion.STRICT
 
 
-# Operands: what type and weakness a value has, by its type where that says all, so that eager operations need not search.
+# Operands: what type and weakness a value has, by its type where that says all, so that eager operations need
+# not search.
 _operand_rules: dict[type, Any] = {}
 
 

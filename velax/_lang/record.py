@@ -1,8 +1,8 @@
 """Records: small classes of named fields, cheap to define.
 
-The standard library's dataclasses compile several methods for every class when it is defined: half a millisecond each, which
-the compiler's many node types would add to every first call. A record's ``__init__`` is compiled when there are more than a
-few instances; the rest is shared.
+The standard library's dataclasses compile several methods for every class when it is defined: half a
+millisecond each, which the compiler's many node types would add to every first call. A record's ``__init__``
+is compiled when there are more than a few instances; the rest is shared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def factory(make: Callable[[], Any]) -> Any:
 @dataclass_transform(field_specifiers=(factory,))
 class _RecordType(type):
     def __new__(mcs, name, bases, namespace, eq: bool = True, frozen: bool = False):
-        own = tuple(f for f, kind in namespace.get("__annotations__", {}).items() if not str(kind).startswith("ClassVar"))
+        own = tuple(
+            f for f, kind in namespace.get("__annotations__", {}).items() if not str(kind).startswith("ClassVar")
+        )
         defaults = {f: namespace.pop(f) for f in own if f in namespace}
         namespace["__slots__"] = own
         if not eq:
@@ -112,11 +114,13 @@ def _compile_init(cls):
 
 
 class Record(metaclass=_RecordType):
-    """Base of records. The annotated names of a subclass are its fields, in order, those of its base first; a value assigned to
-    one is its default, `factory` makes one a new value for each instance. ``__post_init__`` is called if there is one.
+    """Base of records. The annotated names of a subclass are its fields, in order, those of its base first; a
+    value assigned to one is its default, `factory` makes one a new value for each instance. ``__post_init__``
+    is called if there is one.
 
-    Records compare and hash by their fields; those of a class defined with ``eq=False``, by identity. They are not to be
-    changed once made, but for classes that say so; one defined with ``frozen=True`` enforces it, at some cost.
+    Records compare and hash by their fields; those of a class defined with ``eq=False``, by identity. They
+    are not to be changed once made, but for classes that say so; one defined with ``frozen=True`` enforces
+    it, at some cost.
     """
 
     def __eq__(self, other):

@@ -234,8 +234,10 @@ class Sharding(abc.ABC):
         for axis, (size, count) in enumerate(zip(global_shape, counts)):
             if size % count:
                 raise IndivisibleError(
-                    f"Sharding {self} implies that array axis {axis} is partitioned {count} times, but the dimension size is "
-                    f"{size} (full shape: {tuple(global_shape)}, per-dimension tiling factors: {list(counts)} should evenly "
+                    f"Sharding {self} implies that array axis {axis} is partitioned {count} times, but the "
+                    "dimension size is "
+                    f"{size} (full shape: {tuple(global_shape)}, per-dimension tiling factors: {list(counts)} "
+                    "should evenly "
                     "divide the shape)"
                 )
         return tuple(size // count for size, count in zip(global_shape, counts))
@@ -277,7 +279,9 @@ class Sharding(abc.ABC):
 
 
 def _checked_kind(devices: Iterable[Device], kind: str | None) -> str | None:
-    """The kind of memory in which arrays on `devices` live: `kind` if they address it, their default when it is ``None``."""
+    """The kind of memory in which arrays on `devices` live: `kind` if they address it, their default when it
+    is ``None``.
+    """
     first = next(iter(devices), None)
     if first is None or not hasattr(first, "default_memory"):
         return kind
@@ -418,7 +422,8 @@ class NamedSharding(Sharding):
         """
         if len(shape) < len(self.spec):
             raise ValueError(
-                f"Sharding {self} is only valid for values of rank at least {len(self.spec)}, but was applied to a value of rank "
+                f"Sharding {self} is only valid for values of rank at least {len(self.spec)}, but was applied to a "
+                "value of rank "
                 f"{len(shape)} (shape {tuple(shape)})"
             )
 
@@ -472,7 +477,8 @@ def _check_spec(mesh: Mesh | AbstractMesh, spec: PartitionSpec) -> None:
                 raise ValueError(f"Resource axis: {name} of {spec} is not found in mesh: {mesh.axis_names}.")
             if name in seen:
                 raise DuplicateSpecError(
-                    "A single NamedSharding spec specification can map every mesh axis to at most one positional dimension, but "
+                    "A single NamedSharding spec specification can map every mesh axis to at most one positional "
+                    "dimension, but "
                     f"{spec} has duplicate entries for `{name}`"
                 )
             seen.add(name)

@@ -1,7 +1,8 @@
 """Source locations: where in the user's program an equation, an error or a kernel comes from.
 
-A location is ``(code object, instruction index)`` of the innermost frame outside Velax, plus the name stack: two pointers to take, resolved
-to a file and a line only when printed. Frames are never held, so tracing keeps nothing alive.
+A location is ``(code object, instruction index)`` of the innermost frame outside Velax, plus the name stack:
+two pointers to take, resolved to a file and a line only when printed. Frames are never held, so tracing keeps
+nothing alive.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ def name_scope(name: str):
 
 
 def swap_equation(info: SourceInfo | None) -> SourceInfo | None:
-    """Attribute what is traced or evaluated from now on to an equation that is being interpreted (None: to the line that runs).
+    """Attribute what is traced or evaluated from now on to an equation that is being interpreted (None: to
+    the line that runs).
 
     Returns:
       What was set before, to be put back.

@@ -1,7 +1,9 @@
 """Traces and tracers: how a transformation interprets a Python function.
 
-The current trace is thread-local (native; None means evaluate now). `Primitive.bind` hands each operation to it. A transformation is a `Trace`
-subclass: it boxes values in `Tracer`s of its own, interprets each primitive on them under its parent trace, and unboxes. Values of other traces
+The current trace is thread-local (native; None means evaluate now). `Primitive.bind` hands each operation to
+it. A transformation is a `Trace`
+subclass: it boxes values in `Tracer`s of its own, interprets each primitive on them under its parent trace,
+  and unboxes. Values of other traces
 are opaque constants to it. The protocol is public: libraries subclass `Trace` and `Tracer`.
 """
 
@@ -22,8 +24,10 @@ from velax._lang.config import FLAG_DEBUG
 from velax._lang.primitive import Primitive, set_eval_trace
 
 __all__ = [
-    "EvalTrace", "Trace", "TraceTag", "Tracer", "as_array", "concrete_or_error", "current_trace", "ensure_compile_time_eval", "eval_context", "eval_trace",
-    "get_aval", "is_concrete", "set_current_trace", "take_current_trace", "trace_state_clean", "typeof", "valid_jaxtype",
+    "EvalTrace", "Trace", "TraceTag", "Tracer", "as_array", "concrete_or_error", "current_trace",
+    "ensure_compile_time_eval", "eval_context", "eval_trace",
+    "get_aval", "is_concrete", "set_current_trace", "take_current_trace", "trace_state_clean", "typeof",
+    "valid_jaxtype",
 ]  # fmt: skip
 
 _swap_trace = _native.swap_trace
@@ -38,8 +42,8 @@ class TraceTag:
 class Trace:
     """How to interpret primitives; subclass it for a new transformation.
 
-    A subclass implements `process_primitive`, and may override `process_call`, `process_custom_jvp_call` and `process_custom_vjp_call`, which
-    receive the un-traced functions.
+    A subclass implements `process_primitive`, and may override `process_call`, `process_custom_jvp_call` and
+    `process_custom_vjp_call`, which receive the un-traced functions.
     """
 
     __slots__ = ("__weakref__", "_invalidated")
@@ -109,7 +113,7 @@ class Tracer:
     def get_referent(self):
         return self
 
-    # -- array attributes ---------------------------------------------------------------------------------------------
+    # -- array attributes -------------------------------------------------------------------------
 
     @property
     def shape(self):
@@ -152,7 +156,7 @@ class Tracer:
             raise TypeError("len() of unsized object")
         return self.aval.shape[0]
 
-    # -- conversions that need the value ------------------------------------------------------------------------------
+    # -- conversions that need the value ----------------------------------------------------------
 
     def __bool__(self):
         value = self.to_concrete_value()
@@ -195,7 +199,8 @@ class Tracer:
             self.aval._setitem(self, index, value)
             return
         raise TypeError(
-            "JAX arrays are immutable and do not support in-place item assignment. Instead of x[idx] = y, use x = x.at[idx].set(y) or another .at[] method."
+            "JAX arrays are immutable and do not support in-place item assignment. Instead of x[idx] = y, use x = "
+            "x.at[idx].set(y) or another .at[] method."
         )
 
     def __delitem__(self, index):
@@ -209,7 +214,7 @@ class Tracer:
     def __deepcopy__(self, memo):
         return self
 
-    # -- text ---------------------------------------------------------------------------------------------------------
+    # -- text -------------------------------------------------------------------------------------
 
     def _contents(self):
         return ()
@@ -219,7 +224,9 @@ class Tracer:
         return ""
 
     def _made_msg(self) -> str:
-        """Where the value was made, as a sentence with a space behind it: for the errors about values that outlive their trace."""
+        """Where the value was made, as a sentence with a space behind it: for the errors about values that
+        outlive their trace.
+        """
         return ""
 
     def _error_repr(self) -> str:
@@ -233,7 +240,8 @@ class Tracer:
         if not spec:
             return repr(self)
         raise TypeError(
-            f"unsupported format string {spec!r}: {self._error_repr()} has no value to format while the function is traced. Print values with "
+            f"unsupported format string {spec!r}: {self._error_repr()} has no value to format while the function "
+            "is traced. Print values with "
             'velax.debug.print("{x:.2f}", x=x), which formats them when the program runs.'
         )
 
@@ -247,7 +255,8 @@ def _only_of_arrays(name: str, shown: str):
 
 
 for _name in (
-    "item", "tolist", "tobytes", "delete", "devices", "addressable_data", "on_device_size_in_bytes", "unsafe_buffer_pointer", "__dlpack__",
+    "item", "tolist", "tobytes", "delete", "devices", "addressable_data", "on_device_size_in_bytes",
+    "unsafe_buffer_pointer", "__dlpack__",
     "__dlpack_device__", "__reduce__",
 ):  # fmt: skip
     setattr(Tracer, _name, _only_of_arrays(_name, f"The {_name}() method"))
@@ -263,7 +272,8 @@ def _conversion_error(tracer: Tracer, name: str) -> Exception:
     check_scalar_conversion(tracer)
     return errors.ConcretizationTypeError(
         tracer,
-        f"The problem arose with the `{name}` function. If trying to convert the data type of a value, try using `x.astype({name})` or "
+        f"The problem arose with the `{name}` function. If trying to convert the data type of a value, try using "
+        f"`x.astype({name})` or "
         f"`jnp.array(x, {name})` instead.",
     )
 
@@ -281,7 +291,9 @@ _watched_evaluation: Callable[[Primitive, Any, dict], Any]
 
 
 def set_watched_evaluation(f: Callable[[Primitive, Any, dict], Any]) -> None:
-    """Registered by `velax._transforms.debug_values`: ``f(primitive, args, params)`` evaluates while a debugging option is set."""
+    """Registered by `velax._transforms.debug_values`: ``f(primitive, args, params)`` evaluates while a
+    debugging option is set.
+    """
     global _watched_evaluation
     _watched_evaluation = f
 
@@ -316,14 +328,16 @@ set_eval_trace(eval_trace)
 def escaped_tracer_error(tracer: Tracer) -> Exception:
     """The error for a tracer used outside the transformation that made it."""
     message = (
-        f"An intermediate value of {_describe(tracer.aval)} was used after the transformation that created it had ended. {tracer._made_msg()}"
+        f"An intermediate value of {_describe(tracer.aval)} was used after the transformation that created it had "
+        f"ended. {tracer._made_msg()}"
         f"A function passed to jit, grad, vmap, scan, ... must not store such values in globals, attributes or "
-        f"closures: return them instead. Functions with derivative or batching rules of their own take such values as arguments, not by closure."
+        "closures: return them instead. Functions with derivative or batching rules of their own take such values "
+        "as arguments, not by closure."
     )
     return errors.UnexpectedTracerError(message)
 
 
-# -- the current trace --------------------------------------------------------------------------------------------------
+# -- the current trace ---------------------------------------------------------------------------
 
 
 def current_trace() -> Trace:
@@ -347,7 +361,9 @@ class set_current_trace:
 
 
 class take_current_trace:
-    """Context manager giving the current trace and evaluating inside: for transformations that put themselves on top of it."""
+    """Context manager giving the current trace and evaluating inside: for transformations that put themselves
+    on top of it.
+    """
 
     __slots__ = ("_old",)
 
@@ -386,7 +402,7 @@ def ensure_compile_time_eval():
 eval_context = ensure_compile_time_eval
 
 
-# -- avals of values ------------------------------------------------------------------------------------------------------
+# -- avals of values -----------------------------------------------------------------------------
 
 aval_factories[ArrayImpl] = lambda x: x.aval
 
@@ -408,7 +424,9 @@ def get_aval(x) -> AbstractValue:
 
 
 def as_array(x):
-    """A value as an array: Python scalars and NumPy values become one of the same type; what has no native array (traced values, keys, float0) stays."""
+    """A value as an array: Python scalars and NumPy values become one of the same type; what has no native
+    array (traced values, keys, float0) stays.
+    """
     if isinstance(x, Array):
         return x
     aval = get_aval(x)
@@ -445,7 +463,9 @@ def to_concrete_value(x):
 
 
 def concrete_or_error(force, value, context: str = ""):
-    """``force(value)`` (``force`` None: the value itself) if it is concrete; a `ConcretizationTypeError` mentioning ``context`` if traced."""
+    """``force(value)`` (``force`` None: the value itself) if it is concrete; a `ConcretizationTypeError`
+    mentioning ``context`` if traced.
+    """
     if isinstance(value, Tracer):
         concrete = value.to_concrete_value()
         if concrete is None:
@@ -455,7 +475,9 @@ def concrete_or_error(force, value, context: str = ""):
 
 
 def shaped_abstractify(x) -> AbstractValue:
-    """The aval of an argument: of values as `get_aval`; of things with ``shape`` and ``dtype`` (`ShapeDtypeStruct`, arrays of others) by these."""
+    """The aval of an argument: of values as `get_aval`; of things with ``shape`` and ``dtype``
+    (`ShapeDtypeStruct`, arrays of others) by these.
+    """
     try:
         return get_aval(x)
     except TypeError:

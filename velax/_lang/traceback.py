@@ -1,9 +1,9 @@
 """Tracebacks without the library's own frames.
 
-A function of the public surface is wrapped by `api_boundary` (or, where a wrapper would cost too much, handles exceptions itself by `leave_boundary`); a module's
-public functions by `public_module`. When an exception leaves the outermost of them, the frames of the
-library are taken out of its traceback, so that the user reads only lines of his own (and those of other libraries). How is
-set by ``jax_traceback_filtering``:
+A function of the public surface is wrapped by `api_boundary` (or, where a wrapper would cost too much,
+handles exceptions itself by `leave_boundary`); a module's public functions by `public_module`. When an
+exception leaves the outermost of them, the frames of the library are taken out of its traceback, so that the
+user reads only lines of his own (and those of other libraries). How is set by ``jax_traceback_filtering``:
 
 * ``off``: nothing is changed.
 * ``tracebackhide``: the frames stay and are marked by a local ``__tracebackhide__``, which IPython and pytest honour.
@@ -90,7 +90,9 @@ def _inside_another_boundary() -> bool:
 
 
 def leave_boundary(error: Exception) -> None:
-    """Edits the traceback of an exception that is about to reach the user: for the ``except`` block, before its bare ``raise``, of a `boundary`."""
+    """Edits the traceback of an exception that is about to reach the user: for the ``except`` block, before
+    its bare ``raise``, of a `boundary`.
+    """
     mode = _mode()
     if mode == "off" or _inside_another_boundary():
         return
@@ -140,7 +142,9 @@ _boundary_codes: set[CodeType] = {_wrapper_code}
 
 
 def boundary(fun: F) -> F:
-    """Declares that ``fun`` is an API boundary that calls `leave_boundary` itself; a ``try`` costs nothing where a wrapper would."""
+    """Declares that ``fun`` is an API boundary that calls `leave_boundary` itself; a ``try`` costs nothing
+    where a wrapper would.
+    """
     _boundary_codes.add(fun.__code__)
     return fun
 
@@ -159,7 +163,9 @@ def public_module(namespace: dict[str, Any]) -> None:
 
 
 def without_boundary(fun: Callable) -> Callable:
-    """The function inside of an `api_boundary`; others as they are. For code that recognises the library's own functions."""
+    """The function inside of an `api_boundary`; others as they are. For code that recognises the library's
+    own functions.
+    """
     return fun.__wrapped__ if isinstance(fun, FunctionType) and fun.__code__ is _wrapper_code else fun
 
 

@@ -13,7 +13,8 @@ from velax._lang.trace import get_aval
 from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 __all__ = [
-    "argnames_of", "argnums_partial", "check_callable", "debug_info_of", "flatten_call", "flatten_fun", "function_name", "leaf_name", "normalize_argnums",
+    "argnames_of", "argnums_partial", "check_callable", "debug_info_of", "flatten_call", "flatten_fun",
+    "function_name", "leaf_name", "normalize_argnums",
     "resolve_kwargs", "signature_of",
 ]  # fmt: skip
 
@@ -28,7 +29,8 @@ def check_callable(fun, what: str) -> None:
     """TypeError unless ``fun`` can be transformed."""
     if not callable(fun):
         raise TypeError(
-            f"Expected a callable value, got {fun}: {what} transforms a function; pass the function itself, not its result."
+            f"Expected a callable value, got {fun}: {what} transforms a function; pass the function itself, not "
+            "its result."
         )
     if inspect.isgeneratorfunction(fun):
         raise TypeError(
@@ -70,7 +72,9 @@ def debug_info_of(traced_for: str, fun: Callable, args: Sequence = (), kwargs: d
 
 
 def flatten_call(fun: Callable, in_tree) -> tuple[Callable[..., list], list]:
-    """``fun(*args, **kwargs)`` as a function of the leaves of ``(args, kwargs)``; the list receives the result's tree when it runs."""
+    """``fun(*args, **kwargs)`` as a function of the leaves of ``(args, kwargs)``; the list receives the
+    result's tree when it runs.
+    """
     out_tree: list = []
 
     def flat(*leaves):
@@ -101,13 +105,16 @@ def check_results(outs, what: str, fun: Callable) -> None:
             get_aval(x)
         except TypeError:
             raise TypeError(
-                f"{what}: {function_name(fun)} returned a value of type {type(x)} at output component {i}, which is not a valid JAX type: {x!r}. "
+                f"{what}: {function_name(fun)} returned a value of type {type(x)} at output component {i}, which "
+                f"is not a valid JAX type: {x!r}. "
                 "Return arrays, numbers and containers of them."
             ) from None
 
 
 def normalize_argnums(argnums, n_args: int, what: str, option: str = "argnums") -> tuple[int, ...]:
-    """Argument numbers, the ``option`` of ``what``, as non-negative ones, checked against the number of positional arguments."""
+    """Argument numbers, the ``option`` of ``what``, as non-negative ones, checked against the number of
+    positional arguments.
+    """
     try:
         nums = tuple(operator.index(i) for i in ((argnums,) if hasattr(argnums, "__index__") else argnums))
     except TypeError:
@@ -115,12 +122,15 @@ def normalize_argnums(argnums, n_args: int, what: str, option: str = "argnums") 
     for i in nums:
         if i >= n_args and what == "grad":
             raise TypeError(
-                f"differentiating with respect to argnums={argnums} requires at least {i + 1} positional arguments to be passed by the caller, but got only "
-                f"{n_args} positional arguments. {what} differentiates by positional arguments; those passed by keyword are constants."
+                f"differentiating with respect to argnums={argnums} requires at least {i + 1} positional arguments "
+                "to be passed by the caller, but got only "
+                f"{n_args} positional arguments. {what} differentiates by positional arguments; those passed by "
+                "keyword are constants."
             )
         if not -n_args <= i < n_args:
             raise ValueError(
-                f"{what}: {option} {i} is out of range: the function was called with {n_args} positional arguments; those passed by keyword do not count."
+                f"{what}: {option} {i} is out of range: the function was called with {n_args} positional "
+                "arguments; those passed by keyword do not count."
             )
     nums = tuple(i % n_args for i in nums)
     if len(set(nums)) != len(nums):

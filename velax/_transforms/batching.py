@@ -1,7 +1,7 @@
 """Vectorization: the batch trace behind `vmap`.
 
-A value is an array with a mapped axis, or unmapped. A primitive's batching rule computes on the whole arrays under the parent trace. Axis names are
-bound in a thread-local environment for collectives.
+A value is an array with a mapped axis, or unmapped. A primitive's batching rule computes on the whole arrays
+under the parent trace. Axis names are bound in a thread-local environment for collectives.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from velax._transforms.staging import check_leaks, trace_to_jaxpr
 from velax._transforms.zero import ops
 
 __all__ = [
-    "AxisData", "BatchTrace", "BatchTracer", "axis_env", "axis_names", "axis_size", "batch_flat", "batch_jaxpr", "bdim_at_front", "broadcast_batcher",
-    "extend_axis_env", "mapped_aval", "matchaxis", "not_mapped", "reducer_batcher", "unmapped_aval", "vectorized_batcher",
+    "AxisData", "BatchTrace", "BatchTracer", "axis_env", "axis_names", "axis_size", "batch_flat", "batch_jaxpr",
+    "bdim_at_front", "broadcast_batcher",
+    "extend_axis_env", "mapped_aval", "matchaxis", "not_mapped", "reducer_batcher", "unmapped_aval",
+    "vectorized_batcher",
 ]  # fmt: skip
 
 not_mapped = None
@@ -49,7 +51,7 @@ class AxisData:
         return hash((self.name, self.size, self.spmd_name))
 
 
-# -- named axes -----------------------------------------------------------------------------------------------------------
+# -- named axes ----------------------------------------------------------------------------------
 
 _local = threading.local()
 
@@ -89,7 +91,7 @@ class extend_axis_env:
         _local.axes = self._old
 
 
-# -- avals ----------------------------------------------------------------------------------------------------------------
+# -- avals ---------------------------------------------------------------------------------------
 
 
 def mapped_aval(size: int, axis: int | None, aval):
@@ -124,7 +126,7 @@ def _mentions_axis(params: dict, name) -> bool:
     return any(_mentions_axis(eqn.params, name) for jaxpr in jaxprs_in_params(params) for eqn in jaxpr.eqns)
 
 
-# -- the trace ------------------------------------------------------------------------------------------------------------
+# -- the trace -----------------------------------------------------------------------------------
 
 
 class BatchTracer(Tracer):
@@ -152,7 +154,10 @@ class BatchTracer(Tracer):
         return self.val.to_concrete_value() if isinstance(self.val, Tracer) else self.val
 
     def _origin_msg(self):
-        return "This value is mapped over by vmap: it stands for one value in each example of the batch, so it has no single concrete value."
+        return (
+            "This value is mapped over by vmap: it stands for one value in each example of the batch, "
+            "so it has no single concrete value."
+        )
 
     def _contents(self):
         return [("val", self.val), ("batch_dim", self.batch_dim)]
@@ -254,7 +259,8 @@ def batch_fun(
 ):
     """The batched flat function and a list that receives its results' dims when it runs.
 
-    ``pair_results``: the results are values and their tangents, which must be mapped alike; an unmapped one of a pair is broadcast.
+    ``pair_results``: the results are values and their tangents, which must be mapped alike; an unmapped one
+      of a pair is broadcast.
     """
     out_dims: list[int | None] = []
 
@@ -333,7 +339,7 @@ def _batch_jaxpr(jaxpr, axis_data, in_batched, instantiate):
     return closed, out_batched
 
 
-# -- tools for rules ------------------------------------------------------------------------------------------------------
+# -- tools for rules -----------------------------------------------------------------------------
 
 
 def matchaxis(size: int, src: int | None, dst: int | None, x):
@@ -348,7 +354,8 @@ def matchaxis(size: int, src: int | None, dst: int | None, x):
         return ops.broadcast(x, size, dst)
     if dst is None:
         raise ValueError(
-            "vmap: a result is mapped but out_axes says None; return something that does not depend on the mapped inputs, or give it an axis"
+            "vmap: a result is mapped but out_axes says None; return something that does not depend on the mapped "
+            "inputs, or give it an axis"
         )
     return ops.moveaxis(x, src, dst)
 

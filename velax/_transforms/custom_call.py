@@ -1,4 +1,6 @@
-"""What functions with rules of their own share: the primitives that carry a function with its rules, and the user's arguments."""
+"""What functions with rules of their own share: the primitives that carry a function with its rules, and the
+user's arguments.
+"""
 
 from __future__ import annotations
 
@@ -85,8 +87,9 @@ def fix_arguments(fun, argnums, args):
         return fun, tuple(args)
     for i in argnums:
         if i >= len(args):
-            raise TypeError(f"nondiff_argnums names argument {i} but {name_of(fun)} was called with {len(args)} "
-                            "arguments")
+            raise TypeError(
+                f"nondiff_argnums names argument {i} but {name_of(fun)} was called with {len(args)} arguments"
+            )
     dynamic_positions = [i for i in range(len(args)) if i not in argnums]
 
     def fixed(*dynamic):
@@ -117,7 +120,8 @@ def check_primal_output(rule: str, name: str, tree, outs, known: list) -> None:
         return
     expected_tree, expected = known[0]
     lead = (
-        f"{rule} for function {name} must produce a pair (list or tuple of length two) where the first element represents the primal "
+        f"{rule} for function {name} must produce a pair (list or tuple of length two) where the first element "
+        "represents the primal "
         f"output, of the same structure and types as the output of {name}"
     )
     if tree != expected_tree:

@@ -87,8 +87,9 @@ def closure_convert(fun: Callable, *example_args) -> tuple[Callable, list]:
         values = [next(given) if d else c for c, d in zip(closed.consts, is_diff, strict=True)]
         leaves, tree = tree_flatten((args, {}))
         if tree != in_tree:
-            raise TypeError(f"closure_convert: the converted function was made for arguments of structure {in_tree}, "
-                            f"got {tree}")
+            raise TypeError(
+                f"closure_convert: the converted function was made for arguments of structure {in_tree}, got {tree}"
+            )
         return tree_unflatten(out_tree[0], eval_jaxpr(closed.jaxpr, values, *leaves))
 
     return converted, hoisted
@@ -118,8 +119,10 @@ def linear_call(fun: Callable, fun_transpose: Callable, residual_args, linear_ar
         ct = fun_transpose(tree_unflatten(res_tree, args[:n_res]), tree_unflatten(out_tree[0], args[n_res:]))
         leaves, tree = tree_flatten(ct)
         if tree != lin_tree:
-            raise TypeError("linear_call: the transpose must return the structure of the linear arguments, "
-                            f"{lin_tree}, but returned {tree}")
+            raise TypeError(
+                "linear_call: the transpose must return the structure of the linear arguments, "
+                f"{lin_tree}, but returned {tree}"
+            )
         return leaves
 
     outs = linear_call_p.bind(*res_leaves, *lin_leaves, callee=closed, transpose_fun=transposed, num_res=n_res)
@@ -146,8 +149,10 @@ def _linear_call_batch(axis_data, args, dims, *, callee, transpose_fun, num_res)
 
 def _linear_call_jvp(primals, tangents, *, num_res, **params):
     if any(type(t) is not Zero for t in tangents[:num_res]):
-        raise NotImplementedError("linear_call: differentiation with respect to residual_args is not supported; make "
-                                  "them part of linear_args or stop their gradient")
+        raise NotImplementedError(
+            "linear_call: differentiation with respect to residual_args is not supported; make "
+            "them part of linear_args or stop their gradient"
+        )
     outs = linear_call_p.bind(*primals, num_res=num_res, **params)
     return outs, linear_call_p.bind(
         *primals[:num_res], *map(instantiate_zeros, tangents[num_res:]), num_res=num_res, **params

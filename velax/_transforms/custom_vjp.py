@@ -105,8 +105,10 @@ def _custom_lin_transpose(cts, *args, bwd, num_res, symbolic_zeros, **_):
 
 
 def _no_forward_mode(*args, **_):
-    raise TypeError("can't apply forward-mode autodiff (jvp) to a custom_vjp function. Use grad or vjp, or give the "
-                    "function a rule with custom_jvp.")
+    raise TypeError(
+        "can't apply forward-mode autodiff (jvp) to a custom_vjp function. Use grad or vjp, or give the "
+        "function a rule with custom_jvp."
+    )
 
 
 def _custom_lin_batch(axis_data, args, dims, *, bwd, num_res, out_avals, **params):
@@ -186,7 +188,8 @@ def _batch_custom_vjp_call(trace, fun, fwd, bwd, values, dims, params):
 
 
 custom_vjp_call_p.rules.update(
-    stage_call=_stage_custom_vjp, lower=inline_lower, run_forward=_run_forward, linear_primitive=custom_lin_p, batch_call=_batch_custom_vjp_call,
+    stage_call=_stage_custom_vjp, lower=inline_lower, run_forward=_run_forward,
+    linear_primitive=custom_lin_p, batch_call=_batch_custom_vjp_call,
     physical=True,
 )  # fmt: skip
 custom_vjp_call_p.defined_lower = inline_lower
@@ -244,8 +247,10 @@ class custom_vjp:
     @api_boundary
     def __call__(self, *args, **kwargs):
         if self.fwd is None or self.bwd is None:
-            raise AttributeError(f"No VJP defined for custom_vjp function {name_of(self.fun)} using defvjp: call "
-                                 f"{name_of(self.fun)}.defvjp(fwd, bwd) first.")
+            raise AttributeError(
+                f"No VJP defined for custom_vjp function {name_of(self.fun)} using defvjp: call "
+                f"{name_of(self.fun)}.defvjp(fwd, bwd) first."
+            )
         args = resolve_kwargs(self.fun, args, kwargs)
         for i in self.nondiff_argnums:
             if any(isinstance(x, Tracer) for x in tree_leaves(args[i])):

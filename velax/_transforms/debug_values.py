@@ -29,8 +29,9 @@ def evaluate_watched(primitive: Primitive, args, params):
       RuntimeError: if nothing is to be executed.
     """
     if config.jax_no_execution:
-        raise RuntimeError(f"{primitive} was to be executed, but the option jax_no_execution is set; it allows "
-                           "tracing only")
+        raise RuntimeError(
+            f"{primitive} was to be executed, but the option jax_no_execution is set; it allows tracing only"
+        )
     out = primitive.impl(*args, **params)
     check_results(primitive, args, params, out if primitive.multiple_results else [out])
     return out
@@ -49,8 +50,9 @@ def check_results(primitive: Primitive, args, params, outs) -> None:
     where = f"(at {current()})"
     advice = f"Look at the values before it, or turn the option jax_debug_{kind}s off."
     if _forbidden(args) == kind:
-        raise FloatingPointError(f"invalid value ({kind}) encountered in {primitive} {where}: an operand holds one "
-                                 f"already. {advice}")
+        raise FloatingPointError(
+            f"invalid value ({kind}) encountered in {primitive} {where}: an operand holds one already. {advice}"
+        )
     if replay is not None:
         raise FloatingPointError(
             f"invalid value ({kind}) encountered in {primitive} {where}. Run operation by operation, its body was "
@@ -58,8 +60,9 @@ def check_results(primitive: Primitive, args, params, outs) -> None:
             f"as a constant, or comes from how the compiled program rounds. {advice}"
         )
     operands = ", ".join(map(_described, args[:4]))
-    raise FloatingPointError(f"invalid value ({kind}) encountered in {primitive} {where} on "
-                             f"{operands or 'no operands'}. {advice}")
+    raise FloatingPointError(
+        f"invalid value ({kind}) encountered in {primitive} {where} on {operands or 'no operands'}. {advice}"
+    )
 
 
 def _described(x) -> str:

@@ -75,8 +75,9 @@ def _flat_with_aux(fun: Callable, in_tree, has_aux: bool, what: str):
                     if isinstance(result, (tuple, list))
                     else _describe_output(result)
                 )
-                raise TypeError(f"{what} with has_aux=True needs {function_name(fun)} to return a pair (output, "
-                                f"aux), got {got}")
+                raise TypeError(
+                    f"{what} with has_aux=True needs {function_name(fun)} to return a pair (output, aux), got {got}"
+                )
             result, aux = result
             aux, aux_tree = tree_flatten(aux)
             aux_leaves = [x for x in aux if isinstance(x, Tracer)]  # the others need not be values of the language
@@ -118,13 +119,17 @@ def jvp(fun: Callable, primals, tangents, has_aux: bool = False):
     """
     check_callable(fun, "jvp")
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
-        raise TypeError("primal and tangent arguments to jax.jvp must be tuples or lists; found "
-                        f"{type(primals).__name__} and {type(tangents).__name__}.")
+        raise TypeError(
+            "primal and tangent arguments to jax.jvp must be tuples or lists; found "
+            f"{type(primals).__name__} and {type(tangents).__name__}."
+        )
     leaves, in_tree = tree_flatten(tuple(primals))
     tangent_leaves, tangent_tree = tree_flatten(tuple(tangents))
     if in_tree != tangent_tree:
-        raise TypeError("primal and tangent arguments to jax.jvp must have the same tree structure; primals have "
-                        f"tree structure {in_tree} whereas tangents have tree structure {tangent_tree}.")
+        raise TypeError(
+            "primal and tangent arguments to jax.jvp must have the same tree structure; primals have "
+            f"tree structure {in_tree} whereas tangents have tree structure {tangent_tree}."
+        )
     for x, t in zip(leaves, tangent_leaves, strict=True):
         _check_tangent("jax.jvp", x, t)
     flat, info = _flat_with_aux(fun, in_tree, has_aux, "jvp")
@@ -160,8 +165,10 @@ def _check_tangent(what: str, x, t) -> None:
             f"{tangent.dtype} instead."
         )
     if tangent.shape != expected.shape:
-        raise ValueError(f"jvp called with different primal and tangent shapes; Got primal shape {primal.shape} and "
-                         f"tangent shape as {tangent.shape}")
+        raise ValueError(
+            f"jvp called with different primal and tangent shapes; Got primal shape {primal.shape} and "
+            f"tangent shape as {tangent.shape}"
+        )
 
 
 def _tangent_aval(t):
@@ -212,8 +219,10 @@ def linearize(fun: Callable, *primals, has_aux: bool = False):
 def _apply_linear(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, consts, *tangents):
     leaves, tree = tree_flatten(tangents)
     if tree != in_tree:
-        raise TypeError(f"linearized function called on tangent values whose tree structure {tree} differs from that "
-                        f"of the primal values, {in_tree}.")
+        raise TypeError(
+            f"linearized function called on tangent values whose tree structure {tree} differs from that "
+            f"of the primal values, {in_tree}."
+        )
     for aval, t in zip(in_avals, leaves, strict=True):
         got, expected = _tangent_aval(t), aval.to_tangent_aval()
         if got.shape != expected.shape or got.dtype != expected.dtype:
@@ -290,8 +299,9 @@ def _apply_vjp(jaxpr, out_nonzeros, in_tree, out_tree, out_avals, in_avals, cons
         )
     leaves, tree = tree_flatten(cotangents[0])
     if tree != out_tree:
-        raise ValueError(f"unexpected tree structure of argument to vjp function: got {tree}, but expected to match "
-                         f"{out_tree}")
+        raise ValueError(
+            f"unexpected tree structure of argument to vjp function: got {tree}, but expected to match {out_tree}"
+        )
     for aval, ct in zip(out_avals, leaves, strict=True):
         got, expected = _tangent_aval(ct), aval.to_tangent_aval()
         # integers have no cotangent: whatever is given in its place is not read
@@ -419,8 +429,10 @@ def _check_inputs(check: Callable, what: str, fun, args, nums) -> None:
         try:
             check(aval)
         except TypeError as error:
-            raise TypeError(f"{error} The argument is `{leaf_name(fun, args, nums, k)}` of {function_name(fun)}, of "
-                            f"type {aval.str_short()}.") from None
+            raise TypeError(
+                f"{error} The argument is `{leaf_name(fun, args, nums, k)}` of {function_name(fun)}, of "
+                f"type {aval.str_short()}."
+            ) from None
 
 
 def _check_grad_input(what, aval, holomorphic, allow_int) -> None:
@@ -442,11 +454,15 @@ def _check_scalar(fun, out) -> None:
     try:
         aval = get_aval(out)
     except TypeError:
-        raise TypeError(f"{message}was {_describe_output(out)}. Return one number from {function_name(fun)}, or use "
-                        "has_aux=True, vjp or jacrev.") from None
+        raise TypeError(
+            f"{message}was {_describe_output(out)}. Return one number from {function_name(fun)}, or use "
+            "has_aux=True, vjp or jacrev."
+        ) from None
     if aval.shape != ():
-        raise TypeError(f"{message}had shape: {aval.shape}. Sum or average the result of {function_name(fun)}, or "
-                        "use jacrev or vjp.")
+        raise TypeError(
+            f"{message}had shape: {aval.shape}. Sum or average the result of {function_name(fun)}, or "
+            "use jacrev or vjp."
+        )
 
 
 def _describe_output(out) -> str:
@@ -656,8 +672,10 @@ def linear_transpose(fun: Callable, *primals, reduce_axes=()) -> Callable:
             raise TypeError(f"cotangent tree does not match function output, expected {out_tree} but got {tree}")
         for a, ct in zip(out_avals, cts, strict=True):
             if get_aval(ct).shape != a.shape or get_aval(ct).dtype != a.dtype:
-                raise TypeError(f"cotangent type does not match function output, expected {a.str_short()} but got "
-                                f"{get_aval(ct).str_short()}")
+                raise TypeError(
+                    f"cotangent type does not match function output, expected {a.str_short()} but got "
+                    f"{get_aval(ct).str_short()}"
+                )
         results = backward_pass(
             closed.jaxpr, closed.consts, [UndefinedPrimal(v.aval) for v in closed.jaxpr.invars], cts
         )

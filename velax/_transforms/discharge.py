@@ -85,8 +85,10 @@ def _discharge(closed):
             if any(isinstance(x.aval, AbstractRef) for x in (*eqn.invars, *eqn.outvars)):
                 rule = primitive.rules.get("discharge")
                 if rule is None:
-                    raise NotImplementedError(f"{primitive} with a reference as operand (at {eqn.source_info}); read "
-                                              "it with ref[...] and pass the value")
+                    raise NotImplementedError(
+                        f"{primitive} with a reference as operand (at {eqn.source_info}); read "
+                        "it with ref[...] and pass the value"
+                    )
                 new, outs = rule([x.aval for x in eqn.invars], [v.aval for v in eqn.outvars], *args, **eqn.params)
                 for x, value in zip(eqn.invars, new, strict=False):
                     if value is not None:

@@ -224,8 +224,10 @@ class Compiled(_Stage):
     def __call__(self, *args, **kwargs):
         leaves, tree = tree_flatten((args, kwargs))
         if tree != self.in_tree:
-            raise TypeError("Function compiled with input pytree does not match the input pytree it was called "
-                            f"with: expected {self.in_tree}, got {tree}")
+            raise TypeError(
+                "Function compiled with input pytree does not match the input pytree it was called "
+                f"with: expected {self.in_tree}, got {tree}"
+            )
         return tree_unflatten(self.out_tree, self._compiled.call(leaves))
 
 

@@ -159,8 +159,9 @@ def _make_jit(
     donated, donated_names = _resolve(signature, _as_tuple(donate_argnums), _as_tuple(donate_argnames), "donate", fun)
     both = set(statics) & set(donated)
     if both:
-        raise ValueError(f"static_argnums and donate_argnums cannot intersect, got {static_argnums=} and "
-                         f"{donate_argnums=}")
+        raise ValueError(
+            f"static_argnums and donate_argnums cannot intersect, got {static_argnums=} and {donate_argnums=}"
+        )
     name = function_name(fun) if isinstance(fun, functools.partial) else None
     f = _native.JitFunction(fun, _miss, _slow, statics, static_names, donated, donated_names, name=name)
     f._inline, f._keep_unused = inline, keep_unused
@@ -169,8 +170,9 @@ def _make_jit(
 
 def _check_placement(name, value) -> None:
     if value is not None and not all(_is_default(x) for x in tree_leaves(value)):
-        raise NotImplementedError(f"jit: {name}={value!r} asks for more than the one CPU device; partitioned "
-                                  "execution is not available yet")
+        raise NotImplementedError(
+            f"jit: {name}={value!r} asks for more than the one CPU device; partitioned execution is not available yet"
+        )
 
 
 def check_compiler_options(options) -> None:
@@ -179,7 +181,8 @@ def check_compiler_options(options) -> None:
         raise TypeError(f"compiler_options must be a dict from names to values, got {options!r}")
     for name in options or ():
         raise JaxRuntimeError(
-            f"INVALID_ARGUMENT: No such compile option: {name!r}. Velax's compiler has no options; those of XLA mean nothing to it."
+            f"INVALID_ARGUMENT: No such compile option: {name!r}. Velax's compiler has no options; those of XLA "
+            "mean nothing to it."
         )
 
 
@@ -212,8 +215,10 @@ def _resolve(signature, nums: tuple, names: tuple, kind: str, fun) -> tuple[tupl
             )
     for n in names:
         if n not in known and not keywords:
-            raise ValueError(f"Jitted function has invalid argnames {{{n!r}}} in {kind}_argnames. Function does not "
-                             f"take these args: {function_name(fun)}{signature}.")
+            raise ValueError(
+                f"Jitted function has invalid argnames {{{n!r}}} in {kind}_argnames. Function does not "
+                f"take these args: {function_name(fun)}{signature}."
+            )
     if not variadic:
         nums = tuple(i % len(positional) for i in nums)
     if nums and names:  # both given: what the caller says, no more

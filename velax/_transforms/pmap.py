@@ -1,6 +1,7 @@
 """``pmap``: a function mapped over the devices, one part of its arguments on each.
 
-There is one device, so that the mapped axis has size 1: the function is that of the axis, compiled. Collectives over its name work.
+There is one device, so that the mapped axis has size 1: the function is that of the axis, compiled.
+Collectives over its name work.
 """
 
 from __future__ import annotations
@@ -28,10 +29,9 @@ def pmap(
 ) -> Callable:  # fmt: skip
     """Map a function over devices, compiled.
 
-    Args:
-      fun: a function of one device's part of the arguments.
-      axis_name: a name of the mapped axis, for collectives such as `lax.psum`.
-      in_axes: for each positional argument the axis that is spread over the devices, or None for one that all devices get; an
+    Args: fun: a function of one device's part of the arguments. axis_name: a name of the mapped axis, for
+      collectives such as `lax.psum`. in_axes: for each positional argument the axis that is spread over the
+      devices, or None for one that all devices get; an
         int for all, or a tree prefix of the arguments. Keyword arguments are spread over axis 0.
       out_axes: where the axis of the devices goes in the results.
       static_broadcasted_argnums: positions of arguments that are constants of the program, hashable.
@@ -114,7 +114,9 @@ def _check_sizes(fun, args, kwargs, in_axes, axis_size, devices) -> None:
     for size, where in found:
         if size != len(devices):
             raise ValueError(
-                f"pmap of {function_name(fun)}: {where} is {size}, but the mapped axis has one entry for each device, of which there "
-                f"{'is' if len(devices) == 1 else 'are'} {len(devices)}: {', '.join(map(str, devices))}. To map over examples on one "
+                f"pmap of {function_name(fun)}: {where} is {size}, but the mapped axis has one entry for each "
+                "device, of which there "
+                f"{'is' if len(devices) == 1 else 'are'} {len(devices)}: {', '.join(map(str, devices))}. To map "
+                "over examples on one "
                 "device, use jit(vmap(f))."
             )

@@ -65,8 +65,9 @@ def checkpoint(
         return functools.partial(checkpoint, prevent_cse=prevent_cse, policy=policy, static_argnums=static_argnums)
     check_callable(fun, "checkpoint")
     if concrete:
-        raise NotImplementedError("checkpoint: the option `concrete` was removed; use static_argnums for arguments "
-                                  "whose values Python needs")
+        raise NotImplementedError(
+            "checkpoint: the option `concrete` was removed; use static_argnums for arguments whose values Python needs"
+        )
 
     @api_boundary
     @functools.wraps(fun, updated=())
@@ -101,7 +102,7 @@ def checkpoint(
     return checkpointed
 
 
-# -- the primitive ---------------------------------------------------------------------------------
+# -- the primitive -------------------------------------------------------------------------------
 # -----------------------
 
 _closed_of: dict[int, tuple[Jaxpr, ClosedJaxpr]] = {}
@@ -249,7 +250,7 @@ checkpoint_p = define(
 checkpoint_p.rules["physical"] = True  # the body sees keys as keys
 
 
-# -- names and policies ----------------------------------------------------------------------------
+# -- names and policies --------------------------------------------------------------------------
 # -----------------------
 
 name_p = define(
@@ -386,5 +387,3 @@ class checkpoint_policies:
     def save_from_both_policies(policy_1, policy_2) -> Callable[..., bool]:
         """Save what either policy saves."""
         return lambda prim, *args, **params: policy_1(prim, *args, **params) or policy_2(prim, *args, **params)
-
-

@@ -83,7 +83,7 @@ class DynamicJaxprTrace(Trace):
     def eqns(self) -> list[JaxprEqn]:
         return self._frame_eqns
 
-    # -- values -------------------------------------------------------------------------------------------------------
+    # -- values -----------------------------------------------------------------------------------
 
     def new_arg(self, aval: AbstractValue) -> DynamicJaxprTracer:
         var = Var(aval)
@@ -118,7 +118,7 @@ class DynamicJaxprTrace(Trace):
 
     new_const = to_tracer
 
-    # -- equations ----------------------------------------------------------------------------------------------------
+    # -- equations --------------------------------------------------------------------------------
 
     def process_primitive(self, primitive, args, params):
         if self._invalidated:
@@ -158,7 +158,7 @@ class DynamicJaxprTrace(Trace):
     def process_custom_vjp_call(self, primitive, fun, fwd, bwd, args, **params):
         return primitive.rules["stage_call"](self, fun, (fwd, bwd), args, params)
 
-    # -- result -------------------------------------------------------------------------------------------------------
+    # -- result -----------------------------------------------------------------------------------
 
     def to_jaxpr(self, outs: Sequence[Any], debug_info: DebugInfo | None = None) -> tuple[Jaxpr, list[Any]]:
         """The finished jaxpr and its constants. Equations without users and effects stay (`dce_jaxpr` removes them)."""
@@ -184,7 +184,10 @@ class DynamicJaxprTrace(Trace):
         used = [names[i] if i < len(names) else f"#{i}" for i, v in enumerate(self.invars) if v in needed]
         if used:
             plural = "s" if len(used) > 1 else ""
-            return f"{head} This concrete value was not available in Python because it depends on the value{plural} of the argument{plural} {', '.join(used)}."
+            return (
+                f"{head} This concrete value was not available in Python because it depends on the value{plural} "
+                f"of the argument{plural} {', '.join(used)}."
+            )
         if sources:
             return f"{head} This value became a tracer due to the following operations:\n" + "\n".join(sources)
         return head
@@ -202,8 +205,10 @@ def _literal_value(x, aval: ShapedArray):
 
 
 def _ended_trace_error(primitive):
-    return UnexpectedTracerError(f"{primitive} was applied under a trace that has ended; do not keep traces beyond "
-                                 "the transformed function's call")
+    return UnexpectedTracerError(
+        f"{primitive} was applied under a trace that has ended; do not keep traces beyond "
+        "the transformed function's call"
+    )
 
 
 def _mark_unused(jaxpr: Jaxpr) -> None:

@@ -15,6 +15,7 @@ from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_u
 
 __all__ = ["vmap"]
 
+
 def vmap(
     fun: Callable, in_axes: int | Any | None = 0, out_axes: Any = 0, axis_name=None, axis_size: int | None = None, spmd_axis_name=None,
     sum_match: bool = False,
@@ -46,16 +47,22 @@ def vmap(
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
     if not (in_axes is None or type(in_axes) in (int, tuple) or hasattr(in_axes, "__index__")):
-        raise TypeError("vmap in_axes must be an int, None, or a tuple of entries corresponding to the positional "
-                        f"arguments passed to the function, but got {in_axes}.")
+        raise TypeError(
+            "vmap in_axes must be an int, None, or a tuple of entries corresponding to the positional "
+            f"arguments passed to the function, but got {in_axes}."
+        )
     for axis in tree_flatten(in_axes)[0]:
         if not isinstance(axis, int):
-            raise TypeError("vmap in_axes must be an int, None, or (nested) container with those types as leaves, "
-                            f"but got {in_axes}.")
+            raise TypeError(
+                "vmap in_axes must be an int, None, or (nested) container with those types as leaves, "
+                f"but got {in_axes}."
+            )
     for axis in tree_flatten(out_axes)[0]:
         if not isinstance(axis, int):
-            raise TypeError("vmap out_axes must be an int, None, or (nested) container with those types as leaves, "
-                            f"but got {out_axes}.")
+            raise TypeError(
+                "vmap out_axes must be an int, None, or (nested) container with those types as leaves, "
+                f"but got {out_axes}."
+            )
 
     @api_boundary
     @functools.wraps(fun, updated=())
@@ -94,8 +101,10 @@ def vmap(
                 continue
             ndim = get_aval(x).ndim + (d is None)
             if not -ndim <= axis < ndim:
-                raise ValueError(f"vmap out_axes: axis {axis} is out of bounds for an output with {ndim} dimensions "
-                                 f"(the mapped axis included){_out_path(out_tree[0], i)}")
+                raise ValueError(
+                    f"vmap out_axes: axis {axis} is out of bounds for an output with {ndim} dimensions "
+                    f"(the mapped axis included){_out_path(out_tree[0], i)}"
+                )
             placed.append(matchaxis(size, d, axis % ndim, x))
         return tree_unflatten(out_tree[0], placed)
 
@@ -114,13 +123,16 @@ def _canonical(axis, x, i, fun, args, kwargs):
     try:
         ndim = get_aval(x).ndim
     except TypeError:
-        raise TypeError(f"vmap: argument {argnames_of(fun, args, kwargs)[i]} of type {type(x)} is not a valid JAX "
-                        "type. Map over arrays; close over other values: vmap(lambda x: f(x, value)).") from None
+        raise TypeError(
+            f"vmap: argument {argnames_of(fun, args, kwargs)[i]} of type {type(x)} is not a valid JAX "
+            "type. Map over arrays; close over other values: vmap(lambda x: f(x, value))."
+        ) from None
     if not -ndim <= axis < ndim:
         raise ValueError(
             f"vmap was requested to map its argument along axis {axis}, which implies that its rank should be at "
             f"least {axis + 1 if axis >= 0 else -axis}, "
-            f"but is only {ndim} (its shape is {get_aval(x).shape}); the argument is {argnames_of(fun, args, kwargs)[i]}"
+            f"but is only {ndim} (its shape is {get_aval(x).shape}); the argument is "
+            f"{argnames_of(fun, args, kwargs)[i]}"
         )
     return axis % ndim
 
@@ -132,8 +144,10 @@ def _axis_size(fun, axes, leaves, args, kwargs, given) -> int:
     if not sizes:
         if axes:
             raise ValueError("vmap must have at least one non-None value in in_axes")
-        raise ValueError("vmap wrapped function must be passed at least one argument containing an array, got empty "
-                         f"*args={args} and **kwargs={kwargs}")
+        raise ValueError(
+            "vmap wrapped function must be passed at least one argument containing an array, got empty "
+            f"*args={args} and **kwargs={kwargs}"
+        )
     size = sizes[0][0]
     if all(n == size for n, _ in sizes):
         return size

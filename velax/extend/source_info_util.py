@@ -22,4 +22,12 @@ from velax._lang.source import (
     summarize as summarize,
 )
 
-__all__ = ["SourceInfo", "current", "current_name_stack", "extend_name_stack", "new_source_info", "register_exclusion", "summarize"]
+__all__ = [
+    "SourceInfo",
+    "current",
+    "current_name_stack",
+    "extend_name_stack",
+    "new_source_info",
+    "register_exclusion",
+    "summarize",
+]

@@ -38,8 +38,10 @@ from velax._transforms.zero import (
 )
 
 __all__ = [
-    "JVPTrace", "JVPTracer", "SymbolicZero", "UndefinedPrimal", "Zero", "add_jaxvals", "add_jaxvals_p", "add_tangents", "defbilinear", "defjvp",
-    "defjvp2", "deflinear", "deflinear2", "get_primitive_transpose", "instantiate_zeros", "is_undefined_primal", "jvp", "primitive_jvps",
+    "JVPTrace", "JVPTracer", "SymbolicZero", "UndefinedPrimal", "Zero", "add_jaxvals", "add_jaxvals_p",
+    "add_tangents", "defbilinear", "defjvp",
+    "defjvp2", "deflinear", "deflinear2", "get_primitive_transpose", "instantiate_zeros", "is_undefined_primal",
+    "jvp", "primitive_jvps",
     "primitive_transposes", "zeros_like_aval",
 ]  # fmt: skip
 
@@ -58,8 +60,9 @@ def get_primitive_transpose(p: Primitive) -> Callable:
     try:
         return primitive_transposes[p]
     except KeyError:
-        raise NotImplementedError(f"Transpose rule (for reverse-mode differentiation) for '{p}' not "
-                                  "implemented") from None
+        raise NotImplementedError(
+            f"Transpose rule (for reverse-mode differentiation) for '{p}' not implemented"
+        ) from None
 
 
 def deflinear2(primitive: Primitive, transpose_rule: Callable) -> None:
@@ -90,7 +93,9 @@ def deflinear(primitive: Primitive, transpose_rule: Callable) -> None:
 
 def defjvp(primitive: Primitive, *jvprules: Callable | None) -> None:
     """Give a rule for each operand: ``rule(tangent, *primals, **params)`` is its contribution; None is zero."""
-    wrapped = [None if r is None else (lambda t, out, *primals, r=r, **params: r(t, *primals, **params)) for r in jvprules]
+    wrapped = [
+        None if r is None else (lambda t, out, *primals, r=r, **params: r(t, *primals, **params)) for r in jvprules
+    ]
     defjvp2(primitive, *wrapped)
 
 
@@ -113,7 +118,9 @@ def defbilinear(prim: Primitive, lhs_rule: Callable, rhs_rule: Callable) -> None
     """Declare a primitive of two operands linear in each: the rules give the cotangents
     ``lhs_rule(ct, x, y, **params)`` and ``rhs_rule(ct, x, y, **params)``.
     """
-    defjvp(prim, lambda t, x, y, **params: prim.bind(t, y, **params), lambda t, x, y, **params: prim.bind(x, t, **params))
+    defjvp(
+        prim, lambda t, x, y, **params: prim.bind(t, y, **params), lambda t, x, y, **params: prim.bind(x, t, **params)
+    )
 
     def transpose(cotangent, x, y, **params):
         if is_undefined_primal(x):

@@ -33,8 +33,10 @@ from velax._transforms.batching import (
 from velax._transforms.zero import ops as _ops
 
 __all__ = [
-    "AxisData", "BatchTrace", "BatchTracer", "axis_primitive_batchers", "bdim_at_front", "broadcast", "broadcast_batcher", "defbroadcasting",
-    "defreducer", "defvectorized", "fancy_primitive_batchers", "matchaxis", "moveaxis", "not_mapped", "primitive_batchers",
+    "AxisData", "BatchTrace", "BatchTracer", "axis_primitive_batchers", "bdim_at_front", "broadcast",
+    "broadcast_batcher", "defbroadcasting",
+    "defreducer", "defvectorized", "fancy_primitive_batchers", "matchaxis", "moveaxis", "not_mapped",
+    "primitive_batchers",
 ]  # fmt: skip
 
 #: primitive -> batching rule ``(args, dims, **params) -> (out, out_dim)``

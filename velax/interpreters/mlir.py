@@ -41,7 +41,9 @@ def lower_fun(fun: Callable, multiple_results: bool = True) -> Callable:
     return _LowerFun(fun, multiple_results)
 
 
-def register_lowering(prim: Primitive, rule: Callable, platform: str | None = None, inline: bool = True, cacheable: bool = True):
+def register_lowering(
+    prim: Primitive, rule: Callable, platform: str | None = None, inline: bool = True, cacheable: bool = True
+):
     """Set the lowering rule of a primitive; on the CPU a rule for another platform is ignored."""
     if platform is None or platform == "cpu":
         prim.rules["lower"] = rule if isinstance(rule, _LowerFun) else _MlirRule(prim, rule)

@@ -1,4 +1,6 @@
-"""`velax.lax`: the primitives and their direct wrappers. They promote no dtypes and broadcast no ranks; `velax.numpy` is built on them."""
+"""`velax.lax`: the primitives and their direct wrappers. They promote no dtypes and broadcast no ranks;
+`velax.numpy` is built on them.
+"""
 
 from velax._lang.traceback import public_module as _public_module
 from velax.lax import _refs as _refs

@@ -21,13 +21,15 @@ from velax.lax._rules import (
 from velax.lax._values import core_args, full_like, is_complex
 
 __all__ = [
-    "abs", "abs_p", "add", "add_p", "cbrt", "cbrt_p", "div", "div_p", "integer_pow", "integer_pow_p", "max", "max_p", "min", "min_p", "mul",
-    "mul_p", "neg", "neg_p", "pow", "pow_p", "reciprocal", "rem", "rem_p", "rsqrt", "rsqrt_p", "sign", "sign_p", "sqrt", "sqrt_p", "square",
+    "abs", "abs_p", "add", "add_p", "cbrt", "cbrt_p", "div", "div_p", "integer_pow", "integer_pow_p", "max", "max_p",
+    "min", "min_p", "mul",
+    "mul_p", "neg", "neg_p", "pow", "pow_p", "reciprocal", "rem", "rem_p", "rsqrt", "rsqrt_p", "sign", "sign_p",
+    "sqrt", "sqrt_p", "square",
     "square_p", "sub", "sub_p",
 ]  # fmt: skip
 
 
-# -- linear: neg, add, sub ------------------------------------------------------------------------------------------------
+# -- linear: neg, add, sub -----------------------------------------------------------------------
 
 neg_p = elementwise(
     "neg",
@@ -111,7 +113,7 @@ def sub(x, y):
     return sub_p.bind(*core_args("sub", x, y))
 
 
-# -- bilinear and quotients -----------------------------------------------------------------------------------------------
+# -- bilinear and quotients ----------------------------------------------------------------------
 
 
 def _mul_transpose(ct, x, y):
@@ -156,7 +158,8 @@ div_p = elementwise(
 def div(x, y):
     """Elementwise quotient, ``x / y``; operands as in `add`.
 
-    Integer division truncates toward zero; an integer divided by zero gives -1 (all bits set), and the smallest integer divided by -1 itself.
+    Integer division truncates toward zero; an integer divided by zero gives -1 (all bits set), and the
+    smallest integer divided by -1 itself.
     """
     return div_p.bind(*core_args("div", x, y))
 
@@ -177,11 +180,13 @@ rem_p = elementwise(
 
 
 def rem(x, y):
-    """Elementwise remainder of truncated division, with the sign of ``x``; operands as in `add`. An integer's remainder by zero is itself."""
+    """Elementwise remainder of truncated division, with the sign of ``x``; operands as in `add`. An integer's
+    remainder by zero is itself.
+    """
     return rem_p.bind(*core_args("rem", x, y))
 
 
-# -- order ----------------------------------------------------------------------------------------------------------------
+# -- order ---------------------------------------------------------------------------------------
 
 
 def share(x, other, out):
@@ -262,7 +267,7 @@ def sign(x):
     return sign_p.bind(*core_args("sign", x))
 
 
-# -- powers and roots -----------------------------------------------------------------------------------------------------
+# -- powers and roots ----------------------------------------------------------------------------
 
 
 def _pow_type(x, y):

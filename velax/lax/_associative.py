@@ -15,11 +15,9 @@ __all__ = ["associative_scan"]
 def associative_scan(fn: Callable, elems, reverse: bool = False, axis: int = 0):
     """All prefixes of a sequence under an associative function, with O(n) applications in O(log n) steps.
 
-    Args:
-      fn: an associative function ``fn(a, b) -> c`` of pytrees like ``elems``, vectorized along ``axis``: it is called on arrays that hold several elements.
-      elems: a pytree of arrays of one size along ``axis``.
-      reverse: whether to combine from the end (``fn`` gets the later elements first).
-      axis: the axis.
+    Args: fn: an associative function ``fn(a, b) -> c`` of pytrees like ``elems``, vectorized along ``axis``:
+      it is called on arrays that hold several elements. elems: a pytree of arrays of one size along ``axis``.
+      reverse: whether to combine from the end (``fn`` gets the later elements first). axis: the axis.
 
     Returns:
       A pytree like ``elems``: element i is ``fn(fn(elems[0], elems[1]), ... elems[i])``.
@@ -52,7 +50,8 @@ def associative_scan(fn: Callable, elems, reverse: bool = False, axis: int = 0):
         for x, y in zip(a, out, strict=True):
             if get_aval(x).shape != get_aval(y).shape:
                 raise TypeError(
-                    f"lax.associative_scan: fn must return arrays of the shapes it is given (it is applied to many elements at once, along axis "
+                    "lax.associative_scan: fn must return arrays of the shapes it is given (it is applied to many "
+                    "elements at once, along axis "
                     f"{axis}), got {get_aval(y).shape} from {get_aval(x).shape}"
                 )
         return out
@@ -69,7 +68,8 @@ def _axis_of(x, axis: int) -> int:
 
 
 def _scan(combine: Callable, xs: list, axes: list[int], n: int) -> list:
-    """Prefixes of n elements: those that end at odd positions by recursion on the sums of pairs, the others from these by one step more.
+    """Prefixes of n elements: those that end at odd positions by recursion on the sums of pairs, the others
+    from these by one step more.
 
     ``x0 x1 x2 x3 x4  ->  pairs x01 x23  ->  their prefixes p01 p03  ->  x0 p01 (p01 x2) p03 (p03 x4)``
     """

@@ -64,18 +64,21 @@ def _host_results(callback, result_avals, args) -> list[np.ndarray]:
     """
     results = callback(*args)
     if len(results) != len(result_avals) and result_avals:
-        raise RuntimeError(f"Mismatched number of outputs from callback. Expected: {len(result_avals)}, Actual: "
-                           f"{len(results)}")
+        raise RuntimeError(
+            f"Mismatched number of outputs from callback. Expected: {len(result_avals)}, Actual: {len(results)}"
+        )
     checked = []
     for i, (x, aval) in enumerate(zip(results, result_avals, strict=False)):
         x = np.asarray(x)
         dtype = dtypes.canonicalize_dtype(x.dtype)
         if x.shape != aval.shape:
-            raise RuntimeError(f"Incorrect output shape for return value #{i}: Expected: {aval.shape}, Actual: "
-                               f"{x.shape}")
+            raise RuntimeError(
+                f"Incorrect output shape for return value #{i}: Expected: {aval.shape}, Actual: {x.shape}"
+            )
         if dtype != aval.dtype:
-            raise RuntimeError(f"Incorrect output dtype for return value #{i}: Expected: {aval.dtype.name}, Actual: "
-                               f"{dtype.name}")
+            raise RuntimeError(
+                f"Incorrect output dtype for return value #{i}: Expected: {aval.dtype.name}, Actual: {dtype.name}"
+            )
         checked.append(np.asarray(x, dtype, order="C"))
     return checked
 
@@ -193,8 +196,10 @@ def _result_avals(result_shape_dtypes):
     avals = []
     for x in leaves:
         if not (hasattr(x, "shape") and hasattr(x, "dtype")):
-            raise TypeError("result_shape_dtypes must hold values with a shape and a dtype (such as "
-                            f"ShapeDtypeStruct), got {x!r} of type {type(x)}")
+            raise TypeError(
+                "result_shape_dtypes must hold values with a shape and a dtype (such as "
+                f"ShapeDtypeStruct), got {x!r} of type {type(x)}"
+            )
         if not config.jax_enable_x64 and dtypes.canonicalize_dtype(x.dtype) != x.dtype:
             raise ValueError("result_shape_dtypes cannot specify 64-bit types when `jax_enable_x64` is disabled")
         avals.append(shaped_array(tuple(x.shape), np.dtype(x.dtype)))
@@ -394,8 +399,9 @@ def _is_value(x) -> bool:
 def debug_callback(callback: Callable, *args, ordered: bool = False, partitioned: bool = False, **kwargs) -> None:
     """See `velax.debug.callback`."""
     if not callable(callback):
-        raise TypeError("first argument to debug.callback must be callable, but got an object of type "
-                        f"{type(callback)}")
+        raise TypeError(
+            f"first argument to debug.callback must be callable, but got an object of type {type(callback)}"
+        )
     arrays, join, _, _ = _split_static(args, kwargs)
 
     def flat_callback(*values):

@@ -26,8 +26,10 @@ from velax.lax._structural import convert_element_type, expand_dims, reshape, sq
 from velax.tree_util import tree_unflatten
 
 __all__ = [
-    "all_gather", "all_gather_p", "all_to_all", "all_to_all_p", "axis_index", "axis_index_p", "axis_size", "pbroadcast", "pmax", "pmax_p", "pmean",
-    "pmin", "pmin_p", "ppermute", "ppermute_p", "pshuffle", "psum", "psum_p", "psum_scatter", "pswapaxes", "reduce_scatter_p",
+    "all_gather", "all_gather_p", "all_to_all", "all_to_all_p", "axis_index", "axis_index_p", "axis_size",
+    "pbroadcast", "pmax", "pmax_p", "pmean",
+    "pmin", "pmin_p", "ppermute", "ppermute_p", "pshuffle", "psum", "psum_p", "psum_scatter", "pswapaxes",
+    "reduce_scatter_p",
 ]  # fmt: skip
 
 
@@ -64,7 +66,7 @@ def _no_groups(groups) -> None:
         raise NotImplementedError("axis_index_groups not supported in vmap collectives.")
 
 
-# -- reductions ------------------------------------------------------------------------------------
+# -- reductions ----------------------------------------------------------------------------------
 # -------------------------
 
 
@@ -183,7 +185,7 @@ def pmin(x, axis_name, *, axis_index_groups=None):
     return _over_leaves(lambda leaf: _reduce(pmin_p, reduce_min, leaf, axis_name, axis_index_groups), x)
 
 
-# -- axis_index ------------------------------------------------------------------------------------
+# -- axis_index ----------------------------------------------------------------------------------
 # -------------------------
 
 
@@ -227,7 +229,7 @@ def axis_index(axis_name):
     return position
 
 
-# -- moving data -----------------------------------------------------------------------------------
+# -- moving data ---------------------------------------------------------------------------------
 # -------------------------
 
 
@@ -235,8 +237,9 @@ def _one_name(what: str, axis_name):
     """The single name that a collective is over."""
     if isinstance(axis_name, (tuple, list)):
         if len(axis_name) != 1:
-            raise NotImplementedError(f"{what} over several axes at once ({axis_name}); apply it to one after the "
-                                      "other")
+            raise NotImplementedError(
+                f"{what} over several axes at once ({axis_name}); apply it to one after the other"
+            )
         (axis_name,) = axis_name
     axis_size(axis_name)
     return axis_name
@@ -330,13 +333,17 @@ def _reduce_scatter_type(x, *, scatter_dimension, axis_size, tiled, **_):
     shape = list(x.shape)
     if tiled:
         if shape[scatter_dimension] % axis_size:
-            raise ValueError(f"tiled reduce_scatter operand scatter dimension size {shape[scatter_dimension]} must "
-                             f"be divisible by shard_count {axis_size}")
+            raise ValueError(
+                f"tiled reduce_scatter operand scatter dimension size {shape[scatter_dimension]} must "
+                f"be divisible by shard_count {axis_size}"
+            )
         shape[scatter_dimension] //= axis_size
     else:
         if shape[scatter_dimension] != axis_size:
-            raise ValueError(f"reduce_scatter operand scatter dimension size {shape[scatter_dimension]} must match "
-                             f"shard_count {axis_size}")
+            raise ValueError(
+                f"reduce_scatter operand scatter dimension size {shape[scatter_dimension]} must match "
+                f"shard_count {axis_size}"
+            )
         del shape[scatter_dimension]
     return shaped_array(tuple(shape), x.dtype, x.weak_type)
 
@@ -524,8 +531,10 @@ def all_to_all(x, axis_name, split_axis: int, concat_axis: int, *, axis_index_gr
         params = dict(axis_name=name, axis_index_groups=None, tiled=tiled)
         if tiled:
             if shape[split_axis] % size:
-                raise ValueError(f"all_to_all with tiled=True requires the size of split_axis, {shape[split_axis]}, "
-                                 f"to be divisible by that of {name!r}, {size}")
+                raise ValueError(
+                    f"all_to_all with tiled=True requires the size of split_axis, {shape[split_axis]}, "
+                    f"to be divisible by that of {name!r}, {size}"
+                )
             return all_to_all_p.bind(leaf, split_axis=split_axis, concat_axis=concat_axis, **params)
         if shape[split_axis] != size:
             raise ValueError(

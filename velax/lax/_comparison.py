@@ -24,12 +24,14 @@ from velax.lax._rules import (
 from velax.lax._values import core_args
 
 __all__ = [
-    "RoundingMethod", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "clamp", "clamp_p", "clz", "eq", "floor", "ge", "gt",
-    "is_finite", "le", "lt", "ne", "nextafter", "population_count", "round", "shift_left", "shift_right_arithmetic", "shift_right_logical",
+    "RoundingMethod", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "clamp", "clamp_p", "clz",
+    "eq", "floor", "ge", "gt",
+    "is_finite", "le", "lt", "ne", "nextafter", "population_count", "round", "shift_left", "shift_right_arithmetic",
+    "shift_right_logical",
 ]  # fmt: skip
 
 
-# -- comparison -----------------------------------------------------------------------------------------------------------
+# -- comparison ----------------------------------------------------------------------------------
 
 
 def _comparison(name, classes):
@@ -80,14 +82,16 @@ def is_finite(x):
     return is_finite_p.bind(*core_args("is_finite", x))
 
 
-# -- bits -----------------------------------------------------------------------------------------------------------------
+# -- bits ----------------------------------------------------------------------------------------
 
 not_p = elementwise("not", BITS, jvp=zero_derivative, lower="not")
 and_p, or_p, xor_p = (elementwise(n, BITS, jvp=zero_derivative, lower=n) for n in ("and", "or", "xor"))
 
 
 def _bits_lower(fn, extend):
-    """``fn`` of the operand's own bits: `extend` says what is above those of an integer of 4 bits, which a byte holds."""
+    """``fn`` of the operand's own bits: `extend` says what is above those of an integer of 4 bits, which a
+    byte holds.
+    """
 
     def lower(ctx, x, *rest):
         b, shape = ctx.builder, ctx.avals_out[0].shape
@@ -101,7 +105,9 @@ def _clz_lower(ctx, x):
     b, dtype = ctx.builder, ctx.avals_in[0].dtype
     if not is_narrow(dtype):
         return b.map("clz", x)
-    return b.map("sub", b.map("clz", zero_extended(b, x, dtype)), b.full(x.shape, 8 - dtypes.itemsize_bits(dtype), x.dtype))
+    return b.map(
+        "sub", b.map("clz", zero_extended(b, x, dtype)), b.full(x.shape, 8 - dtypes.itemsize_bits(dtype), x.dtype)
+    )
 
 
 population_count_p = elementwise(
@@ -162,7 +168,7 @@ def shift_right_logical(x, y):
     return shift_right_logical_p.bind(*core_args("shift_right_logical", x, y))
 
 
-# -- rounding -------------------------------------------------------------------------------------------------------------
+# -- rounding ------------------------------------------------------------------------------------
 
 floor_p = elementwise("floor", FLOAT, jvp=zero_derivative, lower="floor")
 ceil_p = elementwise("ceil", FLOAT, jvp=zero_derivative, lower="ceil")
@@ -194,7 +200,9 @@ def ceil(x):
 
 
 def round(x, rounding_method: int = RoundingMethod.AWAY_FROM_ZERO):
-    """Elementwise nearest integer, as a float; halves go away from zero, or to even with ``RoundingMethod.TO_NEAREST_EVEN``."""
+    """Elementwise nearest integer, as a float; halves go away from zero, or to even with
+    ``RoundingMethod.TO_NEAREST_EVEN``.
+    """
     return round_p.bind(*core_args("round", x), rounding_method=int(rounding_method))
 
 
@@ -203,14 +211,15 @@ def nextafter(x1, x2):
     return nextafter_p.bind(*core_args("nextafter", x1, x2))
 
 
-# -- clamp ----------------------------------------------------------------------------------------------------------------
+# -- clamp ---------------------------------------------------------------------------------------
 
 
 def _clamp_type(lo, x, hi):
     for a, what in ((lo, "min"), (hi, "max")):
         if a.shape and a.shape != x.shape:
             raise TypeError(
-                f"clamp requires {what}.shape == operand.shape or {what}.shape == (), got {what}.shape={a.shape}, operand.shape={x.shape}."
+                f"clamp requires {what}.shape == operand.shape or {what}.shape == (), got {what}.shape={a.shape}, "
+                f"operand.shape={x.shape}."
             )
         if a.dtype != x.dtype:
             raise TypeError(f"clamp requires arguments to have the same dtypes, got {lo.dtype}, {x.dtype}, {hi.dtype}.")
@@ -226,7 +235,8 @@ def _clamp_jvp(primals, tangents):
     shape = get_aval(x).shape
     wide = lambda t: ops.broadcast_in_dim(t, shape, ()) if get_aval(t).shape != shape else t
     dx, dlo, dhi = (wide(instantiate_zeros(t)) for t in (dx, dlo, dhi))
-    # at a bound the derivative is that of neither side: 0, as in JAX; where the bounds cross, the upper one is the result
+    # at a bound the derivative is that of neither side: 0, as in JAX; where the bounds cross, the upper one
+    # is the result
     zero = instantiate_zeros(Zero(get_aval(out).to_tangent_aval()))
     below, above = bitwise_and(lt(x, lo), lt(lo, hi)), gt(x, hi)
     inside = bitwise_and(gt(x, lo), lt(x, hi))

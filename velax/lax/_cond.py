@@ -193,11 +193,15 @@ def _batch_index(axis_data, index, ops, op_dims, branches):
     make undefined there does not spread."""
     effects = join_effects(*(b.effects for b in branches))
     if any(isinstance(e, IOEffect) or e in ordered_effects for e in effects):
-        raise NotImplementedError("IO effect not supported in vmap-of-cond: every branch would run for every "
-                                  "example. Move the effect out of the cond.")
+        raise NotImplementedError(
+            "IO effect not supported in vmap-of-cond: every branch would run for every "
+            "example. Move the effect out of the cond."
+        )
     if any(isinstance(e, JaxprInputEffect) for e in effects):
-        raise NotImplementedError("vmap of a cond whose branches read or write references, with a predicate that "
-                                  "differs from example to example")
+        raise NotImplementedError(
+            "vmap of a cond whose branches read or write references, with a predicate that "
+            "differs from example to example"
+        )
     ops = [matchaxis(axis_data.size, d, 0, x) for x, d in zip(ops, op_dims, strict=True)]
     outs = []
     for k, branch in enumerate(branches):
@@ -449,8 +453,10 @@ def cond(pred, true_fun, false_fun, *operands, operand=_NO_OPERAND, **named):
         raise TypeError("lax.cond: true_fun and false_fun arguments should be callable.")
     if operand is not _NO_OPERAND:
         if operands:
-            raise TypeError("if 'operand' keyword is passed then no positional operands can be passed, got operand "
-                            "and positional operands")
+            raise TypeError(
+                "if 'operand' keyword is passed then no positional operands can be passed, got operand "
+                "and positional operands"
+            )
         operands = (operand,)
     pred, aval = _predicate(pred)
     if config.jax_disable_jit and (known := to_concrete_value(pred)) is not None:
@@ -510,8 +516,10 @@ def switch(index, branches: Sequence[Callable], *operands, operand=_NO_OPERAND):
         raise TypeError("lax.switch: branches argument should be a sequence of callables.")
     if operand is not _NO_OPERAND:
         if operands:
-            raise TypeError("if 'operand' keyword is passed then no positional operands can be passed, got operand "
-                            "and positional operands")
+            raise TypeError(
+                "if 'operand' keyword is passed then no positional operands can be passed, got operand "
+                "and positional operands"
+            )
         operands = (operand,)
     try:
         aval = get_aval(index)
@@ -564,6 +572,7 @@ def platform_dependent(*args, default: Callable | None = None, **per_platform: C
     chosen = per_platform.get("cpu", default)
     if chosen is None:
         known = ", ".join(per_platform) or "none"
-        raise NotImplementedError("platform_dependent: no function for the platform cpu and no default (there is "
-                                  f"one for: {known})")
+        raise NotImplementedError(
+            f"platform_dependent: no function for the platform cpu and no default (there is one for: {known})"
+        )
     return chosen(*args)

@@ -18,21 +18,22 @@ from velax.lax._structural import convert_type, transpose
 from velax.lax._values import core_args, python_scalar
 
 __all__ = [
-    "DotAlgorithm", "DotAlgorithmPreset", "DotDimensionNumbers", "Precision", "PrecisionLike", "batch_matmul", "dot", "dot_general", "dot_general_p",
+    "DotAlgorithm", "DotAlgorithmPreset", "DotDimensionNumbers", "Precision", "PrecisionLike", "batch_matmul", "dot",
+    "dot_general", "dot_general_p",
 ]  # fmt: skip
 
 #: ((lhs contracted axes, rhs contracted axes), (lhs batch axes, rhs batch axes))
 DotDimensionNumbers = tuple[tuple[Sequence[int], Sequence[int]], tuple[Sequence[int], Sequence[int]]]
 
 
-# -- precision ------------------------------------------------------------------------------------------------------------
+# -- precision -----------------------------------------------------------------------------------
 
 
 class Precision(enum.Enum):
     """How precisely a product of float32 arrays is computed where hardware offers a choice.
 
-    On the CPU all are full precision. `dot_general` also accepts the names ``'default'``, ``'high'``, ``'highest'`` and their synonyms
-    ``'bfloat16'``, ``'tensorfloat32'``, ``'float32'``.
+    On the CPU all are full precision. `dot_general` also accepts the names ``'default'``, ``'high'``,
+    ``'highest'`` and their synonyms ``'bfloat16'``, ``'tensorfloat32'``, ``'float32'``.
     """
 
     DEFAULT = 0
@@ -45,7 +46,8 @@ class Precision(enum.Enum):
 
 _PRECISION_NAMES: dict[Any, Precision | None] = {
     "highest": Precision.HIGHEST, "float32": Precision.HIGHEST, "high": Precision.HIGH, "bfloat16_3x": Precision.HIGH,
-    "tensorfloat32": Precision.HIGH, "default": Precision.DEFAULT, "bfloat16": Precision.DEFAULT, "fastest": Precision.DEFAULT,
+    "tensorfloat32": Precision.HIGH, "default": Precision.DEFAULT, "bfloat16": Precision.DEFAULT,
+    "fastest": Precision.DEFAULT,
 }  # fmt: skip
 
 
@@ -72,8 +74,8 @@ class DotAlgorithm(NamedTuple):
 class DotAlgorithmPreset(enum.Enum):
     """Names of common algorithms: ``LHS_RHS_ACCUMULATION`` dtypes, and ``Xn`` for n products of parts.
 
-    The CPU computes those whose accumulation dtype is float16, float32 or float64 and whose operands are no narrower than bfloat16, at the named precision
-    or a higher one; the others raise.
+    The CPU computes those whose accumulation dtype is float16, float32 or float64 and whose operands are no
+    narrower than bfloat16, at the named precision or a higher one; the others raise.
     """
 
     DEFAULT = enum.auto()
@@ -143,8 +145,10 @@ def canonicalize_precision(precision):
         if all(p is None for p in precision):
             return None
     raise ValueError(
-        f"Precision argument must be one of:\n- None,\n- a string in {[*_PRECISION_NAMES, None]},\n- a lax.Precision value,\n- a tuple of two "
-        f"lax.Precision values or strings,\n- a lax.DotAlgorithmPreset or the name of one of these presets, or\n- a lax.DotAlgorithm value;\n"
+        f"Precision argument must be one of:\n- None,\n- a string in {[*_PRECISION_NAMES, None]},\n- a "
+        "lax.Precision value,\n- a tuple of two "
+        "lax.Precision values or strings,\n- a lax.DotAlgorithmPreset or the name of one of these presets, or\n- "
+        "a lax.DotAlgorithm value;\n"
         f"but got {precision}."
     )
 
@@ -161,18 +165,20 @@ def _computation_dtype(algorithm) -> np.dtype | None:
     elif algorithm in _COMPUTED:
         return _COMPUTED[algorithm]
     raise ValueError(
-        f"The precision '{algorithm}' is not supported by dot_general on CPU; use one of {', '.join(a.name for a in _COMPUTED)}, or precision=None"
+        f"The precision '{algorithm}' is not supported by dot_general on CPU; use one of "
+        f"{', '.join(a.name for a in _COMPUTED)}, or precision=None"
     )
 
 
-# -- dot_general ----------------------------------------------------------------------------------------------------------
+# -- dot_general ---------------------------------------------------------------------------------
 
 
 def _check_side(side: str, aval, batch, contract) -> None:
     rank = len(aval.shape)
     if not all(0 <= d < rank for d in (*batch, *contract)):
         raise TypeError(
-            f"dot_general requires {side} dimension numbers to be nonnegative and less than the number of axes of the {side} value, got "
+            f"dot_general requires {side} dimension numbers to be nonnegative and less than the number of axes of "
+            f"the {side} value, got "
             f"{side}_batch of {batch} and {side}_contracting of {contract} for {side} of rank {rank}"
         )
     if len(set(batch)) != len(batch):
@@ -183,7 +189,8 @@ def _check_side(side: str, aval, batch, contract) -> None:
         )
     if set(batch) & set(contract):
         raise TypeError(
-            f"dot_general requires {side} batch dimensions to be disjoint from contracting dimensions, got {side}_batch {batch} and "
+            f"dot_general requires {side} batch dimensions to be disjoint from contracting dimensions, got "
+            f"{side}_batch {batch} and "
             f"{side}_contracting {contract}."
         )
 
@@ -194,16 +201,19 @@ def _dot_general_type(lhs, rhs, *, dimension_numbers, precision, preferred_eleme
     _check_side("rhs", rhs, rb, rc)
     if len(lb) != len(rb):
         raise TypeError(
-            f"dot_general requires equal numbers of lhs_batch and rhs_batch dimensions, got lhs_batch {lb} and rhs_batch {rb}."
+            f"dot_general requires equal numbers of lhs_batch and rhs_batch dimensions, got lhs_batch {lb} and "
+            f"rhs_batch {rb}."
         )
     sizes = lambda aval, dims: tuple(aval.shape[d] for d in dims)
     if sizes(lhs, lb) != sizes(rhs, rb):
         raise TypeError(
-            f"dot_general requires lhs batch dimensions and rhs batch dimensions to have the same shape, got {sizes(lhs, lb)} and {sizes(rhs, rb)}."
+            "dot_general requires lhs batch dimensions and rhs batch dimensions to have the same shape, got "
+            f"{sizes(lhs, lb)} and {sizes(rhs, rb)}."
         )
     if sizes(lhs, lc) != sizes(rhs, rc):
         raise TypeError(
-            f"dot_general requires contracting dimensions to have the same shape, got {sizes(lhs, lc)} and {sizes(rhs, rc)}. The operands have the "
+            f"dot_general requires contracting dimensions to have the same shape, got {sizes(lhs, lc)} and "
+            f"{sizes(rhs, rc)}. The operands have the "
             f"shapes {lhs.shape} and {rhs.shape}, and axes {lc} of the first are summed with axes {rc} of the second."
         )
     for position, aval in enumerate((lhs, rhs)):
@@ -223,14 +233,17 @@ def _result_dtype(lhs, rhs, preferred):
         return natural
     if dtypes.is_integer(natural) and dtypes.itemsize_bits(preferred) < dtypes.itemsize_bits(natural):
         raise TypeError(
-            f"`preferred_element_type` must not be narrower than the original type, got preferred_element_type of {preferred} for result type "
+            "`preferred_element_type` must not be narrower than the original type, got preferred_element_type of "
+            f"{preferred} for result type "
             f"of {natural}."
         )
     return preferred
 
 
 def _common_dtype(x, y):
-    """The dtype of a product: of two of one kind the wider, of two as wide the signed integer or the float with more exponent bits."""
+    """The dtype of a product: of two of one kind the wider, of two as wide the signed integer or the float
+    with more exponent bits.
+    """
     if x == y:
         return x
     for same_kind in (dtypes.is_integer, dtypes.is_floating):
@@ -264,7 +277,8 @@ _HALVES = frozenset({"f16", "bf16", "f8e4m3fn", "f8e5m2"})
 def _dot_general_lower(ctx, lhs, rhs, *, dimension_numbers, precision, preferred_element_type, **_):
     """Choose the dtype of the sums.
 
-    The graph's ``dot`` multiplies in the dtype of its result, float16 and narrower in float32. It may be given narrower operands than that.
+    The graph's ``dot`` multiplies in the dtype of its result, float16 and narrower in float32. It may be
+    given narrower operands than that.
     """
     contract, batch = dimension_numbers
     b = ctx.builder
@@ -279,7 +293,8 @@ def _dot_general_lower(ctx, lhs, rhs, *, dimension_numbers, precision, preferred
     elif natural == out:
         compute, operands = out, natural
     elif dtypes.is_inexact(natural):
-        # wider results are summed in the wider type; narrower ones rounded at the end, or after a sum in float32 by the dot itself
+        # wider results are summed in the wider type; narrower ones rounded at the end, or after a sum in
+        # float32 by the dot itself
         compute = _join(natural, out) if dtypes.is_inexact(out) else natural
         operands = compute if dtypes.is_complex(compute) else natural
         if dtypes.ir_name(out) in _HALVES and dtypes.ir_name(compute) == "f32":
@@ -371,15 +386,14 @@ def _axes(dims) -> tuple[int, ...]:
 def dot_general(lhs, rhs, dimension_numbers, precision=None, preferred_element_type=None, *, out_sharding=None):
     """The sum of products over any axes of two arrays.
 
-    Args:
-      lhs, rhs: arrays; of different dtypes, the product has the one to which they promote.
-      dimension_numbers: ``((lhs_contract, rhs_contract), (lhs_batch, rhs_batch))``: the axes to sum over, pairwise, and those that run along, pairwise.
-      precision: a `Precision`, its name, a pair of either, a `DotAlgorithmPreset`, its name, or a `DotAlgorithm`.
-      preferred_element_type: the dtype of the result and, if it is wider than the operands, of the sums.
+    Args: lhs, rhs: arrays; of different dtypes, the product has the one to which they promote.
+      dimension_numbers: ``((lhs_contract, rhs_contract), (lhs_batch, rhs_batch))``: the axes to sum over,
+      pairwise, and those that run along, pairwise. precision: a `Precision`, its name, a pair of either, a
+      `DotAlgorithmPreset`, its name, or a `DotAlgorithm`. preferred_element_type: the dtype of the result
+      and, if it is wider than the operands, of the sums.
 
-    Returns:
-      An array whose axes are the batch axes, the remaining axes of ``lhs``, and those of ``rhs``. Float16 and bfloat16 accumulate in float32; integers
-      wrap in the result's dtype.
+    Returns: An array whose axes are the batch axes, the remaining axes of ``lhs``, and those of ``rhs``.
+      Float16 and bfloat16 accumulate in float32; integers wrap in the result's dtype.
 
     Raises:
       TypeError: if the dimension numbers or shapes do not fit.
@@ -420,7 +434,8 @@ def dot(lhs, rhs, *, dimension_numbers=None, precision=None, preferred_element_t
         left, right = get_aval(lhs).shape, get_aval(rhs).shape
         if not (1 <= len(left) <= 2 and 1 <= len(right) <= 2 and left[-1] == right[0]):
             raise ValueError(
-                "jax.lax.dot: dimension_numbers must be specified when not performing simple un-batched matrix-matrix, matrix-vector, or "
+                "jax.lax.dot: dimension_numbers must be specified when not performing simple un-batched "
+                "matrix-matrix, matrix-vector, or "
                 f"vector-vector products; got lhs_shape={left} rhs_shape={right}"
             )
         dimension_numbers = (((len(left) - 1,), (0,)), ((), ()))

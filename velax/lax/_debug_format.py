@@ -38,6 +38,7 @@ class _FormatChecker(string.Formatter):
         unused = [k for k in kwargs if k not in used_args]
         if unused:
             raise ValueError(
-                f"Unused keyword arguments to `jax.debug.print`: {unused}. You may be passing an f-string (i.e, `f\"{{x}}\"`) into `jax.debug.print` "
+                f"Unused keyword arguments to `jax.debug.print`: {unused}. "
+                'You may be passing an f-string (i.e, `f"{x}"`) into `jax.debug.print` '
                 "and instead should pass in a regular string."
             )

@@ -33,8 +33,10 @@ from velax.tree_util import (
 )
 
 __all__ = [
-    "argument_tree", "check_carry", "check_no_refs", "clear_traces", "describe", "fill_outputs", "flatten_values", "forwarded", "give_result", "group", "is_ref", "message_lines",
-    "path_of", "permuted", "promote_carry", "shift_input_effects", "structure_errors", "trace_body", "type_errors", "values_of",
+    "argument_tree", "check_carry", "check_no_refs", "clear_traces", "describe", "fill_outputs", "flatten_values",
+    "forwarded", "give_result", "group", "is_ref", "message_lines",
+    "path_of", "permuted", "promote_carry", "shift_input_effects", "structure_errors", "trace_body", "type_errors",
+    "values_of",
 ]  # fmt: skip
 
 _traced: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -110,8 +112,10 @@ def _check_outputs(what, fun, outs, tree) -> None:
         except TypeError:
             path = path_of(tree, i)
             where = f" at output component {path}" if path else ""
-            raise TypeError(f"function {describe(fun)} traced for {what} returned a value of type {type(x)}{where}, "
-                            "which is not a valid JAX type") from None
+            raise TypeError(
+                f"function {describe(fun)} traced for {what} returned a value of type {type(x)}{where}, "
+                "which is not a valid JAX type"
+            ) from None
 
 
 def describe(fun) -> str:
@@ -128,8 +132,10 @@ def check_no_refs(what: str, leaves) -> None:
     for x in leaves:
         aval = get_aval(x)
         if isinstance(aval, AbstractRef):
-            raise TypeError(f"{what} cannot carry a mutable array reference ({aval.str_short()}): let the function "
-                            "close over it instead.")
+            raise TypeError(
+                f"{what} cannot carry a mutable array reference ({aval.str_short()}): let the function "
+                "close over it instead."
+            )
 
 
 def is_ref(x) -> bool:
@@ -148,7 +154,7 @@ def forwarded(x):
     return as_array(x) if _native.get_trace() is None else x
 
 
-# -- jaxprs ----------------------------------------------------------------------------------------
+# -- jaxprs --------------------------------------------------------------------------------------
 # -------------------------
 
 
@@ -198,7 +204,7 @@ def fill_outputs(jaxpr: ClosedJaxpr, layout: Sequence) -> ClosedJaxpr:
     return trace_to_jaxpr(run, jaxpr.in_avals, jaxpr.jaxpr._debug_info)
 
 
-# -- types -----------------------------------------------------------------------------------------
+# -- types ---------------------------------------------------------------------------------------
 # -------------------------
 
 
@@ -296,4 +302,3 @@ def _yields(weak, other) -> bool:
     if dtypes.is_complex(weak):
         return dtypes.is_complex(other)
     return dtypes.is_inexact(weak) and dtypes.is_inexact(other)
-

@@ -32,7 +32,7 @@ from velax.tree_util import tree_flatten, tree_unflatten
 __all__ = ["reduce", "reduce_p", "reduce_precision", "reduce_precision_p"]
 
 
-# -- reduce ---------------------------------------------------------------------------------------------------------------
+# -- reduce --------------------------------------------------------------------------------------
 
 
 def _reduce_type(*avals, computation, jaxpr, dimensions):
@@ -67,19 +67,27 @@ def _apply(jaxpr: ClosedJaxpr, xs: list, ys: list) -> list:
 
 
 def _reduce_tree(operands: Sequence, inits: Sequence, *, jaxpr: ClosedJaxpr, dimensions) -> list:
-    """The reduction by halving: neighbours ``n/2`` apart are combined, until one element a row is left, which meets the initial value."""
+    """The reduction by halving: neighbours ``n/2`` apart are combined, until one element a row is left, which
+    meets the initial value.
+    """
     shape = get_aval(operands[0]).shape
     kept = tuple(n for i, n in enumerate(shape) if i not in dimensions)
     rows = [_as_rows(x, dimensions) for x in operands]
     count, n = get_aval(rows[0]).shape
-    inits = [broadcast_in_dim(convert_type(v, get_aval(x).dtype), (count,), ()) for v, x in zip(inits, operands, strict=True)]
+    inits = [
+        broadcast_in_dim(convert_type(v, get_aval(x).dtype), (count,), ()) for v, x in zip(inits, operands, strict=True)
+    ]
     if n == 0 or count == 0:
         return [reshape(v, kept) for v in inits]
     while n > 1:
         half = n // 2
         first, second = _columns(rows, 0, half), _columns(rows, half, 2 * half)
         combined = _apply(jaxpr, first, second)
-        rows = [concatenate([x, y], 1) for x, y in zip(combined, _columns(rows, 2 * half, n), strict=True)] if n % 2 else combined
+        rows = (
+            [concatenate([x, y], 1) for x, y in zip(combined, _columns(rows, 2 * half, n), strict=True)]
+            if n % 2
+            else combined
+        )
         n = half + n % 2
     outs = _apply(jaxpr, inits, [squeeze(x, (1,)) for x in rows])
     return [reshape(x, kept) for x in outs]
@@ -94,7 +102,11 @@ def _monoid(jaxpr: ClosedJaxpr) -> str | None:
     if len(inner.eqns) != 1 or len(inner.invars) != 2 or inner.constvars:
         return None
     (eqn,) = inner.eqns
-    if any(type(x) is Literal for x in eqn.invars) or set(eqn.invars) != set(inner.invars) or list(inner.outvars) != list(eqn.outvars):
+    if (
+        any(type(x) is Literal for x in eqn.invars)
+        or set(eqn.invars) != set(inner.invars)
+        or list(inner.outvars) != list(eqn.outvars)
+    ):
         return None
     return _MONOIDS.get(eqn.primitive.name)
 
@@ -149,7 +161,10 @@ _REDUCERS: dict[Callable, tuple[Callable, Callable]] = {
     arithmetic.mul: (reductions.reduce_prod, lambda dtype: 1),
     arithmetic.max: (reductions.reduce_max, dtypes.least),
     arithmetic.min: (reductions.reduce_min, dtypes.greatest),
-    comparison.bitwise_and: (reductions.reduce_and, lambda dtype: True if dtype == np.bool_ else dtype.type(0) ^ ~dtype.type(0)),
+    comparison.bitwise_and: (
+        reductions.reduce_and,
+        lambda dtype: True if dtype == np.bool_ else dtype.type(0) ^ ~dtype.type(0),
+    ),
     comparison.bitwise_or: (reductions.reduce_or, lambda dtype: 0),
     comparison.bitwise_xor: (reductions.reduce_xor, lambda dtype: 0),
 }
@@ -190,9 +205,14 @@ def _trace_computation(computation: Callable, tree, avals: tuple) -> ClosedJaxpr
     closed = trace_to_jaxpr(flat, [*avals, *avals])
     for given, found in zip(avals, closed.out_avals, strict=True):
         if found.shape or found.dtype != given.dtype:
-            raise TypeError(f"reduce: computation must return scalars of the dtypes it is given; got {found} from {given}")
+            raise TypeError(
+                f"reduce: computation must return scalars of the dtypes it is given; got {found} from {given}"
+            )
     if any(isinstance(c, Tracer) for c in closed.consts):
-        raise NotImplementedError("Reduction computations can't close over Tracers: pass such values as operands, broadcast to the operands' shape")
+        raise NotImplementedError(
+            "Reduction computations can't close over Tracers: pass such values as operands, broadcast to the "
+            "operands' shape"
+        )
     return closed
 
 
@@ -207,11 +227,11 @@ def _hashable(x) -> bool:
 def reduce(operands, init_values, computation: Callable, dimensions: Sequence[int], out_sharding=None):
     """Reduce arrays over axes by any associative function.
 
-    Args:
-      operands: a pytree of arrays of one shape.
-      init_values: a pytree of scalars like it: what the reduction starts from. It should be neutral: how often it enters is unspecified, except that it is
+    Args: operands: a pytree of arrays of one shape. init_values: a pytree of scalars like it: what the
+      reduction starts from. It should be neutral: how often it enters is unspecified, except that it is
         the result of reducing nothing.
-      computation: an associative function of two pytrees of scalars like ``init_values``, to one. The order in which elements are combined is unspecified.
+      computation: an associative function of two pytrees of scalars like ``init_values``, to one. The order
+        in which elements are combined is unspecified.
       dimensions: the axes to reduce.
 
     Returns:
@@ -228,7 +248,9 @@ def reduce(operands, init_values, computation: Callable, dimensions: Sequence[in
       Array(6, dtype=int32)
     """
     if out_sharding is not None:
-        raise NotImplementedError(f"reduce: {out_sharding=} asks for a partitioned result, which is not available; leave it out")
+        raise NotImplementedError(
+            f"reduce: {out_sharding=} asks for a partitioned result, which is not available; leave it out"
+        )
     flat, tree = tree_flatten(operands)
     inits, init_tree = tree_flatten(init_values)
     if tree != init_tree:
@@ -243,7 +265,9 @@ def reduce(operands, init_values, computation: Callable, dimensions: Sequence[in
     avals = [get_aval(x) for x in flat]
     ndim = avals[0].ndim
     if not all(-ndim <= d < ndim for d in dimensions):
-        raise ValueError(f"reduction axes {tuple(dimensions)} contains out-of-bounds indices for {avals[0].str_short()}.")
+        raise ValueError(
+            f"reduction axes {tuple(dimensions)} contains out-of-bounds indices for {avals[0].str_short()}."
+        )
     dimensions = tuple(canonical_axis(d, ndim, "reduce") for d in dimensions)
     if len(set(dimensions)) != len(dimensions):
         raise ValueError(f"duplicate value in 'axes' of reduction: {dimensions}")
@@ -256,11 +280,16 @@ def reduce(operands, init_values, computation: Callable, dimensions: Sequence[in
         jaxpr = _cached_computation(computation, tree, scalars, config.config_key())
     else:
         jaxpr = _trace_computation(computation, tree, scalars)
-    inits = [convert_type(v, a.dtype) if isinstance(v, (Tracer, ArrayImpl)) else a.dtype.type(v) for v, a in zip(inits, avals, strict=True)]
-    return tree_unflatten(tree, reduce_p.bind(*flat, *inits, computation=computation, jaxpr=jaxpr, dimensions=dimensions))
+    inits = [
+        convert_type(v, a.dtype) if isinstance(v, (Tracer, ArrayImpl)) else a.dtype.type(v)
+        for v, a in zip(inits, avals, strict=True)
+    ]
+    return tree_unflatten(
+        tree, reduce_p.bind(*flat, *inits, computation=computation, jaxpr=jaxpr, dimensions=dimensions)
+    )
 
 
-# -- reduce_precision -----------------------------------------------------------------------------------------------------
+# -- reduce_precision ----------------------------------------------------------------------------
 
 _FORMATS = {"f16": (5, 10), "bf16": (8, 7), "f32": (8, 23), "f64": (11, 52)}  # (exponent bits, mantissa bits)
 
@@ -276,10 +305,14 @@ def _reduce_precision_type(x, *, exponent_bits, mantissa_bits):
 
 
 def _reduce_precision_lower(ctx, x, *, exponent_bits, mantissa_bits):
-    """On the bits: round the mantissa half to even; exponents above the narrow format's become infinity, those below its least normal one zero."""
+    """On the bits: round the mantissa half to even; exponents above the narrow format's become infinity,
+    those below its least normal one zero.
+    """
     b = ctx.builder
     if x.dtype not in _FORMATS:  # float8: by way of float16, which holds all of its values
-        wide = _reduce_precision_lower(ctx, b.convert(x, "f16"), exponent_bits=exponent_bits, mantissa_bits=mantissa_bits)
+        wide = _reduce_precision_lower(
+            ctx, b.convert(x, "f16"), exponent_bits=exponent_bits, mantissa_bits=mantissa_bits
+        )
         return b.convert(wide, x.dtype)
     own_exponent, own_mantissa = _FORMATS[x.dtype]
     if exponent_bits >= own_exponent and mantissa_bits >= own_mantissa:
@@ -332,8 +365,8 @@ def reduce_precision(operand, exponent_bits: int, mantissa_bits: int):
       exponent_bits: the format's exponent bits; at least 1.
       mantissa_bits: its mantissa bits, without the implicit one.
 
-    Returns:
-      The nearest numbers of the format, ties to even; too large ones are infinite, those below its least normal number are zero, NaN stays.
+    Returns: The nearest numbers of the format, ties to even; too large ones are infinite, those below its
+      least normal number are zero, NaN stays.
 
     Example:
       >>> from velax import lax
@@ -341,4 +374,6 @@ def reduce_precision(operand, exponent_bits: int, mantissa_bits: int):
       1.25
     """
     (operand,) = core_args("reduce_precision", operand)
-    return reduce_precision_p.bind(operand, exponent_bits=operator.index(exponent_bits), mantissa_bits=operator.index(mantissa_bits))
+    return reduce_precision_p.bind(
+        operand, exponent_bits=operator.index(exponent_bits), mantissa_bits=operator.index(mantissa_bits)
+    )

@@ -18,7 +18,8 @@ from velax.lax._rules import ARITH, BITS, ORDERED, check_dtype
 from velax.lax._values import core_args, full_like
 
 __all__ = [
-    "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce_and", "reduce_max", "reduce_min", "reduce_or",
+    "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce_and", "reduce_max",
+    "reduce_min", "reduce_or",
     "reduce_prod", "reduce_sum", "reduce_xor",
 ]  # fmt: skip
 
@@ -72,7 +73,9 @@ reduce_sum_p = _define_reduction("reduce_sum", "add", ARITH, _sum_jvp, _sum_tran
 
 
 def _prod_jvp(primals, tangents, *, axes, **params):
-    """The derivative by element is the product of all others, which exclusive cumulative products from both ends give without division."""
+    """The derivative by element is the product of all others, which exclusive cumulative products from both
+    ends give without division.
+    """
     (x,), (t,) = primals, tangents
     out = reduce_prod_p.bind(x, axes=axes, **params)
     if type(t) is Zero:
@@ -189,7 +192,7 @@ def reduce_xor(operand, axes: Sequence[int]):
     return _bind_reduction("reduce_xor", reduce_xor_p, operand, axes)
 
 
-# -- argmin, argmax -------------------------------------------------------------------------------------------------------
+# -- argmin, argmax ------------------------------------------------------------------------------
 
 
 def _arg_type(name):
@@ -239,7 +242,7 @@ def argmax(operand, axis: int, index_dtype):
     return _bind_arg("argmax", argmax_p, operand, axis, index_dtype)
 
 
-# -- cumulative operations ------------------------------------------------------------------------------------------------
+# -- cumulative operations -----------------------------------------------------------------------
 
 
 def _cumulative_type(name, classes):

@@ -328,11 +328,15 @@ def _check_value(name, ref, value, operands, plan) -> ShapedArray:
     _check_ref(name, ref)
     expected = _selected_aval(ref, operands, plan)
     if value.shape != expected.shape:
-        raise ValueError(f"Invalid shape for `{name}`. Ref shape: {ref.shape}. Expected shape: {expected.shape}. "
-                         f"Value shape: {value.shape}. Broadcast the value.")
+        raise ValueError(
+            f"Invalid shape for `{name}`. Ref shape: {ref.shape}. Expected shape: {expected.shape}. "
+            f"Value shape: {value.shape}. Broadcast the value."
+        )
     if value.dtype != expected.dtype:
-        raise ValueError(f"Invalid dtype for `{name}`. Ref dtype: {ref.dtype}. Value dtype: {value.dtype}. Convert "
-                         "the value with astype.")
+        raise ValueError(
+            f"Invalid dtype for `{name}`. Ref dtype: {ref.dtype}. Value dtype: {value.dtype}. Convert "
+            "the value with astype."
+        )
     return expected
 
 

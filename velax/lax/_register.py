@@ -1,4 +1,6 @@
-"""Gives the transformations the array operations they use (`velax._transforms.zero.ops`): the one upward link from this layer."""
+"""Gives the transformations the array operations they use (`velax._transforms.zero.ops`): the one upward link
+from this layer.
+"""
 
 from __future__ import annotations
 
@@ -101,12 +103,16 @@ def _associative_scan_tangent(combine, x, t, axis, reverse):
 
 
 for _name, _f in {
-    "full": _full, "broadcast": _broadcast, "moveaxis": _moveaxis, "eye_rows": _eye_rows, "split": _split, "shift": _shift,
-    "associative_scan_tangent": _associative_scan_tangent, "broadcast_in_dim": structural.broadcast_in_dim, "reshape": structural.reshape,
-    "transpose": structural.transpose, "select": _select, "convert": structural.convert_type, "reduce_sum": reductions.reduce_sum,
+    "full": _full, "broadcast": _broadcast, "moveaxis": _moveaxis, "eye_rows": _eye_rows, "split": _split,
+    "shift": _shift,
+    "associative_scan_tangent": _associative_scan_tangent, "broadcast_in_dim": structural.broadcast_in_dim,
+    "reshape": structural.reshape,
+    "transpose": structural.transpose, "select": _select, "convert": structural.convert_type,
+    "reduce_sum": reductions.reduce_sum,
     "add": arithmetic.add, "sub": arithmetic.sub, "mul": arithmetic.mul, "div": arithmetic.div, "neg": arithmetic.neg,
     "eq": comparison.eq, "lt": comparison.lt, "ge": comparison.ge, "floor": comparison.floor, "ceil": comparison.ceil,
-    "is_finite": comparison.is_finite, "exp": transcendental.exp, "log": transcendental.log, "real": transcendental.real,
+    "is_finite": comparison.is_finite, "exp": transcendental.exp, "log": transcendental.log,
+    "real": transcendental.real,
     "conj": transcendental.conj, "complex": transcendental.complex,
 }.items():  # fmt: skip
     setattr(ops, _name, _f)

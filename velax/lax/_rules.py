@@ -1,7 +1,8 @@
-"""What the definitions of primitives share: type rules, batching rules and lowering of elementwise operations, derivative forms.
+"""What the definitions of primitives share: type rules, batching rules and lowering of elementwise
+operations, derivative forms.
 
-Elementwise operations of several operands accept equal shapes, rank-0 operands, and size-1 axes that stretch; dtypes must be equal (`velax.numpy`
-promotes, `velax.lax` does not).
+Elementwise operations of several operands accept equal shapes, rank-0 operands, and size-1 axes that stretch;
+dtypes must be equal (`velax.numpy` promotes, `velax.lax` does not).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from velax._transforms.batching import matchaxis
 from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents, ops
 
 __all__ = [
-    "ANY", "ARITH", "BITS", "COMPLEX", "FLOAT", "INEXACT", "INT", "NUM", "ORDERED", "elementwise", "elementwise_type", "jvp_from",
+    "ANY", "ARITH", "BITS", "COMPLEX", "FLOAT", "INEXACT", "INT", "NUM", "ORDERED", "elementwise",
+    "elementwise_type", "jvp_from",
     "shape_error", "unbroadcast", "zero_derivative",
 ]  # fmt: skip
 
@@ -35,8 +37,10 @@ ORDERED = (np.integer, np.floating, np.bool_)
 ANY = (np.number, np.bool_)
 
 _NAMES = {
-    np.integer: "integer", np.floating: "floating", np.complexfloating: "complexfloating", np.bool_: "bool", np.number: "number",
-    np.signedinteger: "signedinteger", np.unsignedinteger: "unsignedinteger", np.float32: "float32", np.float64: "float64",
+    np.integer: "integer", np.floating: "floating", np.complexfloating: "complexfloating", np.bool_: "bool",
+    np.number: "number",
+    np.signedinteger: "signedinteger", np.unsignedinteger: "unsignedinteger", np.float32: "float32",
+    np.float64: "float64",
 }  # fmt: skip
 
 
@@ -121,7 +125,9 @@ def elementwise_lower(fn: str) -> Callable:
 
 
 def elementwise_batch(primitive: Callable[[], Primitive]) -> Callable:
-    """The batching rule of elementwise operations: mapped axes are aligned; unmapped operands get a size-1 axis, or stay if rank 0."""
+    """The batching rule of elementwise operations: mapped axes are aligned; unmapped operands get a size-1
+    axis, or stay if rank 0.
+    """
 
     def rule(args, dims, **params):
         p = primitive()
@@ -164,7 +170,8 @@ def unbroadcast(aval, ct):
 
 
 def jvp_from(*terms: Callable | None) -> Callable:
-    """The JVP rule from one term an operand: ``term(t, out, *primals, **params)`` is that operand's contribution; None is zero.
+    """The JVP rule from one term an operand: ``term(t, out, *primals, **params)`` is that operand's
+    contribution; None is zero.
 
     A contribution must have the result's shape: ``t`` is broadcast where the operand was.
     """

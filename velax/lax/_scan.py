@@ -85,7 +85,8 @@ def _jvp(primals, tangents, *, jaxpr, length, num_consts, num_carry, reverse, un
     n_carry_t, n_ys_t = sum(out[:num_carry]), sum(out[num_carry:])
     order_in = [i for p, q in zip(in_primal, in_tangent, strict=True) for i in (*p, *q)]
     order_out = [
-        *range(num_carry), *range(n_outs, n_outs + n_carry_t), *range(num_carry, n_outs), *range(n_outs + n_carry_t, n_outs + n_carry_t + n_ys_t),
+        *range(num_carry), *range(n_outs, n_outs + n_carry_t), *range(num_carry, n_outs),
+        *range(n_outs + n_carry_t, n_outs + n_carry_t + n_ys_t),
     ]  # fmt: skip
     body = jaxpr.memo(("scan jvp", tuple(flags), tuple(out)), lambda: permuted(derived, order_in, order_out))
     values = [*primals, *(instantiate_zeros(tan) for tan, f in zip(tangents, flags, strict=True) if f)]
@@ -533,8 +534,9 @@ def scan(
 def _pair(out_tree, out_avals):
     children = out_tree.children()
     if len(children) != 2:
-        raise TypeError("scan body output must be a pair, got "
-                        f"{tree_unflatten(out_tree, [_Shown(a) for a in out_avals])}.")
+        raise TypeError(
+            f"scan body output must be a pair, got {tree_unflatten(out_tree, [_Shown(a) for a in out_avals])}."
+        )
     return children
 
 
@@ -691,5 +693,3 @@ def _map_batches(f, xs, batch_size):
     if whole < n or not n:
         parts.append(vmap(f)(tree_unflatten(tree, [slice_in_dim(x, whole, n) for x in leaves])))
     return parts[0] if len(parts) == 1 else tree_map(lambda *p: concatenate(p, 0), *parts)
-
-

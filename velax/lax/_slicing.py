@@ -27,7 +27,8 @@ from velax.lax._values import core_args
 
 __all__ = [
     "concatenate", "concatenate_p", "dynamic_index_in_dim", "dynamic_slice", "dynamic_slice_in_dim", "dynamic_slice_p",
-    "dynamic_update_index_in_dim", "dynamic_update_slice", "dynamic_update_slice_in_dim", "dynamic_update_slice_p", "index_in_dim", "pad",
+    "dynamic_update_index_in_dim", "dynamic_update_slice", "dynamic_update_slice_in_dim", "dynamic_update_slice_p",
+    "index_in_dim", "pad",
     "pad_p", "slice", "slice_in_dim", "slice_p", "split", "split_p",
 ]  # fmt: skip
 
@@ -45,23 +46,26 @@ def _zero_tangent(out) -> Zero:
     return Zero(get_aval(out).to_tangent_aval())
 
 
-# -- slice ----------------------------------------------------------------------------------------------------------------
+# -- slice ---------------------------------------------------------------------------------------
 
 
 def _slice_type(x, *, start_indices, limit_indices, strides):
     shape = x.shape
     if len(start_indices) != len(shape):
         raise TypeError(
-            f"slice start_indices must have length equal to the number of dimensions of the operand, got indices {start_indices} "
+            "slice start_indices must have length equal to the number of dimensions of the operand, got indices "
+            f"{start_indices} "
             f"for operand shape {shape}."
         )
     if len(start_indices) != len(limit_indices):
         raise TypeError(
-            f"slice limit_indices must have the same length as start_indices, got start_indices {start_indices} and limit_indices {limit_indices}."
+            f"slice limit_indices must have the same length as start_indices, got start_indices {start_indices} "
+            f"and limit_indices {limit_indices}."
         )
     if any(b > n for b, n in zip(limit_indices, shape, strict=True)):
         raise TypeError(
-            f"slice limit_indices must be less than or equal to operand shape, got limit_indices {limit_indices} for operand shape {shape}."
+            f"slice limit_indices must be less than or equal to operand shape, got limit_indices {limit_indices} "
+            f"for operand shape {shape}."
         )
     if any(a < 0 for a in start_indices):
         raise TypeError(f"slice start_indices must have every element be nonnegative, got {start_indices}.")
@@ -69,13 +73,17 @@ def _slice_type(x, *, start_indices, limit_indices, strides):
         raise TypeError(f"slice limit_indices must have every element be nonnegative, got {limit_indices}.")
     if any(b < a for a, b in zip(start_indices, limit_indices, strict=True)):
         raise TypeError(
-            f"slice limit_indices must be greater than or equal to start_indices, got start_indices {start_indices} and limit_indices {limit_indices}."
+            "slice limit_indices must be greater than or equal to start_indices, got start_indices "
+            f"{start_indices} and limit_indices {limit_indices}."
         )
     if strides is None:
-        return shaped_array(tuple(b - a for a, b in zip(start_indices, limit_indices, strict=True)), x.dtype, x.weak_type)
+        return shaped_array(
+            tuple(b - a for a, b in zip(start_indices, limit_indices, strict=True)), x.dtype, x.weak_type
+        )
     if len(strides) != len(shape):
         raise TypeError(
-            f"slice strides must have length equal to the number of dimensions of the operand, got strides {strides} for operand shape {shape}."
+            "slice strides must have length equal to the number of dimensions of the operand, got strides "
+            f"{strides} for operand shape {shape}."
         )
     if any(s <= 0 for s in strides):
         raise TypeError(f"slice strides must be positive, got {strides}. Reverse with lax.rev.")
@@ -120,7 +128,9 @@ def _slice_batch(args, dims, *, start_indices, limit_indices, strides):
 slice_p = define(
     "slice",
     abstract_eval=_slice_type,
-    lower=lambda ctx, x, *, start_indices, limit_indices, strides: ctx.builder.slice(x, start_indices, limit_indices, strides),
+    lower=lambda ctx, x, *, start_indices, limit_indices, strides: ctx.builder.slice(
+        x, start_indices, limit_indices, strides
+    ),
     jvp=_slice_jvp,
     transpose=_slice_transpose,
     batch=_slice_batch,
@@ -137,8 +147,8 @@ def slice(operand, start_indices: Sequence[int], limit_indices: Sequence[int], s
       limit_indices: for each axis, the end; at most the axis size.
       strides: for each axis, the positive step; None: 1.
 
-    Raises:
-      TypeError: if an index is out of bounds (nothing is clamped or counted from the end here; `slice_in_dim` counts from the end).
+    Raises: TypeError: if an index is out of bounds (nothing is clamped or counted from the end here;
+      `slice_in_dim` counts from the end).
 
     Example:
       >>> from velax import lax
@@ -202,25 +212,35 @@ def index_in_dim(operand, index: int, axis: int = 0, keepdims: bool = True):
     return part if keepdims else squeeze(part, (axis,))
 
 
-# -- dynamic_slice --------------------------------------------------------------------------------------------------------
+# -- dynamic_slice -------------------------------------------------------------------------------
 
 
 def _check_start_indices(name: str, operand, starts) -> None:
     if len(starts) != len(operand.shape):
-        raise TypeError(f"{name} start_indices must have length equal to the number of dimensions of the operand, got {len(starts)} for operand shape {operand.shape}.")
+        raise TypeError(
+            f"{name} start_indices must have length equal to the number of dimensions of the operand, got "
+            f"{len(starts)} for operand shape {operand.shape}."
+        )
     if any(s.shape for s in starts):
         raise TypeError(f"start_indices arguments to {name} must be scalars,  got indices {tuple(starts)}")
     if not all(dtypes.is_integer(s.dtype) and s.dtype == starts[0].dtype for s in starts):
-        raise TypeError(f"index arguments to {name} must be integers of the same type, got: {', '.join(str(s.dtype) for s in starts)}")
+        raise TypeError(
+            f"index arguments to {name} must be integers of the same type, got: "
+            f"{', '.join(str(s.dtype) for s in starts)}"
+        )
 
 
 def _dynamic_slice_type(x, *starts, slice_sizes):
     if len(slice_sizes) != len(x.shape):
         raise TypeError(
-            f"slice slice_sizes must have length equal to the number of dimensions of the operand, got sizes {slice_sizes} for operand shape {x.shape}."
+            "slice slice_sizes must have length equal to the number of dimensions of the operand, got sizes "
+            f"{slice_sizes} for operand shape {x.shape}."
         )
     if any(size > n for size, n in zip(slice_sizes, x.shape, strict=True)):
-        raise TypeError(f"slice slice_sizes must be less than or equal to operand shape, got slice_sizes {slice_sizes} for operand shape {x.shape}.")
+        raise TypeError(
+            f"slice slice_sizes must be less than or equal to operand shape, got slice_sizes {slice_sizes} for "
+            f"operand shape {x.shape}."
+        )
     if any(size < 0 for size in slice_sizes):
         raise TypeError(f"slice slice_sizes must be greater than or equal to zero, got slice_sizes of {slice_sizes}.")
     _check_start_indices("dynamic_slice", x, starts)
@@ -264,7 +284,11 @@ def _dynamic_slice_batch(args, dims, *, slice_sizes):
     # along an axis taken whole, every start is clamped to 0
     axes = tuple(i for i, (n, m) in enumerate(zip(shape, slice_sizes, strict=True)) if m != n)
     if not axes or 0 in (size, *slice_sizes):
-        part = x if not axes else zeros_like_aval(shaped_array((*((size,) if d is not None else ()), *slice_sizes), get_aval(x).dtype))
+        part = (
+            x
+            if not axes
+            else zeros_like_aval(shaped_array((*((size,) if d is not None else ()), *slice_sizes), get_aval(x).dtype))
+        )
         return part, d if not axes else (0 if d is not None else None)
     if d is not None:
         x = matchaxis(size, d, 0, x)
@@ -302,12 +326,18 @@ def _start_indices(name: str, operand, starts, allow_negative) -> list:
         if len(aval.shape) != 1:
             raise ValueError(f"Slice indices must be a 1D sequence, got {aval.shape}")
         count = aval.shape[0]
-        starts = list(starts) if isinstance(starts, np.ndarray) else [index_in_dim(starts, i, keepdims=False) for i in range(count)]
+        starts = (
+            list(starts)
+            if isinstance(starts, np.ndarray)
+            else [index_in_dim(starts, i, keepdims=False) for i in range(count)]
+        )
     if len(starts) != len(shape):
         raise ValueError(f"Length of slice indices must match number of operand dimensions ({len(starts)} vs {shape})")
     allowed = [allow_negative] * len(shape) if isinstance(allow_negative, (bool, np.bool_)) else list(allow_negative)
     if len(allowed) != len(shape):
-        raise ValueError(f"{name}: allow_negative_indices must have one entry an axis, got {len(allowed)} for operand shape {shape}")
+        raise ValueError(
+            f"{name}: allow_negative_indices must have one entry an axis, got {len(allowed)} for operand shape {shape}"
+        )
     starts = core_args(name, *starts, same_dtype=False)
     avals = [get_aval(s) for s in starts]
     strong = next((a.dtype for s, a in zip(starts, avals, strict=True) if type(s) is not builtins.int), None)
@@ -334,11 +364,10 @@ def _start_indices(name: str, operand, starts, allow_negative) -> list:
 def dynamic_slice(operand, start_indices, slice_sizes, *, allow_negative_indices: bool | Sequence[bool] = True):
     """A part of an array, of static size, at a start computed at run time.
 
-    Args:
-      operand: an array.
-      start_indices: a scalar integer for each axis, or a 1D array of them. Starts are clamped so that the part lies inside the operand.
-      slice_sizes: the static size of the part along each axis.
-      allow_negative_indices: whether negative starts count from the end; one for all axes or one for each. False saves the test.
+    Args: operand: an array. start_indices: a scalar integer for each axis, or a 1D array of them. Starts are
+      clamped so that the part lies inside the operand. slice_sizes: the static size of the part along each
+      axis. allow_negative_indices: whether negative starts count from the end; one for all axes or one for
+      each. False saves the test.
 
     Returns:
       An array of shape ``slice_sizes``.
@@ -400,16 +429,24 @@ def dynamic_index_in_dim(operand, index, axis: int = 0, keepdims: bool = True, *
     return _jit_index(operand, index, axis, bool(keepdims), bool(allow_negative_indices))
 
 
-# -- dynamic_update_slice -------------------------------------------------------------------------------------------------
+# -- dynamic_update_slice ------------------------------------------------------------------------
 
 
 def _dynamic_update_slice_type(x, update, *starts):
     if x.dtype != update.dtype:
-        raise TypeError(f"lax.dynamic_update_slice requires arguments to have the same dtypes, got {x.dtype}, {update.dtype}.")
+        raise TypeError(
+            f"lax.dynamic_update_slice requires arguments to have the same dtypes, got {x.dtype}, {update.dtype}."
+        )
     if len(x.shape) != len(update.shape):
-        raise TypeError(f"dynamic_update_slice update must have the same rank as operand, got update shape {update.shape} for operand shape {x.shape}.")
+        raise TypeError(
+            f"dynamic_update_slice update must have the same rank as operand, got update shape {update.shape} for "
+            f"operand shape {x.shape}."
+        )
     if any(m > n for m, n in zip(update.shape, x.shape, strict=True)):
-        raise TypeError(f"dynamic_update_slice update shape must be smaller than operand shape, got update shape {update.shape} for operand shape {x.shape}.")
+        raise TypeError(
+            "dynamic_update_slice update shape must be smaller than operand shape, got update shape "
+            f"{update.shape} for operand shape {x.shape}."
+        )
     _check_start_indices("dynamic_update_slice", x, starts)
     return shaped_array(x.shape, x.dtype, x.weak_type and update.weak_type and all(s.weak_type for s in starts))
 
@@ -481,13 +518,12 @@ dynamic_update_slice_p = define(
 def dynamic_update_slice(operand, update, start_indices, *, allow_negative_indices: bool | Sequence[bool] = True):
     """A copy of an array with a part replaced, at a start computed at run time.
 
-    Args:
-      operand: an array.
-      update: the new part: an array of the operand's rank and dtype, along no axis larger.
-      start_indices, allow_negative_indices: as in `dynamic_slice`; starts are clamped so that the part lies inside the operand.
+    Args: operand: an array. update: the new part: an array of the operand's rank and dtype, along no axis
+      larger. start_indices, allow_negative_indices: as in `dynamic_slice`; starts are clamped so that the
+      part lies inside the operand.
 
-    Returns:
-      An array of the operand's shape and dtype. Inside `jit`, and if the operand is used nowhere else, it is written in place.
+    Returns: An array of the operand's shape and dtype. Inside `jit`, and if the operand is used nowhere else,
+      it is written in place.
 
     Example:
       >>> from velax import lax
@@ -532,12 +568,13 @@ def dynamic_update_index_in_dim(operand, update, index, axis: int, *, allow_nega
     axis = canonical_axis(axis, x.ndim, "dynamic_update_index_in_dim")
     if u.ndim not in (x.ndim, x.ndim - 1):
         raise TypeError(
-            f"dynamic_update_index_in_dim update must have the operand's rank or one axis less, got update shape {u.shape} for operand shape {x.shape}."
+            "dynamic_update_index_in_dim update must have the operand's rank or one axis less, got update shape "
+            f"{u.shape} for operand shape {x.shape}."
         )
     return _jit_update_index(operand, update, index, axis, bool(allow_negative_indices))
 
 
-# -- pad ------------------------------------------------------------------------------------------------------------------
+# -- pad -----------------------------------------------------------------------------------------
 
 
 def _pad_type(x, value, *, padding_config):
@@ -547,14 +584,18 @@ def _pad_type(x, value, *, padding_config):
         raise ValueError(f"padding_value must be a scalar; got np.shape(padding_value)={value.shape}")
     if len(padding_config) != len(x.shape):
         raise ValueError(
-            f"length of padding_config must equal the number of axes of operand, got padding_config {padding_config} for operand shape {x.shape}"
+            "length of padding_config must equal the number of axes of operand, got padding_config "
+            f"{padding_config} for operand shape {x.shape}"
         )
     if any(interior < 0 for _, _, interior in padding_config):
         raise ValueError(f"interior padding in padding_config must be nonnegative, got padding_config {padding_config}")
-    shape = tuple(lo + hi + n + max(n - 1, 0) * interior for n, (lo, hi, interior) in zip(x.shape, padding_config, strict=True))
+    shape = tuple(
+        lo + hi + n + max(n - 1, 0) * interior for n, (lo, hi, interior) in zip(x.shape, padding_config, strict=True)
+    )
     if any(n < 0 for n in shape):
         raise ValueError(
-            f"Dimension size after padding is not at least 0, got result shape {shape}, for padding_config {padding_config} "
+            f"Dimension size after padding is not at least 0, got result shape {shape}, for padding_config "
+            f"{padding_config} "
             f"and operand shape {x.shape}"
         )
     return shaped_array(shape, x.dtype, x.weak_type and value.weak_type)
@@ -572,7 +613,9 @@ def _pad_transpose(ct, x, value, *, padding_config):
         return [Zero(a.aval) if type(a) is UndefinedPrimal else None for a in (x, value)]
     shape = x.aval.shape if type(x) is UndefinedPrimal else get_aval(x).shape
     cropped = pad(ct, _scalar_zero(ct), [(-lo, -hi, 0) for lo, hi, _ in padding_config])
-    ct_x = slice(cropped, [0] * len(shape), get_aval(cropped).shape, [interior + 1 for _, _, interior in padding_config])
+    ct_x = slice(
+        cropped, [0] * len(shape), get_aval(cropped).shape, [interior + 1 for _, _, interior in padding_config]
+    )
     axes = tuple(range(len(shape)))
     return [
         ct_x if type(x) is UndefinedPrimal else None,
@@ -601,17 +644,21 @@ def _pad_lower(ctx, x, value, *, padding_config):
 
 
 pad_p = define(
-    "pad", abstract_eval=_pad_type, lower=_pad_lower, jvp=_pad_jvp, transpose=_pad_transpose, batch=_pad_batch, linear_in=(0, 1)
+    "pad",
+    abstract_eval=_pad_type,
+    lower=_pad_lower,
+    jvp=_pad_jvp,
+    transpose=_pad_transpose,
+    batch=_pad_batch,
+    linear_in=(0, 1),
 )
 
 
 def pad(operand, padding_value, padding_config: Sequence[tuple[int, int, int]]):
     """Pad an array at its edges and between its elements.
 
-    Args:
-      operand: an array.
-      padding_value: a scalar of the same dtype.
-      padding_config: for each axis ``(low, high, interior)``: how many elements to add before the first, after the last and between
+    Args: operand: an array. padding_value: a scalar of the same dtype. padding_config: for each axis ``(low,
+      high, interior)``: how many elements to add before the first, after the last and between
         neighbours. Negative ``low`` and ``high`` remove elements.
 
     Raises:
@@ -633,7 +680,7 @@ def pad(operand, padding_value, padding_config: Sequence[tuple[int, int, int]]):
     return pad_p.bind(operand, padding_value, padding_config=tuple(config))
 
 
-# -- concatenate, split ---------------------------------------------------------------------------------------------------
+# -- concatenate, split --------------------------------------------------------------------------
 
 
 def _concatenate_type(*avals, dimension):
@@ -727,7 +774,9 @@ def _split_type(x, *, sizes, axis):
     if any(n < 0 for n in sizes):
         raise ValueError(f"Sizes passed to split must be nonnegative, got {list(sizes)}")
     if sum(sizes) != x.shape[axis]:
-        raise ValueError(f"Sum of sizes {sum(sizes)} must be equal to dimension {axis} of the operand shape {list(x.shape)}")
+        raise ValueError(
+            f"Sum of sizes {sum(sizes)} must be equal to dimension {axis} of the operand shape {list(x.shape)}"
+        )
     return [shaped_array((*x.shape[:axis], n, *x.shape[axis + 1 :]), x.dtype, x.weak_type) for n in sizes]
 
 

@@ -1,7 +1,8 @@
 """Solutions of equations with derivatives by the implicit function theorem: `custom_linear_solve` and `custom_root`.
 
-The solver is the user's; derivatives do not look inside of it. For ``A x = b`` they solve the same system again, with
-``db - dA x`` (forward) or the transposed system (reverse); for ``f(x, theta) = 0`` they solve with the Jacobian of ``f``.
+The solver is the user's; derivatives do not look inside of it. For ``A x = b`` they solve the same system
+again, with ``db - dA x`` (forward) or the transposed system (reverse); for ``f(x, theta) = 0`` they solve
+with the Jacobian of ``f``.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ def _check_result(operation: str, what: str, expected_tree, expected_avals, tree
     """TypeError or ValueError unless a function's result has the structure and the types of ``reference``."""
     if tree != expected_tree:
         raise TypeError(
-            f"{operation}: {what}() output pytree structure must match that of {reference}, got {tree} where {reference} has {expected_tree}."
+            f"{operation}: {what}() output pytree structure must match that of {reference}, got {tree} where "
+            f"{reference} has {expected_tree}."
         )
     if not all(map(typematch, avals, expected_avals)):
         show = lambda avals: ", ".join(a.str_short() for a in avals)
         raise ValueError(
-            f"{operation}: {what}() output shapes and dtypes must match those of {reference}, got {show(avals)} where {reference} has {show(expected_avals)}."
+            f"{operation}: {what}() output shapes and dtypes must match those of {reference}, got {show(avals)} "
+            f"where {reference} has {show(expected_avals)}."
         )
 
 
@@ -51,21 +54,24 @@ def _trace(
     reference: str,
     has_aux: bool = False,
 ):
-    """Trace a function whose result, without ``aux``, is like ``reference``; its jaxpr, captured values and result's tree."""
+    """Trace a function whose result, without ``aux``, is like ``reference``; its jaxpr, captured values and
+    result's tree.
+    """
     closed, consts, tree = trace_body(f"{operation} {what}", fun, in_tree, in_avals)
     result, avals = tree, closed.out_avals
     if has_aux:
         parts = tree.children()
         if tree.num_nodes == 1 or len(parts) != 2 or not isinstance(tree_unflatten(tree, avals), tuple):
             raise TypeError(
-                f"{operation}: {what}() must return a pair (solution, aux) with has_aux=True, got a result of structure {tree}."
+                f"{operation}: {what}() must return a pair (solution, aux) with has_aux=True, got a result of "
+                f"structure {tree}."
             )
         result, avals = parts[0], avals[: parts[0].num_leaves]
     _check_result(operation, what, out_tree, out_avals, result, avals, reference)
     return closed, consts, tree
 
 
-# -- linear systems ----------------------------------------------------------------------------------------------------
+# -- linear systems ------------------------------------------------------------------------------
 
 
 def custom_linear_solve(
@@ -78,11 +84,10 @@ def custom_linear_solve(
 ):
     """Solve ``A x = b`` by a given solver, with derivatives of any order by ``matvec`` and ``b``.
 
-    Args:
-      matvec: the linear function ``x -> A x``; what it closes over is differentiated by.
-      b: the right-hand side, an array or a pytree.
-      solve: ``solve(matvec, b) -> x``, e.g. an iteration; it need not be differentiable.
-      transpose_solve: ``transpose_solve(vecmat, b) -> x``, the solver of the transposed system, needed by reverse mode unless
+    Args: matvec: the linear function ``x -> A x``; what it closes over is differentiated by. b: the
+      right-hand side, an array or a pytree. solve: ``solve(matvec, b) -> x``, e.g. an iteration; it need not
+      be differentiable. transpose_solve: ``transpose_solve(vecmat, b) -> x``, the solver of the transposed
+      system, needed by reverse mode unless
         ``symmetric``.
       symmetric: whether ``A`` is its own transpose, so that ``solve`` serves for both.
       has_aux: whether the solvers return ``(x, aux)``; ``aux`` has no derivative.
@@ -106,7 +111,8 @@ def custom_linear_solve(
         check_callable(f, name)
     if symmetric and transpose_solve is not None:
         raise TypeError(
-            f"{name}: transpose_solve is for systems that are not symmetric; give symmetric=True or transpose_solve, not both."
+            f"{name}: transpose_solve is for systems that are not symmetric; give symmetric=True or "
+            "transpose_solve, not both."
         )
     leaves, tree = flatten_values(b)
     leaves = [as_array(x) for x in leaves]
@@ -131,8 +137,9 @@ def custom_linear_solve(
     return tree_unflatten(out_tree, outs)
 
 
-# The parameters: `jaxprs` are the product and the solver, and where the transposed system is known, its product and its solver. The
-# first inputs of each, as many as `const_lengths` says, are what it closes over; these come first among the operands.
+# The parameters: `jaxprs` are the product and the solver, and where the transposed system is known, its
+# product and its solver. The first inputs of each, as many as `const_lengths` says, are what it closes over;
+# these come first among the operands.
 
 
 def _solve_jvp(primals, tangents, *, const_lengths, **params):
@@ -197,17 +204,16 @@ custom_linear_solve_p = define(
 )
 
 
-# -- roots ---------------------------------------------------------------------------------------------------------------
+# -- roots ---------------------------------------------------------------------------------------
 
 
 def custom_root(f: Callable, initial_guess: Any, solve: Callable, tangent_solve: Callable, has_aux: bool = False):
     """Find a root of a function by a given solver, with derivatives of any order by what the function closes over.
 
-    Args:
-      f: the function whose root is wanted; its result has the structure of its argument.
-      initial_guess: where the search begins, an array or a pytree. The root's derivative by it is zero.
-      solve: ``solve(f, initial_guess) -> root``; it need not be differentiable.
-      tangent_solve: ``tangent_solve(g, y) -> x`` with ``g(x) == y`` for the linear ``g``, the derivative of ``f`` at the root. For
+    Args: f: the function whose root is wanted; its result has the structure of its argument. initial_guess:
+      where the search begins, an array or a pytree. The root's derivative by it is zero. solve: ``solve(f,
+      initial_guess) -> root``; it need not be differentiable. tangent_solve: ``tangent_solve(g, y) -> x``
+      with ``g(x) == y`` for the linear ``g``, the derivative of ``f`` at the root. For
         reverse mode it must be linear in ``y``: ``y / g(1.0)`` for numbers, a matrix solve, `custom_linear_solve`.
       has_aux: whether ``solve`` returns ``(root, aux)``; ``aux`` has no derivative.
 

@@ -27,7 +27,7 @@ def _axis_in(axis, ndim: int) -> int:
     return axis % ndim
 
 
-# -- sort -----------------------------------------------------------------------------------------------------------------
+# -- sort ----------------------------------------------------------------------------------------
 
 
 def _sort_type(*avals, dimension, is_stable, num_keys):
@@ -42,7 +42,8 @@ def _sort_type(*avals, dimension, is_stable, num_keys):
     for i, a in enumerate(avals[:num_keys]):
         if dtypes.is_extended(a.dtype):
             raise TypeError(
-                f"sort does not accept dtype {a.dtype} as a key at position {i}; sort numbers, and pass these as further operands"
+                f"sort does not accept dtype {a.dtype} as a key at position {i}; sort numbers, and pass these as "
+                "further operands"
             )
     return list(avals)
 
@@ -98,8 +99,8 @@ def sort(operand, dimension: int = -1, is_stable: bool = True, num_keys: int = 1
       is_stable: whether equal keys keep their order (they always do).
       num_keys: how many of the operands, from the first, are keys; they are compared lexicographically.
 
-    Returns:
-      An array, or a tuple of arrays. NaNs come last; -0.0 and 0.0 are equal; complex numbers are compared by real part, then imaginary part.
+    Returns: An array, or a tuple of arrays. NaNs come last; -0.0 and 0.0 are equal; complex numbers are
+      compared by real part, then imaginary part.
 
     Raises:
       TypeError: if the shapes differ.
@@ -129,7 +130,7 @@ def sort_key_val(keys, values, dimension: int = -1, is_stable: bool = True):
     return keys_out, values_out
 
 
-# -- top_k ----------------------------------------------------------------------------------------------------------------
+# -- top_k ---------------------------------------------------------------------------------------
 
 
 def _top_k_type(x, *, k, axis):
@@ -143,14 +144,17 @@ def _top_k_type(x, *, k, axis):
         raise ValueError(f"axis {axis} is out of bounds for array of dimension {len(x.shape)}")
     if x.shape[axis] < k:
         raise ValueError(
-            f"k argument to top_k must be no larger than size along axis; got {k=} with shape={list(x.shape)} and {axis=}"
+            f"k argument to top_k must be no larger than size along axis; got {k=} with shape={list(x.shape)} and "
+            f"{axis=}"
         )
     shape = (*x.shape[:axis], k, *x.shape[axis + 1 :])
     return [shaped_array(shape, x.dtype, x.weak_type), shaped_array(shape, np.dtype(np.int32))]
 
 
 def _descending_key(b, x):
-    """Integers whose ascending order is the descending order of ``x``; of floats the total order, in which NaN is above inf and 0.0 above -0.0."""
+    """Integers whose ascending order is the descending order of ``x``; of floats the total order, in which
+    NaN is above inf and 0.0 above -0.0.
+    """
     if x.dtype in ("bool",) or x.dtype[0] in "iu":
         return b.map("not", x)
     bits = dtypes.itemsize_bits(dtypes.dtype_of_ir_name(x.dtype))

@@ -1,8 +1,8 @@
 """Special functions made of other operations: zeta, polygamma, incomplete gamma and beta functions, Bessel functions.
 
-Each is computed in float64 whatever the operands are: the lowering traces a function of float64 arrays and inlines its
-jaxpr. Functions of float32 and narrower are then correctly rounded but for rare ties; those of float64 are exact to a few
-units in the last place, times the condition of their exponential factors.
+Each is computed in float64 whatever the operands are: the lowering traces a function of float64 arrays and
+inlines its jaxpr. Functions of float32 and narrower are then correctly rounded but for rare ties; those of
+float64 are exact to a few units in the last place, times the condition of their exponential factors.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ from velax.lax._values import core_args, full_like
 from velax.lax._while import while_loop
 
 __all__ = [
-    "bessel_i0e", "bessel_i0e_p", "bessel_i1e", "bessel_i1e_p", "betainc", "igamma", "igamma_grad_a", "igamma_grad_a_p", "igamma_p", "igammac",
-    "igammac_p", "polygamma", "polygamma_p", "random_gamma_grad", "random_gamma_grad_p", "regularized_incomplete_beta_p", "zeta", "zeta_p",
+    "bessel_i0e", "bessel_i0e_p", "bessel_i1e", "bessel_i1e_p", "betainc", "igamma", "igamma_grad_a",
+    "igamma_grad_a_p", "igamma_p", "igammac",
+    "igammac_p", "polygamma", "polygamma_p", "random_gamma_grad", "random_gamma_grad_p",
+    "regularized_incomplete_beta_p", "zeta", "zeta_p",
 ]  # fmt: skip
 
 _F64 = np.dtype("float64")
@@ -107,7 +109,7 @@ def _unsupported(message: str) -> Callable:
     return term
 
 
-# -- the Hurwitz zeta function --------------------------------------------------------------------------------------------
+# -- the Hurwitz zeta function -------------------------------------------------------------------
 
 _DIRECT_TERMS = 10
 
@@ -154,8 +156,8 @@ def _zeta_right(s, q):
 def _zeta_value(s, q):
     """Zeta at q < 0, for whole s, from the sum of ``(q + k)**-s`` over all integers k, which has the period 1 in q.
 
-    With r = q less the nearest integer, that sum is ``r**-s + zeta(s, 1 + r) + (-1)**s zeta(s, 1 - r)``, and its part left of
-    q is ``(-1)**s zeta(s, 1 - q)``.
+    With r = q less the nearest integer, that sum is ``r**-s + zeta(s, 1 + r) + (-1)**s zeta(s, 1 - r)``, and
+    its part left of q is ``(-1)**s zeta(s, 1 - q)``.
     """
     negative = cmp.lt(q, 0.0)
     even = cmp.eq(rem(s, 2.0), 0.0)
@@ -194,9 +196,8 @@ zeta_p = _define(
 def zeta(x, q):
     """Elementwise Hurwitz zeta function, ``sum((q + k)**-x for k in 0, 1, ...)``; operands as in `add`.
 
-    Args:
-      x: floats; NaN below 1, inf at 1.
-      q: floats. At the poles 0, -1, ... the result is inf for even ``x`` and NaN for others; elsewhere left of 0 it is NaN
+    Args: x: floats; NaN below 1, inf at 1. q: floats. At the poles 0, -1, ... the result is inf for even
+      ``x`` and NaN for others; elsewhere left of 0 it is NaN
         unless ``x`` is whole.
 
     Example:
@@ -207,7 +208,7 @@ def zeta(x, q):
     return zeta_p.bind(*core_args("zeta", x, q))
 
 
-# -- polygamma ------------------------------------------------------------------------------------------------------------
+# -- polygamma -----------------------------------------------------------------------------------
 
 #: the largest n whose factorial is a float64
 _LAST_FACTORIAL = 170
@@ -253,7 +254,7 @@ def polygamma(m, x):
     return polygamma_p.bind(*core_args("polygamma", m, x))
 
 
-# -- incomplete gamma functions -------------------------------------------------------------------------------------------
+# -- incomplete gamma functions ------------------------------------------------------------------
 
 #: from here on expansions in 1/a are exact enough, and the series would need thousands of terms
 _LARGE = 1e6
@@ -277,7 +278,9 @@ def _log_power(a, x, log_x):
 
 
 def _series(a, x, active):
-    """``S = sum(x**k / ((a+1) ... (a+k)))`` and its derivative in a; ``x**a exp(-x) S / gamma(a+1)`` is the lower function."""
+    """``S = sum(x**k / ((a+1) ... (a+k)))`` and its derivative in a; ``x**a exp(-x) S / gamma(a+1)`` is the
+    lower function.
+    """
 
     def body(state):
         k, term, term_a, total, total_a, _ = state
@@ -351,7 +354,9 @@ def _incomplete_gamma(upper: bool) -> Callable:
 
 
 def _uniform_expansion(a, x, upper: bool):
-    """The leading terms of Temme's expansion ("Uniform asymptotic expansions of the incomplete gamma functions", 1979)."""
+    """The leading terms of Temme's expansion ("Uniform asymptotic expansions of the incomplete gamma
+    functions", 1979).
+    """
     mu = div(sub(x, a), a)
     entropy = _relative_entropy(mu)
     eta = mul(sign(mu), sqrt(mul(entropy, 2.0)))
@@ -364,10 +369,12 @@ def _uniform_expansion(a, x, upper: bool):
 
 
 def _log_gamma_rate(a, x, log_x):
-    """The derivative in a of the logarithm of a gamma-distributed number x, at a constant value of its distribution function.
+    """The derivative in a of the logarithm of a gamma-distributed number x, at a constant value of its
+    distribution function.
 
-    By the implicit function theorem it is minus the derivative in a of that function, over x times the density (Figurnov,
-    Mohamed and Mnih, "Implicit reparameterization gradients", 2018). The common factor ``x**a exp(-x)`` cancels.
+    By the implicit function theorem it is minus the derivative in a of that function, over x times the
+    density (Figurnov, Mohamed and Mnih, "Implicit reparameterization gradients", 2018). The common factor
+    ``x**a exp(-x)`` cancels.
     """
     moderate = cmp.lt(a, 1e8)
     left = cmp.le(x, max(a, full_like(a, 1.0)))
@@ -379,7 +386,9 @@ def _log_gamma_rate(a, x, log_x):
 
 
 def _cube_root_rate(a, x):
-    """For large a: ``cbrt(x / a)`` is nearly normal, of mean ``1 - 1/(9a)`` and variance ``1/(9a)`` (Wilson and Hilferty, 1931)."""
+    """For large a: ``cbrt(x / a)`` is nearly normal, of mean ``1 - 1/(9a)`` and variance ``1/(9a)`` (Wilson
+    and Hilferty, 1931).
+    """
     root = cbrt(div(x, a))
     ninth = div(full_like(a, 1 / 9), a)
     root_a = div(sub(ninth, mul(add(sub(root, 1.0), ninth), 0.5)), a)
@@ -466,7 +475,8 @@ def igamma_grad_a(a, x):
 
 
 def random_gamma_grad(a, x):
-    """Elementwise derivative in ``a`` of numbers ``x`` drawn from the gamma distribution of shape ``a``; operands as in `add`.
+    """Elementwise derivative in ``a`` of numbers ``x`` drawn from the gamma distribution of shape ``a``;
+    operands as in `add`.
 
     It is that of the inverse of `igamma` in its second argument, at the value ``igamma(a, x)``.
     """
@@ -478,7 +488,7 @@ def random_log_gamma_grad(a, log_x):
     return random_log_gamma_grad_p.bind(*core_args("random_log_gamma_grad", a, log_x))
 
 
-# -- the incomplete beta function -----------------------------------------------------------------------------------------
+# -- the incomplete beta function ----------------------------------------------------------------
 
 
 def _log_beta(a, b):
@@ -561,7 +571,7 @@ def betainc(a, b, x):
     return regularized_incomplete_beta_p.bind(*core_args("betainc", a, b, x))
 
 
-# -- modified Bessel functions --------------------------------------------------------------------------------------------
+# -- modified Bessel functions -------------------------------------------------------------------
 
 #: up to here by the power series, whose terms are positive; beyond by the asymptotic series
 _BESSEL_FAR = 22.0

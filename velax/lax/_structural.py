@@ -1,4 +1,6 @@
-"""Operations that make, convert and rearrange arrays without arithmetic: convert, broadcast, reshape, transpose, select, iota, full, ..."""
+"""Operations that make, convert and rearrange arrays without arithmetic: convert, broadcast, reshape,
+transpose, select, iota, full, ...
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,12 @@ from velax.lax._rules import broadcast_node, shape_error
 from velax.lax._values import constant, core_args, is_number
 
 __all__ = [
-    "bitcast_convert_type", "bitcast_convert_type_p", "broadcast", "broadcast_in_dim", "broadcast_in_dim_p", "broadcast_shapes", "broadcasted_iota", "collapse",
-    "convert_element_type", "convert_element_type_p", "copy_p", "expand_dims", "full", "full_like", "iota", "iota_p", "optimization_barrier",
-    "optimization_barrier_p", "reshape", "reshape_p", "rev", "rev_p", "select", "select_n", "select_n_p", "squeeze", "squeeze_p",
+    "bitcast_convert_type", "bitcast_convert_type_p", "broadcast", "broadcast_in_dim", "broadcast_in_dim_p",
+    "broadcast_shapes", "broadcasted_iota", "collapse",
+    "convert_element_type", "convert_element_type_p", "copy_p", "expand_dims", "full", "full_like", "iota", "iota_p",
+    "optimization_barrier",
+    "optimization_barrier_p", "reshape", "reshape_p", "rev", "rev_p", "select", "select_n", "select_n_p", "squeeze",
+    "squeeze_p",
     "stop_gradient", "stop_gradient_p", "transpose", "transpose_p", "zeros_like_array",
 ]  # fmt: skip
 
@@ -45,7 +50,8 @@ def shape_type_error(shape, where: str = "") -> TypeError:
     lines = (
         text,
         tracer._origin_msg(),
-        "Shapes must be known while tracing: compute them from x.shape and Python integers, or mark the argument static (static_argnums, static_argnames).",
+        "Shapes must be known while tracing: compute them from x.shape and Python integers, or mark the argument "
+        "static (static_argnums, static_argnames).",
     )
     return TypeError("\n".join(filter(None, lines)))
 
@@ -63,7 +69,7 @@ def canonical_shape(shape, name: str) -> tuple[int, ...]:
     return sizes
 
 
-# -- convert_element_type -------------------------------------------------------------------------------------------------
+# -- convert_element_type ------------------------------------------------------------------------
 
 
 def _convert_type(x, *, new_dtype, weak_type, sharding=None):
@@ -137,12 +143,13 @@ def convert_type(operand, new_dtype=None, weak_type: bool | None = None):
         return operand
     if dtypes.is_extended(dtype) or dtypes.is_extended(aval.dtype):
         raise TypeError(
-            f"convert_element_type: cannot convert {aval.dtype} to {dtype}; use random.key_data and random.wrap_key_data"
+            f"convert_element_type: cannot convert {aval.dtype} to {dtype}; use random.key_data and "
+            "random.wrap_key_data"
         )
     return convert_element_type_p.bind(operand, new_dtype=dtype, weak_type=builtins.bool(weak))
 
 
-# -- bitcast_convert_type -------------------------------------------------------------------------------------------------
+# -- bitcast_convert_type ------------------------------------------------------------------------
 
 
 def _bitcast_type(x, *, new_dtype):
@@ -161,7 +168,8 @@ def _bitcast_type(x, *, new_dtype):
     else:
         if not x.shape or x.shape[-1] * old != new:
             raise ValueError(
-                f"lax.bitcast_convert_type: converting {x.dtype} to the wider {new_dtype} needs a last axis of size {new // old}, got shape {x.shape}"
+                f"lax.bitcast_convert_type: converting {x.dtype} to the wider {new_dtype} needs a last axis of "
+                f"size {new // old}, got shape {x.shape}"
             )
         shape = x.shape[:-1]
     return shaped_array(shape, new_dtype)
@@ -213,15 +221,14 @@ bitcast_convert_type_p = define(
 def bitcast_convert_type(operand, new_dtype):
     """Reinterpret the bits of the elements as another dtype.
 
-    Args:
-      operand: an array of a real dtype.
-      new_dtype: if narrower, the result has a new last axis; if wider, the operand's last axis is consumed (low bits first).
+    Args: operand: an array of a real dtype. new_dtype: if narrower, the result has a new last axis; if wider,
+      the operand's last axis is consumed (low bits first).
     """
     (operand,) = core_args("bitcast_convert_type", operand)
     return bitcast_convert_type_p.bind(operand, new_dtype=dtypes.canonicalize_dtype(new_dtype))
 
 
-# -- broadcast_in_dim -----------------------------------------------------------------------------------------------------
+# -- broadcast_in_dim ----------------------------------------------------------------------------
 
 
 def _broadcast_in_dim_type(x, *, shape, broadcast_dimensions, sharding=None):
@@ -241,7 +248,8 @@ def _broadcast_in_dim_type(x, *, shape, broadcast_dimensions, sharding=None):
         if n not in (1, shape[d]):
             raise shape_error(
                 name,
-                f"operand shape {x.shape} is not broadcastable to {shape}: its axes map to {broadcast_dimensions}, sizes must be 1 or equal",
+                f"operand shape {x.shape} is not broadcastable to {shape}: its axes map to {broadcast_dimensions}, "
+                "sizes must be 1 or equal",
             )
     return shaped_array(tuple(shape), x.dtype, x.weak_type)
 
@@ -330,14 +338,15 @@ def broadcast_shapes(*shapes) -> tuple[int, ...]:
         raise ValueError(f"Incompatible shapes for broadcasting: shapes={list(map(tuple, shapes))}") from None
 
 
-# -- reshape, squeeze, transpose, rev -------------------------------------------------------------------------------------
+# -- reshape, squeeze, transpose, rev ------------------------------------------------------------
 
 
 def _reshape_type(x, *, new_sizes, dimensions=None, sharding=None):
     if math.prod(x.shape) != math.prod(new_sizes):
         raise shape_error(
             "reshape",
-            f"total size of new array must be unchanged, got new_sizes={new_sizes} (size {math.prod(new_sizes)}) for shape {x.shape} (size {math.prod(x.shape)})",
+            f"total size of new array must be unchanged, got new_sizes={new_sizes} (size {math.prod(new_sizes)}) "
+            f"for shape {x.shape} (size {math.prod(x.shape)})",
         )
     return shaped_array(tuple(new_sizes), x.dtype, x.weak_type)
 
@@ -380,7 +389,8 @@ def _squeeze_type(x, *, dimensions):
     for d in dimensions:
         if x.shape[d] != 1:
             raise ValueError(
-                f"cannot select an axis to squeeze out which has size not equal to one, got shape={x.shape} and dimensions={dimensions}"
+                f"cannot select an axis to squeeze out which has size not equal to one, got shape={x.shape} and "
+                f"dimensions={dimensions}"
             )
     return shaped_array(tuple(n for i, n in enumerate(x.shape) if i not in dimensions), x.dtype, x.weak_type)
 
@@ -446,7 +456,8 @@ def _transpose_type(x, *, permutation):
     if sorted(permutation) != list(range(len(x.shape))):
         raise shape_error(
             "transpose",
-            f"permutation isn't a permutation of operand's dimensions, got permutation {permutation} for operand shape {x.shape}.",
+            f"permutation isn't a permutation of operand's dimensions, got permutation {permutation} for operand "
+            f"shape {x.shape}.",
         )
     return shaped_array(tuple(x.shape[p] for p in permutation), x.dtype, x.weak_type)
 
@@ -504,7 +515,7 @@ def rev(operand, dimensions: Sequence[int]):
     return rev_p.bind(operand, dimensions=tuple(operator.index(d) for d in dimensions))
 
 
-# -- select_n -------------------------------------------------------------------------------------------------------------
+# -- select_n ------------------------------------------------------------------------------------
 
 
 def _select_n_type(which, *cases):
@@ -520,7 +531,8 @@ def _select_n_type(which, *cases):
         raise TypeError(f"select cases must have the same dtypes, got [{', '.join(str(c.dtype) for c in cases)}].")
     if which.shape and which.shape != cases[0].shape:
         raise TypeError(
-            f"select `which` must be scalar or have the same shape as cases, got `which` shape {which.shape} but case shape {cases[0].shape}."
+            f"select `which` must be scalar or have the same shape as cases, got `which` shape {which.shape} but "
+            f"case shape {cases[0].shape}."
         )
     return shaped_array(cases[0].shape, cases[0].dtype, all(c.weak_type for c in cases))
 
@@ -593,9 +605,8 @@ select_n_p = define(
 def select_n(which, *cases):
     """Choose elementwise among arrays.
 
-    Args:
-      which: booleans (two cases: False chooses the first) or int32, rank 0 or of the cases' shape; out of range integers choose the nearest case.
-      *cases: arrays of one shape and dtype.
+    Args: which: booleans (two cases: False chooses the first) or int32, rank 0 or of the cases' shape; out of
+      range integers choose the nearest case. *cases: arrays of one shape and dtype.
     """
     if not cases:
         raise ValueError("select_n() must have at least one case")
@@ -612,7 +623,7 @@ def select(pred, on_true, on_false):
     return select_n(pred, on_false, on_true)
 
 
-# -- iota, full -----------------------------------------------------------------------------------------------------------
+# -- iota, full ----------------------------------------------------------------------------------
 
 iota_p = define(
     "iota",
@@ -699,7 +710,7 @@ def zeros_like_array(x):
     return full_like(x, 0)
 
 
-# -- identities -----------------------------------------------------------------------------------------------------------
+# -- identities ----------------------------------------------------------------------------------
 
 copy_p = define(
     "copy",
@@ -762,7 +773,9 @@ optimization_barrier_p = define(
 
 
 def optimization_barrier(operand, /):
-    """The identity on a pytree, across which the compiler moves nothing: all inputs are computed before any output is used."""
+    """The identity on a pytree, across which the compiler moves nothing: all inputs are computed before any
+    output is used.
+    """
     from velax.tree_util import tree_flatten, tree_unflatten
 
     leaves, tree = tree_flatten(operand)

@@ -14,7 +14,8 @@ from velax.lax._rules import COMPLEX, FLOAT, INEXACT, elementwise, jvp_from
 from velax.lax._values import core_args, full_like
 
 __all__ = [
-    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "complex", "conj", "cos", "cosh", "digamma", "erf", "erf_inv", "erfc", "exp",
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "complex", "conj", "cos", "cosh", "digamma", "erf",
+    "erf_inv", "erfc", "exp",
     "exp2", "expm1", "imag", "lgamma", "log", "log1p", "logistic", "real", "sin", "sinh", "tan", "tanh",
 ]  # fmt: skip
 
@@ -66,7 +67,11 @@ def _make(name, primitive, text):
         return primitive.bind(*core_args(name, x))
 
     f.__name__ = f.__qualname__ = name
-    f.__doc__ = f"Elementwise {text}\n\n    Args:\n      x: an array of {'floats' if 'floats' in text else 'floats or complex numbers'}.\n\n    Returns:\n      An array of the same shape and dtype.\n    "
+    kind = "floats" if "floats" in text else "floats or complex numbers"
+    f.__doc__ = (
+        f"Elementwise {text}\n\n    Args:\n      x: an array of {kind}.\n\n"
+        "    Returns:\n      An array of the same shape and dtype.\n    "
+    )
     return f
 
 
@@ -117,7 +122,7 @@ def atan2(x, y):
     return mul(log(unit), full_like(unit, -1j))
 
 
-# -- complex numbers ------------------------------------------------------------------------------------------------------
+# -- complex numbers -----------------------------------------------------------------------------
 
 
 def _zero(like):
@@ -173,7 +178,8 @@ def _conj_transpose(ct, x, *, input_dtype):
 
 
 conj_p = elementwise(
-    "conj", (np.float32, np.float64, np.complexfloating), jvp=jvp_from(lambda t, out, x, **p: conj_p.bind(t, **p)), lower=_conj_lower, result=_complex_of, linear_in=(0,), arity=1,
+    "conj", (np.float32, np.float64, np.complexfloating), jvp=jvp_from(lambda t, out, x, **p: conj_p.bind(t, **p)),
+    lower=_conj_lower, result=_complex_of, linear_in=(0,), arity=1,
     transpose=_conj_transpose,
 )  # fmt: skip
 

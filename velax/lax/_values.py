@@ -17,7 +17,8 @@ _SCALARS = (bool, int, float, complex)
 def core_args(name: str, *args, same_dtype: bool = True) -> list:
     """The operands of a `velax.lax` function, as arrays, tracers, NumPy values or Python scalars of one dtype.
 
-    A Python scalar next to an array takes the array's dtype if its kind allows it (an int may become a float, not the reverse).
+    A Python scalar next to an array takes the array's dtype if its kind allows it (an int may become a float,
+    not the reverse).
 
     Raises:
       TypeError: for what is no array, naming the function and the position.
@@ -58,7 +59,9 @@ builtin_max = max
 
 
 def _scalar_as(x, dtype):
-    """A Python scalar as a NumPy scalar of an array operand's dtype, where that loses nothing of its kind; else unchanged."""
+    """A Python scalar as a NumPy scalar of an array operand's dtype, where that loses nothing of its kind;
+    else unchanged.
+    """
     if not isinstance(dtype, np.dtype):
         return x
     kind = type(x)

@@ -54,8 +54,10 @@ def _while_type(*avals, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
     pred = cond_jaxpr.out_avals[0]
     outs = body_jaxpr.out_avals
     if any(a.shape[: pred.ndim] != pred.shape for a in outs if isinstance(a, ShapedArray)):
-        raise TypeError(f"while: the predicate has shape {pred.shape}, which is no prefix of the shapes of the "
-                        f"carry, {[a.shape for a in outs]}")
+        raise TypeError(
+            f"while: the predicate has shape {pred.shape}, which is no prefix of the shapes of the "
+            f"carry, {[a.shape for a in outs]}"
+        )
     cond_effects = shift_input_effects(cond_jaxpr.effects, lambda i: i if i < cond_nconsts else i + body_nconsts)
     body_effects = shift_input_effects(body_jaxpr.effects, lambda i: i + cond_nconsts)
     return outs, join_effects(cond_effects, body_effects)
@@ -95,7 +97,8 @@ def _bind_jvp(primals, tangents, flags, derived, cond_jaxpr, cond_nconsts, body_
     init_t = [t for t in init_t if t is not None]
     n = body_nconsts + n_carry
     order = [
-        *range(body_nconsts), *range(n, n + len(consts_t)), *range(body_nconsts, n), *range(n + len(consts_t), n + len(consts_t) + len(init_t)),
+        *range(body_nconsts), *range(n, n + len(consts_t)), *range(body_nconsts, n),
+        *range(n + len(consts_t), n + len(consts_t) + len(init_t)),
     ]  # fmt: skip
     key = (tuple(flags), len(consts_t))
     body = derived.memo(("while jvp", *key), lambda: permuted(derived, order))
@@ -521,8 +524,9 @@ def _static_bound(x, which: str) -> int:
     try:
         return operator.index(x)
     except TypeError:
-        raise TypeError(f"fori_loop: the {which} bound must be an integer scalar, got {x!r}. Round it, e.g. by // "
-                        "instead of /.") from None
+        raise TypeError(
+            f"fori_loop: the {which} bound must be an integer scalar, got {x!r}. Round it, e.g. by // instead of /."
+        ) from None
 
 
 def _bound_dtype(lower, upper):
@@ -535,5 +539,6 @@ def _bound_dtype(lower, upper):
         and lower.weak_type != upper.weak_type
     ):
         return upper.dtype if lower.weak_type else lower.dtype
-    raise TypeError(f"lower and upper arguments to fori_loop must have equal types, got {lower.dtype.name} and "
-                    f"{upper.dtype.name}")
+    raise TypeError(
+        f"lower and upper arguments to fori_loop must have equal types, got {lower.dtype.name} and {upper.dtype.name}"
+    )

@@ -21,20 +21,17 @@ def dot_product_attention(
 ):  # fmt: skip
     """Scaled dot-product attention, ``softmax(scale * query @ key.T + bias) @ value``, with grouped heads.
 
-    ``B`` is the batch, ``T`` and ``S`` the lengths of queries and of keys, ``N`` the heads of the queries, ``K`` those of keys and values (``N`` a
-    multiple of it: neighbouring query heads share one), ``H`` the size of a head. ``B`` may be left out of query, key and value.
+    ``B`` is the batch, ``T`` and ``S`` the lengths of queries and of keys, ``N`` the heads of the queries,
+    ``K`` those of keys and values (``N`` a multiple of it: neighbouring query heads share one), ``H`` the
+    size of a head. ``B`` may be left out of query, key and value.
 
-    Args:
-      query: (B, T, N, H).
-      key, value: (B, S, K, H).
-      bias: added to the logits; broadcasts to (B, N, T, S).
-      mask: booleans that broadcast to (B, N, T, S); False excludes.
-      scale: factor of the logits, by default ``1 / sqrt(H)``.
-      is_causal: whether a query sees keys at its own and earlier positions only.
-      query_seq_lengths, key_value_seq_lengths: int32 (B,), the true lengths of padded sequences; results past a query's length are 0.
-      local_window_size: how many positions to the left and to the right a query sees, one number or two.
-      implementation: "xla" or None: this one.
-      return_residual: whether to return the log-sum-exp of the logits too.
+    Args: query: (B, T, N, H). key, value: (B, S, K, H). bias: added to the logits; broadcasts to (B, N, T,
+      S). mask: booleans that broadcast to (B, N, T, S); False excludes. scale: factor of the logits, by
+      default ``1 / sqrt(H)``. is_causal: whether a query sees keys at its own and earlier positions only.
+      query_seq_lengths, key_value_seq_lengths: int32 (B,), the true lengths of padded sequences; results past
+      a query's length are 0. local_window_size: how many positions to the left and to the right a query sees,
+      one number or two. implementation: "xla" or None: this one. return_residual: whether to return the
+      log-sum-exp of the logits too.
 
     Returns:
       (B, T, N, H); with ``return_residual`` a pair with an array (B, T, N).

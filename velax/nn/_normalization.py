@@ -23,7 +23,7 @@ def _axes(axis):
     return tuple(axis) if isinstance(axis, list) else axis
 
 
-# -- softmax --------------------------------------------------------------------------------------------------------------
+# -- softmax -------------------------------------------------------------------------------------
 
 
 def softmax(x, axis=-1, where=None):
@@ -144,19 +144,16 @@ def _count(x, axis, where, keepdims):
     return jnp.sum(jnp.broadcast_to(where, shape), axis=axis, keepdims=keepdims, dtype=dtype)
 
 
-# -- standardize ----------------------------------------------------------------------------------------------------------
+# -- standardize ---------------------------------------------------------------------------------
 
 
 def standardize(x, axis=-1, mean=None, variance=None, epsilon=1e-5, where=None, *, algorithm: str = "fast"):
     """``(x - mean) / sqrt(variance + epsilon)`` along axes.
 
-    Args:
-      x: an array.
-      axis: an axis, several, or None for all.
-      mean, variance: known moments that broadcast against ``x``; by default those of ``x``.
-      epsilon: a small number.
-      where: booleans that broadcast against ``x``: the elements that count in the moments.
-      algorithm: "fast" takes the variance as the mean square less the squared mean; "stable" from the differences to the mean.
+    Args: x: an array. axis: an axis, several, or None for all. mean, variance: known moments that broadcast
+      against ``x``; by default those of ``x``. epsilon: a small number. where: booleans that broadcast
+      against ``x``: the elements that count in the moments. algorithm: "fast" takes the variance as the mean
+      square less the squared mean; "stable" from the differences to the mean.
 
     Raises:
       ValueError: for an unknown algorithm.
@@ -182,7 +179,7 @@ _standardize_value.__name__ = "standardize"
 _standardize = compiled(_standardize_value, static=("axis", "algorithm"))
 
 
-# -- one-hot --------------------------------------------------------------------------------------------------------------
+# -- one-hot -------------------------------------------------------------------------------------
 
 
 def one_hot(x, num_classes: int, *, dtype=None, axis=-1):

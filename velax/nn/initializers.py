@@ -15,8 +15,10 @@ from velax._lang.trace import get_aval
 from velax._lang.traceback import api_boundary
 
 __all__ = [
-    "Initializer", "constant", "delta_orthogonal", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "kaiming_normal",
-    "kaiming_uniform", "lecun_normal", "lecun_uniform", "normal", "ones", "orthogonal", "truncated_normal", "uniform", "variance_scaling",
+    "Initializer", "constant", "delta_orthogonal", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform",
+    "kaiming_normal",
+    "kaiming_uniform", "lecun_normal", "lecun_uniform", "normal", "ones", "orthogonal", "truncated_normal",
+    "uniform", "variance_scaling",
     "xavier_normal", "xavier_uniform", "zeros",
 ]  # fmt: skip
 
@@ -96,7 +98,9 @@ def normal(stddev=1e-2, dtype=None) -> Initializer:
 
 
 def truncated_normal(stddev=1e-2, dtype=None, lower=-2.0, upper=2.0) -> Initializer:
-    """An initializer that draws from the normal distribution cut off at ``lower`` and ``upper``, then scaled by ``stddev``."""
+    """An initializer that draws from the normal distribution cut off at ``lower`` and ``upper``, then scaled
+    by ``stddev``.
+    """
 
     def init(key, shape, dtype=dtype, out_sharding=None):
         dtype = _dtype(dtype, None)
@@ -105,7 +109,7 @@ def truncated_normal(stddev=1e-2, dtype=None, lower=-2.0, upper=2.0) -> Initiali
     return api_boundary(init)
 
 
-# -- variance scaling -----------------------------------------------------------------------------------------------------
+# -- variance scaling ----------------------------------------------------------------------------
 
 
 def _size(shape, axes) -> int:
@@ -116,7 +120,8 @@ def _fans(shape, in_axis, out_axis, batch_axis) -> tuple[float, float]:
     """How many inputs and outputs a unit has."""
     if len(shape) <= 1 and in_axis == -2:
         raise ValueError(
-            f"Can't compute input and output sizes of a {len(shape)}-dimensional weights tensor with default in_axis. Must be at least 2D or specify in_axis "
+            f"Can't compute input and output sizes of a {len(shape)}-dimensional weights tensor with default "
+            "in_axis. Must be at least 2D or specify in_axis "
             "explicitly."
         )
     inputs, outputs, batch = (_size(shape, axes) for axes in (in_axis, out_axis, batch_axis))
@@ -158,12 +163,10 @@ def variance_scaling(
 ) -> Initializer:
     """An initializer whose variance adapts to the shape: ``scale / n``.
 
-    Args:
-      scale: a positive number.
-      mode: what ``n`` is: "fan_in", "fan_out", "fan_avg" (their mean) or "fan_geo_avg" (their geometric mean).
-      distribution: "truncated_normal", "normal" or "uniform".
-      in_axis, out_axis, batch_axis: axes of inputs, of outputs, and those that are ignored; the others are the receptive field.
-      dtype: dtype of results, unless given in the call.
+    Args: scale: a positive number. mode: what ``n`` is: "fan_in", "fan_out", "fan_avg" (their mean) or
+      "fan_geo_avg" (their geometric mean). distribution: "truncated_normal", "normal" or "uniform". in_axis,
+      out_axis, batch_axis: axes of inputs, of outputs, and those that are ignored; the others are the
+      receptive field. dtype: dtype of results, unless given in the call.
 
     Returns:
       An initializer. It raises `ValueError` for shapes of fewer than two axes, and unknown modes and distributions.
@@ -251,7 +254,7 @@ xavier_uniform, xavier_normal = glorot_uniform, glorot_normal
 kaiming_uniform, kaiming_normal = he_uniform, he_normal
 
 
-# -- orthogonal matrices --------------------------------------------------------------------------------------------------
+# -- orthogonal matrices -------------------------------------------------------------------------
 
 
 def _qr(matrix):

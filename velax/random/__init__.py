@@ -1,7 +1,7 @@
 """Random numbers from explicit keys.
 
-A key is made of a seed (`key`), new ones are derived from it (`split`, `fold_in`), and a function of this module draws from one: the same key gives the same
-numbers, on every machine. Use each key once.
+A key is made of a seed (`key`), new ones are derived from it (`split`, `fold_in`), and a function of this
+module draws from one: the same key gives the same numbers, on every machine. Use each key once.
 """
 
 from velax._lang.traceback import public_module as _public_module

@@ -31,19 +31,15 @@ from velax.random._samplers import _gumbel, _gumbel_mode, _uniform, halves
 __all__ = ["bernoulli", "categorical", "choice", "geometric", "permutation", "rademacher", "randint"]
 
 
-# -- integers -------------------------------------------------------------------------------------------------------------
+# -- integers ------------------------------------------------------------------------------------
 
 
 def randint(key, shape, minval, maxval, dtype=None, *, out_sharding=None):
     """Draw integers uniformly from ``[minval, maxval)``.
 
-    Args:
-      key: a key.
-      shape: the shape of the result.
-      minval: lower bound, included; broadcasts to ``shape``.
-      maxval: upper bound, excluded; broadcasts to ``shape``. Beyond the dtype's largest number, that number is included.
-      dtype: an integer dtype.
-      out_sharding: placement; None, as there is one device.
+    Args: key: a key. shape: the shape of the result. minval: lower bound, included; broadcasts to ``shape``.
+      maxval: upper bound, excluded; broadcasts to ``shape``. Beyond the dtype's largest number, that number
+      is included. dtype: an integer dtype. out_sharding: placement; None, as there is one device.
 
     Returns:
       An array of this shape and dtype; ``minval`` where the range is empty.
@@ -108,14 +104,15 @@ def _randint(key, shape, minval, maxval, dtype):
     if beyond is not None:
         above = lax.bitwise_and(to_rank(beyond, rank), lax.gt(maxval, minval))
         span = lax.select(above, lax.add(span, one), span)
-    # (high * 2**bits + low) mod span; span is 0 where the range is all of the dtype, and the remainder by 0 the number itself
+    # (high * 2**bits + low) mod span; span is 0 where the range is all of the dtype, and the remainder by 0
+    # the number itself
     multiplier = lax.rem(constant(unsigned, 1 << (info.bits // 2)), span)
     multiplier = lax.rem(lax.mul(multiplier, multiplier), span)
     offset = lax.rem(lax.add(lax.mul(lax.rem(high, span), multiplier), lax.rem(low, span)), span)
     return lax.add(minval, convert_type(offset, dtype))
 
 
-# -- truth values ---------------------------------------------------------------------------------------------------------
+# -- truth values --------------------------------------------------------------------------------
 
 
 def bernoulli(key, p=0.5, shape=None, mode="low", *, out_sharding=None):
@@ -222,20 +219,17 @@ def _geometric(key, p, shape, dtype):
     return convert_type(lax.add(lax.floor(lax.div(lax.log(u), log_q)), constant(float_type, 1)), dtype)
 
 
-# -- categories -----------------------------------------------------------------------------------------------------------
+# -- categories ----------------------------------------------------------------------------------
 
 
 def categorical(key, logits, axis=-1, shape=None, replace=True, mode=None, *, out_sharding=None):
     """Draw categories of given unnormalized log probabilities.
 
-    Args:
-      key: a key.
-      logits: floats; one distribution along ``axis`` for each position of the other axes.
-      axis: the axis of the categories.
-      shape: the shape of the result, which ends in the shape of ``logits`` without ``axis`` or broadcasts with it; by default that shape.
-      replace: whether the draws along the leading axes of ``shape`` are independent; False: all different.
-      mode: as in `gumbel`.
-      out_sharding: placement; None, as there is one device.
+    Args: key: a key. logits: floats; one distribution along ``axis`` for each position of the other axes.
+      axis: the axis of the categories. shape: the shape of the result, which ends in the shape of ``logits``
+      without ``axis`` or broadcasts with it; by default that shape. replace: whether the draws along the
+      leading axes of ``shape`` are independent; False: all different. mode: as in `gumbel`. out_sharding:
+      placement; None, as there is one device.
 
     Returns:
       Integers, the drawn categories.
@@ -292,7 +286,7 @@ def _categorical(key, logits, axis, shape, replace, mode, dtype):
     return lax.reshape(indices, shape, (rank - 1, *range(rank - 1)))
 
 
-# -- order and selection --------------------------------------------------------------------------------------------------
+# -- order and selection -------------------------------------------------------------------------
 
 
 def permutation(key, x, axis=0, independent=False, *, out_sharding=None):
@@ -350,8 +344,9 @@ def _take(x, indices, axis: int):
 
 @compiled(static=("axis",))
 def _shuffle(key, x, axis):
-    # Sorting by random 32-bit words leaves ties in order; repeated rounds make the effect of ties small (the exponent is the negative logarithm, to the base of
-    # the array's size, of the chance that an unshuffled pair remains).
+    # Sorting by random 32-bit words leaves ties in order; repeated rounds make the effect of ties small (the
+    # exponent is the negative logarithm, to the base of the array's size, of the chance that an unshuffled
+    # pair remains).
     exponent = 3
     size = max(1, get_aval(x).size)
     rounds = math.ceil(exponent * np.log(size) / np.log(dtypes.iinfo(np.uint32).max))
@@ -417,7 +412,8 @@ def choice(key, a, shape=(), replace=True, p=None, axis=0, mode=None):
     (p,) = promote_dtypes_inexact(p)
     if get_aval(p).shape != (n,):
         raise ValueError(
-            f"p must be None or a 1D vector with the same size as a.shape[axis]. p has shape {get_aval(p).shape} and a.shape[axis] is {n}."
+            f"p must be None or a 1D vector with the same size as a.shape[axis]. p has shape {get_aval(p).shape} "
+            f"and a.shape[axis] is {n}."
         )
     drawn = _weighted(key, p, shape, _gumbel_mode(mode), bool(replace))
     return lax.reshape(_take(a, drawn, axis) if a_shape else drawn, out_shape)

@@ -35,7 +35,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-# -- one number: Marsaglia and Tsang, "A simple method for generating gamma variables" (ACM TOMS 2000) ----------------------
+# -- one number: Marsaglia and Tsang, "A simple method for generating gamma variables" (ACM TOMS 200
 
 
 def _gamma_one(key, alpha, log_space: bool):
@@ -82,7 +82,9 @@ def _gamma_one(key, alpha, log_space: bool):
 
 
 def _gamma_all(keys, a, log_space: bool):
-    """Gamma numbers for keys of shape ``s`` and parameters of shape ``s + ...``, each with a key of its own; the loops run over all of them together."""
+    """Gamma numbers for keys of shape ``s`` and parameters of shape ``s + ...``, each with a key of its own;
+    the loops run over all of them together.
+    """
     shape, rank = get_aval(a).shape, get_aval(keys).ndim
     n = math.prod(shape)
     if n == 0:
@@ -95,7 +97,8 @@ def _gamma_all(keys, a, log_space: bool):
 def _gamma_type(keys, a, *, log_space):
     if a.shape[: keys.ndim] != keys.shape:
         raise TypeError(
-            f"random_gamma: the leading axes of the parameters must be those of the keys, got keys {keys} and parameters {a}"
+            f"random_gamma: the leading axes of the parameters must be those of the keys, got keys {keys} and "
+            f"parameters {a}"
         )
     return shaped_array(a.shape, a.dtype)
 
@@ -131,7 +134,7 @@ def _gamma(key, a, shape, dtype, log_space):
     return random_gamma_p.bind(key, widen(convert_type(a, dtype), shape), log_space=log_space)
 
 
-# -- distributions --------------------------------------------------------------------------------------------------------
+# -- distributions -------------------------------------------------------------------------------
 
 
 def gamma(key, a, shape=None, dtype=None, *, out_sharding=None):

@@ -38,7 +38,7 @@ _OTHER_IMPLS = ("philox2x32", "philox4x32", "rbg", "unsafe_rbg", "threefry4x32")
 _UINT32 = np.dtype("uint32")
 
 
-# -- generators -----------------------------------------------------------------------------------------------------------
+# -- generators ----------------------------------------------------------------------------------
 
 
 def _resolve_impl(spec) -> PRNGImpl:
@@ -54,7 +54,8 @@ def _resolve_impl(spec) -> PRNGImpl:
             return _IMPLS[spec]
         if spec in _OTHER_IMPLS:
             raise NotImplementedError(
-                f"the generator {spec!r} is not implemented; use impl='threefry2x32', whose bits are the same on every machine"
+                f"the generator {spec!r} is not implemented; use impl='threefry2x32', whose bits are the same on "
+                "every machine"
             )
         known = ", ".join(f'"{n}"' for n in (*_IMPLS, *_OTHER_IMPLS))
         raise ValueError(f'unrecognized PRNG implementation "{spec}". Did you mean one of: {known}?')
@@ -76,11 +77,12 @@ def check_mode() -> None:
     """Refuse the older order of counters, in which bits were drawn before they could be computed element by element."""
     if not config.jax_threefry_partitionable:
         raise NotImplementedError(
-            "jax_threefry_partitionable=False selects an older stream of random bits, which is not implemented; leave the option on, as it is by default"
+            "jax_threefry_partitionable=False selects an older stream of random bits, which is not implemented; "
+            "leave the option on, as it is by default"
         )
 
 
-# -- keys as arguments ----------------------------------------------------------------------------------------------------
+# -- keys as arguments ---------------------------------------------------------------------------
 
 
 def is_key(x) -> bool:
@@ -104,7 +106,8 @@ def check_key(name: str, key, *, allow_batched: bool = False):
         raise TypeError(f"unexpected PRNG key type {type(key)}")
     if not allow_batched and typed.shape:
         raise ValueError(
-            f"{name} accepts a single key, but was given a key array of shape {np.shape(key) if raw else key.shape} != (). Use jax.vmap for batching."
+            f"{name} accepts a single key, but was given a key array of shape "
+            f"{np.shape(key) if raw else key.shape} != (). Use jax.vmap for batching."
         )
     return typed, raw
 
@@ -114,7 +117,8 @@ def _check_raw_keys_allowed(name: str) -> None:
     if state == LegacyPrngKeyState.ALLOW:
         return
     message = (
-        f"Legacy uint32 key array passed as key to jax.random function {name}. Please create keys using `jax.random.key()`. "
+        f"Legacy uint32 key array passed as key to jax.random function {name}. Please create keys using "
+        "`jax.random.key()`. "
         "If use of a raw key array was intended, set jax_legacy_prng_key='allow'."
     )
     if state == LegacyPrngKeyState.ERROR:
@@ -152,7 +156,7 @@ def unwrap(keys):
     )
 
 
-# -- seeds ----------------------------------------------------------------------------------------------------------------
+# -- seeds ---------------------------------------------------------------------------------------
 
 
 def _seeded(name: str, seed, impl: PRNGImpl):
@@ -169,7 +173,8 @@ def _seeded(name: str, seed, impl: PRNGImpl):
     aval = get_aval(seed)
     if aval.shape:
         raise TypeError(
-            f"{name} accepts a scalar seed, but was given an array of shape {aval.shape} != (). Use jax.vmap for batching"
+            f"{name} accepts a scalar seed, but was given an array of shape {aval.shape} != (). Use jax.vmap for "
+            "batching"
         )
     if not (dtypes.is_integer(aval.dtype) or aval.dtype == np.bool_):
         raise TypeError(f"PRNG key seed must be an integer; got {seed!r}")
@@ -285,7 +290,7 @@ def clone(key):
     return unwrap(out) if raw else out
 
 
-# -- deriving keys --------------------------------------------------------------------------------------------------------
+# -- deriving keys -------------------------------------------------------------------------------
 
 
 def split(key, num: int | tuple[int, ...] = 2):
@@ -345,7 +350,8 @@ def fold_in(key, data):
 def _fold_word(data):
     if isinstance(data, np.ndarray) or np.ndim(data) if not isinstance(data, Array) else data.ndim:
         raise TypeError(
-            f"fold_in accepts a scalar, but was given an array of shape {np.shape(data)} != (). Use jax.vmap for batching."
+            f"fold_in accepts a scalar, but was given an array of shape {np.shape(data)} != (). Use jax.vmap for "
+            "batching."
         )
     if isinstance(data, (int, float)):
         return np.uint32(data)

@@ -25,7 +25,8 @@ _IMPLS = {threefry_impl.name: threefry_impl}
 class PRNGKeyArray(Array):
     """An array of random keys: the words of the keys, seen as elements of dtype ``key<...>``.
 
-    Make one with `velax.random.key` and `velax.random.split`. It has the methods of arrays that move elements; there is no arithmetic on keys.
+    Make one with `velax.random.key` and `velax.random.split`. It has the methods of arrays that move
+    elements; there is no arithmetic on keys.
 
     Args:
       impl: the generator.
@@ -42,7 +43,7 @@ class PRNGKeyArray(Array):
             impl.tag,
         )  # what compiled calls take: the words, and what distinguishes them from plain integers
 
-    # -- attributes -----------------------------------------------------------------------------------------------------
+    # -- attributes -------------------------------------------------------------------------------
 
     @property
     def aval(self):
@@ -118,7 +119,7 @@ class PRNGKeyArray(Array):
     def __reduce__(self):
         return _restore, (self._impl.name, np.asarray(self._base_array))
 
-    # -- elements -------------------------------------------------------------------------------------------------------
+    # -- elements ---------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         if not self.shape:
@@ -140,10 +141,11 @@ class PRNGKeyArray(Array):
 
     def __setitem__(self, index, value):
         raise TypeError(
-            "JAX arrays are immutable and do not support in-place item assignment. Instead of x[idx] = y, use x = x.at[idx].set(y) or another .at[] method."
+            "JAX arrays are immutable and do not support in-place item assignment. Instead of x[idx] = y, use x = "
+            "x.at[idx].set(y) or another .at[] method."
         )
 
-    # -- comparison, and what keys do not do ----------------------------------------------------------------------------
+    # -- comparison, and what keys do not do ------------------------------------------------------
 
     def _equals(self, other, name: str):
         from velax import lax  # keys are made before operations on them
@@ -173,7 +175,8 @@ class PRNGKeyArray(Array):
     @api_boundary
     def __array__(self, *args, **kwargs):
         raise TypeError(
-            "JAX array with PRNGKey dtype cannot be converted to a NumPy array. Use jax.random.key_data(arr) if you wish to extract the underlying integer array."
+            "JAX array with PRNGKey dtype cannot be converted to a NumPy array. Use jax.random.key_data(arr) if "
+            "you wish to extract the underlying integer array."
         )
 
     def __repr__(self):
@@ -188,7 +191,8 @@ class PRNGKeyArray(Array):
 def _no_arithmetic(name: str, *operands) -> TypeError:
     names = ", ".join(str(get_aval(x).dtype) for x in operands)
     return TypeError(
-        f"{name} does not accept dtype{'s' if len(operands) > 1 else ''} {names}. Random keys are drawn from (random.normal, random.split, ...), not computed with."
+        f"{name} does not accept dtype{'s' if len(operands) > 1 else ''} {names}. Random keys are drawn from "
+        "(random.normal, random.split, ...), not computed with."
     )
 
 
@@ -201,8 +205,10 @@ def _refuse(name: str):
 
 
 for _name, _function in {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide", "mod": "remainder", "pow": "power",
-    "lshift": "left_shift", "rshift": "right_shift", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "matmul": "matmul",
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
+    "mod": "remainder", "pow": "power",
+    "lshift": "left_shift", "rshift": "right_shift", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+    "matmul": "matmul",
 }.items():  # fmt: skip
     setattr(PRNGKeyArray, f"__{_name}__", _refuse(_function))
     setattr(PRNGKeyArray, f"__r{_name}__", _refuse(_function))

@@ -64,7 +64,8 @@ def _factor(jnp, cov, method: str):
     linalg = getattr(jnp, "linalg", None)
     if linalg is None or not hasattr(linalg, method):
         raise NotImplementedError(
-            f"multivariate_normal(method={method!r}) needs jnp.linalg.{method}, which is not implemented; multiply random.normal by a factor of the covariance"
+            f"multivariate_normal(method={method!r}) needs jnp.linalg.{method}, which is not implemented; multiply "
+            "random.normal by a factor of the covariance"
         )
     if method == "cholesky":
         return linalg.cholesky(cov)

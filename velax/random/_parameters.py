@@ -59,7 +59,8 @@ def check_parameters(name: str, shape, *parameter_shapes) -> None:
     found = broadcast_shapes(shape, *parameter_shapes)
     if found != tuple(shape):
         raise ValueError(
-            f"{name} parameter shapes must be broadcast-compatible with shape argument, and the result of broadcasting the shapes must equal the shape "
+            f"{name} parameter shapes must be broadcast-compatible with shape argument, and the result of "
+            "broadcasting the shapes must equal the shape "
             f"argument, but got result {found} for shape argument {shape}."
         )
 

@@ -70,7 +70,9 @@ def _by_multiplication(key, lam, shape, dtype):
 
 
 def _by_rejection(key, lam, shape, dtype):
-    """Transformed rejection: Hörmann, "The transformed rejection method for generating Poisson random variables" (1993)."""
+    """Transformed rejection: Hörmann, "The transformed rejection method for generating Poisson random
+    variables" (1993).
+    """
     c = _F32.type
     log_lam = lax.log(lam)
     b = lax.add(c(0.931), lax.mul(c(2.53), lax.sqrt(lam)))

@@ -1,4 +1,6 @@
-"""The primitives of random keys: seeding, wrapping, splitting, folding in, bits. Their operands are arrays of dtype ``key<...>``."""
+"""The primitives of random keys: seeding, wrapping, splitting, folding in, bits. Their operands are arrays of
+dtype ``key<...>``.
+"""
 
 from __future__ import annotations
 

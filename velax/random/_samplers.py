@@ -23,12 +23,13 @@ from velax.random._parameters import (
 )
 
 __all__ = [
-    "cauchy", "double_sided_maxwell", "exponential", "gumbel", "laplace", "logistic", "lognormal", "maxwell", "normal", "pareto", "rayleigh",
+    "cauchy", "double_sided_maxwell", "exponential", "gumbel", "laplace", "logistic", "lognormal", "maxwell",
+    "normal", "pareto", "rayleigh",
     "triangular", "truncated_normal", "uniform", "wald", "weibull_min",
 ]  # fmt: skip
 
 
-# -- uniform --------------------------------------------------------------------------------------------------------------
+# -- uniform -------------------------------------------------------------------------------------
 
 
 def uniform(key, shape=(), dtype=None, minval=0.0, maxval=1.0, *, out_sharding=None):
@@ -73,7 +74,7 @@ def _uniform(key, shape, dtype, minval, maxval):
     return lax.max(minval, lax.add(lax.mul(floats, lax.sub(maxval, minval)), minval))
 
 
-# -- normal ---------------------------------------------------------------------------------------------------------------
+# -- normal --------------------------------------------------------------------------------------
 
 
 def normal(key, shape=(), dtype=None, *, out_sharding=None):
@@ -172,7 +173,7 @@ def _lognormal(key, sigma, shape, dtype):
     return lax.exp(lax.mul(_normal(key, shape, dtype), parameter(sigma, dtype, shape)))
 
 
-# -- from one uniform number ----------------------------------------------------------------------------------------------
+# -- from one uniform number ---------------------------------------------------------------------
 
 
 def _from_shape(name: str, sample, summary: str):
@@ -241,12 +242,9 @@ maxwell = _from_shape(
 def gumbel(key, shape=(), dtype=None, mode=None, *, out_sharding=None):
     """Draw from the standard Gumbel distribution.
 
-    Args:
-      key: a key.
-      shape: the shape of the result.
-      dtype: a float dtype.
-      mode: "low" draws one uniform number each; "high" two, for a finer upper tail. By default "low", or "high" under ``jax_high_dynamic_range_gumbel``.
-      out_sharding: placement; None, as there is one device.
+    Args: key: a key. shape: the shape of the result. dtype: a float dtype. mode: "low" draws one uniform
+      number each; "high" two, for a finer upper tail. By default "low", or "high" under
+      ``jax_high_dynamic_range_gumbel``. out_sharding: placement; None, as there is one device.
 
     Raises:
       ValueError: if ``dtype`` is no float or ``mode`` unknown.
@@ -280,7 +278,7 @@ def halves(x):
     return lax.index_in_dim(x, 0, 0, keepdims=False), lax.index_in_dim(x, 1, 0, keepdims=False)
 
 
-# -- with parameters ------------------------------------------------------------------------------------------------------
+# -- with parameters -----------------------------------------------------------------------------
 
 
 def double_sided_maxwell(key, loc, scale, shape=(), dtype=None):

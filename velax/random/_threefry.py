@@ -1,7 +1,8 @@
 """The threefry-2x32 generator: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), with 20 rounds.
 
-A key is two 32-bit words. The hash of a key and a counter of two words gives two words; element ``i`` of an array of random bits hashes the counter ``i``, so each
-element is computed by itself and fuses into whatever consumes it.
+A key is two 32-bit words. The hash of a key and a counter of two words gives two words; element ``i`` of an
+array of random bits hashes the counter ``i``, so each element is computed by itself and fuses into whatever
+consumes it.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def key_dtype_of(impl: PRNGImpl) -> KeyTy:
     return _KEY_DTYPES[impl]
 
 
-# -- the hash, on nodes of the array graph --------------------------------------------------------------------------------
+# -- the hash, on nodes of the array graph -------------------------------------------------------
 
 
 def key_words(b: Builder, key: Node) -> tuple[Node, Node]:
@@ -118,7 +119,9 @@ def hash_nodes(b: Builder, words: tuple[Node, Node], counter: tuple[Node | None,
 
 
 def counters(b: Builder, lead: tuple[int, ...], shape: tuple[int, ...]) -> tuple[Node | None, Node]:
-    """The row-major position within ``shape`` as two words, repeated over ``lead``; the first is None if it is zero everywhere."""
+    """The row-major position within ``shape`` as two words, repeated over ``lead``; the first is None if it
+    is zero everywhere.
+    """
     n = math.prod(shape)
     full = (*lead, *shape)
     dims = tuple(range(len(lead), len(full)))
@@ -151,7 +154,9 @@ def random_bits_node(b: Builder, key: Node, bit_width: int, shape: tuple[int, ..
 
 
 def pair_node(b: Builder, hi: Node | None, lo: Node, shape: tuple[int, ...]) -> Node:
-    """Keys of two words, from words of shape ``(*shape, 2)``: one elementwise value, so that it takes one kernel rather than one a word and a join."""
+    """Keys of two words, from words of shape ``(*shape, 2)``: one elementwise value, so that it takes one
+    kernel rather than one a word and a join.
+    """
     full = (*shape, 2)
     second = b.map("ne", b.iota(full, "u32", len(shape)), b.full(full, 0, "u32"))
     return b.map("select", second, lo, b.full(full, 0, "u32") if hi is None else hi)
@@ -180,7 +185,9 @@ def fold_node(b: Builder, key: Node, data: Node) -> Node:
 
 
 def seed_node(b: Builder, seed: Node) -> Node:
-    """Keys of integers: the high and low half of 64 bits; seeds of fewer bits fill the low half, negative ones wrapping at 32 bits."""
+    """Keys of integers: the high and low half of 64 bits; seeds of fewer bits fill the low half, negative
+    ones wrapping at 32 bits.
+    """
     full = (*seed.shape, 2)
     wide = lambda node: b.broadcast(node, full, tuple(range(len(seed.shape))))
     if seed.dtype in ("i64", "u64"):
@@ -191,7 +198,7 @@ def seed_node(b: Builder, seed: Node) -> Node:
     return pair_node(b, None, wide(b.bitcast(signed, "u32")), seed.shape)
 
 
-# -- threefry2x32 as a primitive ------------------------------------------------------------------------------------------
+# -- threefry2x32 as a primitive -----------------------------------------------------------------
 
 
 def _threefry_type(*avals):

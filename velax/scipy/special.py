@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-# -- log-sum-exp ----------------------------------------------------------------------------------------------------------
+# -- log-sum-exp ---------------------------------------------------------------------------------
 
 
 def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False, where=None):
@@ -100,7 +100,7 @@ def log_softmax(x, /, *, axis=None):
     return nn_log_softmax(x, axis=axis)
 
 
-# -- error function and normal distribution -------------------------------------------------------------------------------
+# -- error function and normal distribution ------------------------------------------------------
 
 
 @inlined
@@ -128,7 +128,8 @@ def _real_float(name: str, x):
     dtype = get_aval(x).dtype
     if dtype not in (np.float32, np.float64):
         raise TypeError(
-            f"x.dtype={dtype} is not supported, see docstring for supported types. It is computed in float32 and float64; convert with astype."
+            f"x.dtype={dtype} is not supported, see docstring for supported types. It is computed in float32 and "
+            "float64; convert with astype."
         )
     return x, dtype
 
@@ -228,7 +229,7 @@ def _log_ndtr_jvp(series_order, primals, tangents):
     return out, lax.mul(t, lax.exp(lax.sub(log_pdf, out)))
 
 
-# -- logistic function ----------------------------------------------------------------------------------------------------
+# -- logistic function ---------------------------------------------------------------------------
 
 
 @inlined
@@ -256,7 +257,7 @@ def _one(x):
     return constant(get_aval(x).dtype, 1)
 
 
-# -- entropy --------------------------------------------------------------------------------------------------------------
+# -- entropy -------------------------------------------------------------------------------------
 
 
 @inlined
@@ -328,7 +329,7 @@ def kl_div(p, q):
     return lax.add(lax.sub(rel_entr(p, q), p), q)
 
 
-# -- gamma function -------------------------------------------------------------------------------------------------------
+# -- gamma function ------------------------------------------------------------------------------
 
 
 @inlined
@@ -483,7 +484,7 @@ def poch(z, m):
     return lax.select(nothing, jnp.ones_like(m), lax.mul(lax.mul(gammasgn(z), gammasgn(end)), size))
 
 
-# -- modified Bessel functions --------------------------------------------------------------------------------------------
+# -- modified Bessel functions -------------------------------------------------------------------
 
 
 @inlined
@@ -512,7 +513,7 @@ def i1(x):
     return lax.mul(lax.exp(lax.abs(x)), lax.bessel_i1e(x))
 
 
-# -- power transformations ------------------------------------------------------------------------------------------------
+# -- power transformations -----------------------------------------------------------------------
 
 
 def _power_transform(log_x, power):

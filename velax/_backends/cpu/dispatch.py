@@ -29,7 +29,9 @@ wrap_keys: dict[type, object] = {}
 
 
 def _wraps(avals):
-    """For each result that is stored as something else (keys, float0), the function from the stored array to the value."""
+    """For each result that is stored as something else (keys, float0), the function from the stored array to
+    the value.
+    """
     wraps = []
     for aval in avals:
         if dtypes.is_extended(aval.dtype):
@@ -56,7 +58,7 @@ def _compile_call(traced: TracedCall, keep_unused: bool):
 set_compiler(_compile_call)
 
 
-# -- eager primitives -----------------------------------------------------------------------------------------------------
+# -- eager primitives ----------------------------------------------------------------------------
 
 
 def _compile_application(application: tuple, args):
@@ -103,7 +105,7 @@ def _run_entry(entry, args):
 set_default_impl(apply_primitive)
 
 
-# -- stages ---------------------------------------------------------------------------------------------------------------
+# -- stages --------------------------------------------------------------------------------------
 
 
 class _StageProgram:
@@ -121,8 +123,10 @@ class _StageProgram:
             got = get_aval(x)
             if got.shape != aval.shape or got.dtype != aval.dtype:
                 raise TypeError(
-                    f"Argument types differ from the types for which this computation was compiled: argument {i} has type {got.str_short()}, "
-                    f"compiled for {aval.str_short()}. Call the jitted function itself, or lower and compile it for these types."
+                    f"Argument types differ from the types for which this computation was compiled: argument {i} "
+                    f"has type {got.str_short()}, "
+                    f"compiled for {aval.str_short()}. Call the jitted function itself, or lower and compile it "
+                    "for these types."
                 )
         outs = self._cache(None, *leaves)
         if _native.config_flags() & FLAG_DEBUG:
@@ -154,4 +158,3 @@ class _StageProgram:
 
 
 set_stage_compiler(_StageProgram)
-

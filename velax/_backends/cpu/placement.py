@@ -1,4 +1,6 @@
-"""Moving values to devices and back. There is one CPU device, so placing is checking, and making arrays of what is not."""
+"""Moving values to devices and back. There is one CPU device, so placing is checking, and making arrays of
+what is not.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ def device_put(x, device=None, *, src=None, donate=False, may_alias=None):
 def _check_device(device) -> None:
     devices = getattr(device, "device_set", None) or {device}
     if not set(devices) <= set(local_devices()):
-        raise ValueError(f"device_put: {device!r} names devices that are not available here; there is {', '.join(map(repr, local_devices()))}")
+        raise ValueError(
+            f"device_put: {device!r} names devices that are not available here; there is "
+            f"{', '.join(map(repr, local_devices()))}"
+        )
 
 
 def device_get(x):

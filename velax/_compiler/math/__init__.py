@@ -1,8 +1,10 @@
-"""Elementwise functions as loop IR expressions, one for every name in `velax._ir.graph.MAP_FNS` and every dtype on which it is defined.
+"""Elementwise functions as loop IR expressions, one for every name in `velax._ir.graph.MAP_FNS` and every
+dtype on which it is defined.
 
-The transcendental functions are straight-line code with a maximal error of 1-3 ULP over all arguments, denormals and infinities included
-(`tests/test_vector_math.py` states and checks the bound of each); f16, bf16 and the 8-bit floats compute in f32 and round. They
-are independent of the target and hold no loads and no calls. Integer arithmetic follows the loop IR's rules.
+The transcendental functions are straight-line code with a maximal error of 1-3 ULP over all arguments,
+denormals and infinities included (`tests/test_vector_math.py` states and checks the bound of each); f16, bf16
+and the 8-bit floats compute in f32 and round. They are independent of the target and hold no loads and no
+calls. Integer arithmetic follows the loop IR's rules.
 """
 
 from __future__ import annotations
@@ -102,15 +104,15 @@ _TOTAL_ORDER = frozenset({"lt_total", "le_total", "eq_total"})
 def lower_map(fn: str, args: list[Expr]) -> Expr:
     """The expression of an elementwise function.
 
-    Args:
-        fn: a name in `velax._ir.graph.MAP_FNS`, or ``lt_total``, ``le_total``, ``eq_total`` (the order of ``lax.sort``).
-        args: its operands, real, of one dtype (``select``: a bool first). Complex operands go to `lower_complex`.
+    Args: fn: a name in `velax._ir.graph.MAP_FNS`, or ``lt_total``, ``le_total``, ``eq_total`` (the order of
+        ``lax.sort``). args: its operands, real, of one dtype (``select``: a bool first). Complex operands go
+        to `lower_complex`.
 
     Returns:
         An expression of the operands' dtype, or a bool for comparisons and ``is_finite``.
 
-    Raises:
-        TypeError: if ``fn`` is unknown, is given another number of operands, operands of different dtypes, or a dtype on which it is not defined.
+    Raises: TypeError: if ``fn`` is unknown, is given another number of operands, operands of different
+        dtypes, or a dtype on which it is not defined.
 
     >>> from velax._ir.loops import Var
     >>> lower_map("tanh", [Var("x", "bf16")]).dtype
@@ -126,7 +128,9 @@ def lower_map(fn: str, args: list[Expr]) -> Expr:
     values = args[1:] if fn == "select" else args
     dtype = values[0].dtype
     if any(x.dtype != dtype for x in values) or (fn == "select" and args[0].dtype != "bool"):
-        raise TypeError(f"map {fn}: operands of different dtypes: {', '.join(x.dtype for x in args)}; convert them first")
+        raise TypeError(
+            f"map {fn}: operands of different dtypes: {', '.join(x.dtype for x in args)}; convert them first"
+        )
     transcendental = _TRANSCENDENTAL.get(fn)
     if transcendental is not None:
         if dtype in _FLOATS:
@@ -140,7 +144,13 @@ def lower_map(fn: str, args: list[Expr]) -> Expr:
 
 
 def _describe(dtypes: frozenset[str]) -> str:
-    names = {_INTEGERS: "integers", _FLOATS: "floats", _NUMBERS: "numbers", _BITS: "integers and bool", _ANY: "any dtype"}
+    names = {
+        _INTEGERS: "integers",
+        _FLOATS: "floats",
+        _NUMBERS: "numbers",
+        _BITS: "integers and bool",
+        _ANY: "any dtype",
+    }
     return names.get(dtypes, ", ".join(sorted(dtypes)))
 
 

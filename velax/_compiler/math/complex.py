@@ -1,8 +1,9 @@
 """Elementwise functions of complex numbers as pairs (re, im) of expressions.
 
-Magnitudes are scaled by one of three powers of two before they are squared, so nothing overflows or vanishes on the way; logarithms of sums of
-squares keep the sum in two parts, which holds their accuracy where the modulus is near 1. The inverse functions follow Kahan ("Branch cuts for
-complex elementary functions", 1987), with signed zeros telling the sides of the cuts apart. Multiplication and addition are the textbook formulas.
+Magnitudes are scaled by one of three powers of two before they are squared, so nothing overflows or vanishes
+on the way; logarithms of sums of squares keep the sum in two parts, which holds their accuracy where the
+modulus is near 1. The inverse functions follow Kahan ("Branch cuts for complex elementary functions", 1987),
+with signed zeros telling the sides of the cuts apart. Multiplication and addition are the textbook formulas.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def _div(x: Pair, y: Pair) -> Pair:
     scale_y, _, exponent_y = _scaling(_sorted_sizes(y)[0])
     a, b, c, d = x[0] * scale_x, x[1] * scale_x, y[0] * scale_y, y[1] * scale_y
     den = fma(c, c, d * d)
-    # x/y = (a + ib)/(c + id) scale_y/scale_x, in two equal steps: the whole factor may be out of range when the quotient is not
+    # x/y = (a + ib)/(c + id) scale_y/scale_x, in two equal steps: the whole factor may be out of range when
+    # the quotient is not
     back = _half_power(exponent_y) / _half_power(exponent_x)
     re = _products(a, c, b, d) / den * back * back
     im = _products(b, c, -a, d) / den * back * back
@@ -365,7 +367,8 @@ def _select(cond: Value, x: Pair, y: Pair) -> Pair:
 
 
 _FUNCTIONS: dict[str, tuple[int, Callable]] = {
-    "add": (2, _add), "sub": (2, _sub), "mul": (2, _mul), "div": (2, _div), "neg": (1, _neg), "abs": (1, _abs), "sign": (1, _sign),
+    "add": (2, _add), "sub": (2, _sub), "mul": (2, _mul), "div": (2, _div), "neg": (1, _neg), "abs": (1, _abs),
+    "sign": (1, _sign),
     "eq": (2, lambda x, y: x[0].eq(y[0]) & x[1].eq(y[1])), "ne": (2, lambda x, y: x[0].ne(y[0]) | x[1].ne(y[1])),
     "fma": (3, lambda x, y, z: _add(_mul(x, y), z)), "select": (3, _select),
     "is_finite": (1, lambda z: (abs(z[0]) < INF) & (abs(z[1]) < INF)),
@@ -382,12 +385,11 @@ _FUNCTIONS: dict[str, tuple[int, Callable]] = {
 def lower_complex(fn: str, args: list) -> Expr | tuple[Expr, Expr]:
     """The expression, or the pair of expressions, of an elementwise function on complex operands.
 
-    Args:
-        fn: a name in `velax._ir.graph.MAP_FNS`.
-        args: its operands: pairs (re, im) of f32 or f64 expressions; for ``complex`` two real expressions, for ``select`` a bool first.
+    Args: fn: a name in `velax._ir.graph.MAP_FNS`. args: its operands: pairs (re, im) of f32 or f64
+        expressions; for ``complex`` two real expressions, for ``select`` a bool first.
 
-    Returns:
-        A pair, or one expression where the result is real (``abs``, ``real``, ``imag``) or a bool (``eq``, ``ne``, ``is_finite``).
+    Returns: A pair, or one expression where the result is real (``abs``, ``real``, ``imag``) or a bool
+        (``eq``, ``ne``, ``is_finite``).
 
     Raises:
         TypeError: if ``fn`` is not defined on complex numbers or is given another number of operands.
@@ -400,5 +402,3 @@ def lower_complex(fn: str, args: list) -> Expr | tuple[Expr, Expr]:
         raise TypeError(f"map {fn}: takes {count} operands, got {len(args)}")
     result = build(*(tuple(map(Value, x)) if isinstance(x, tuple) else Value(x) for x in args))
     return (result[0].expr, result[1].expr) if isinstance(result, tuple) else result.expr
-
-

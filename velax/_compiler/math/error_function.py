@@ -1,8 +1,8 @@
 """erf, erfc and erf_inv in binary32 and binary64.
 
-``erf`` is an odd polynomial near 0 and ``1 - erfc`` beyond. ``erfc(t) = exp(-t^2) P(u)/(t + k)`` with ``u = (t - k)/(t + k)`` serves all ``t >= 0``
-(the variable of Schonfelder 1978), ``t^2`` taken as an unevaluated sum. ``erf_inv(x) = x P(w)`` with ``w = -log(1 - x^2)`` in pieces
-(the approach of Giles 2010).
+``erf`` is an odd polynomial near 0 and ``1 - erfc`` beyond. ``erfc(t) = exp(-t^2) P(u)/(t + k)`` with ``u =
+(t - k)/(t + k)`` serves all ``t >= 0`` (the variable of Schonfelder 1978), ``t^2`` taken as an unevaluated
+sum. ``erf_inv(x) = x P(w)`` with ``w = -log(1 - x^2)`` in pieces (the approach of Giles 2010).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """exp, exp2, expm1, logistic, tanh, sinh, cosh in binary32 and binary64.
 
-``x = n log 2 + r`` with ``|r| <= log(2)/2``: ``n`` comes from adding a constant whose last mantissa bits become the integer, ``r`` from a
-two-part ``log 2`` and fused multiply-adds (Cody and Waite 1980), ``exp r`` from a polynomial. Multiplying by ``2^n`` goes in two steps, each a
-normal number, so that results round once and correctly into the denormals and into infinity.
+``x = n log 2 + r`` with ``|r| <= log(2)/2``: ``n`` comes from adding a constant whose last mantissa bits
+become the integer, ``r`` from a two-part ``log 2`` and fused multiply-adds (Cody and Waite 1980), ``exp r``
+from a polynomial. Multiplying by ``2^n`` goes in two steps, each a normal number, so that results round once
+and correctly into the denormals and into infinity.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from velax._compiler.math.value import Value, cap, floor_at, fma, horner, select
 
 __all__ = ["cosh", "exp", "exp2", "exp_times_power", "expm1", "logistic", "scale", "sinh", "tanh"]
 
-#: below the first exp rounds to 0; above the second it is infinite, also halved, and 2^n still splits into two normal factors
+#: below the first exp rounds to 0; above the second it is infinite, also halved, and 2^n still splits into
+#: two normal factors
 _EXP_RANGE = {"f32": (-103.97208, 90.0), "f64": (-745.1332191019412, 711.0)}
 _EXP2_RANGE = {"f32": (-150.0, 129.0), "f64": (-1075.0, 1025.0)}
 #: expm1 is infinite above; not beyond the range of n = bias + 1
@@ -29,7 +31,9 @@ _SINH_POLYNOMIAL = 1.0
 
 
 def _reduce(x: Value, form: Format, offset: int) -> tuple[Value, Value, Value]:
-    """``x = n log 2 + r``: r, n as a float, and ``n + offset`` as an integer shifted into the exponent field (modulo the width)."""
+    """``x = n log 2 + r``: r, n as a float, and ``n + offset`` as an integer shifted into the exponent field
+    (modulo the width).
+    """
     magic = form.round_magic + offset
     shifted = fma(x, form.log2e, magic)
     n = shifted - magic
@@ -50,7 +54,8 @@ def _exp_polynomial(r: Value, form: Format) -> Value:
 def exp_times_power(x: Value, power: int = 0, nonpositive: bool = False, low_part: Value | None = None) -> Value:
     """``exp(x + low_part) * 2**power`` for a moderate power; ``nonpositive`` promises ``x <= 0``. About 20 operations.
 
-    Arguments whose result is 0 are replaced before and zeroed after: a product that underflows takes a slow path in many processors.
+    Arguments whose result is 0 are replaced before and zeroed after: a product that underflows takes a slow
+    path in many processors.
     """
     form = format_of(x.dtype)
     low, high = _EXP_RANGE[x.dtype]
@@ -110,7 +115,9 @@ def tanh(x: Value) -> Value:
 
 
 def _half_exponentials(a: Value) -> tuple[Value, Value]:
-    """``exp(a)/2`` and ``exp(-a)/2`` for ``a >= 0``; the second stops falling long after it has ceased to matter to their sum."""
+    """``exp(a)/2`` and ``exp(-a)/2`` for ``a >= 0``; the second stops falling long after it has ceased to
+    matter to their sum.
+    """
     half = exp_times_power(a, -1)
     return half, 0.25 / cap(half, 2.0 ** (format_of(a.dtype).mantissa + 10))
 

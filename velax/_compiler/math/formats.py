@@ -11,7 +11,9 @@ NAN = float("nan")
 
 
 class Format(Record):
-    """A binary floating-point format and the constants split to its precision (``hi + lo`` is twice as precise as ``hi``)."""
+    """A binary floating-point format and the constants split to its precision (``hi + lo`` is twice as
+    precise as ``hi``).
+    """
 
     dtype: str
     integer: str  #: the signed integer of its width

@@ -1,8 +1,9 @@
 """lgamma and digamma, in binary64 for every precision.
 
-Arguments below 8 are moved into [1, 2] by the recurrence (six conditional steps), where a polynomial has the functions' zeros as factors; from 8
-on Stirling's series takes over, its tail a polynomial in ``1/z^2``. Negative arguments go through the reflection formulas. A few ULP of error, but
-near the zeros of lgamma and digamma on the negative axis the error is relative to the terms that cancel.
+Arguments below 8 are moved into [1, 2] by the recurrence (six conditional steps), where a polynomial has the
+functions' zeros as factors; from 8 on Stirling's series takes over, its tail a polynomial in ``1/z^2``.
+Negative arguments go through the reflection formulas. A few ULP of error, but near the zeros of lgamma and
+digamma on the negative axis the error is relative to the terms that cancel.
 """
 
 from __future__ import annotations

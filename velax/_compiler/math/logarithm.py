@@ -1,7 +1,8 @@
 """log, log1p and the inverse hyperbolic functions in binary32 and binary64.
 
-``x = 2^e m`` with ``m`` in [sqrt(1/2), sqrt(2)), split by integer arithmetic on the bits. ``log m`` is a polynomial in ``f = m - 1`` (binary32) or in
-``s = f/(2 + f)``, arranged so that the error of the division is damped (binary64, after the FreeBSD mathematical library's layout).
+``x = 2^e m`` with ``m`` in [sqrt(1/2), sqrt(2)), split by integer arithmetic on the bits. ``log m`` is a
+polynomial in ``f = m - 1`` (binary32) or in ``s = f/(2 + f)``, arranged so that the error of the division is
+damped (binary64, after the FreeBSD mathematical library's layout).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ _SQRT_HALF_BITS = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}
 
 
 def split_normal(x: Value, form: Format) -> tuple[Value, Value]:
-    """``x = 2^e m`` for a positive normal ``x``: m in [sqrt(1/2), sqrt(2)), and e as an integer in the exponent field."""
+    """``x = 2^e m`` for a positive normal ``x``: m in [sqrt(1/2), sqrt(2)), and e as an integer in the
+    exponent field.
+    """
     bits = x.bits()
     exponent = (bits - _SQRT_HALF_BITS[x.dtype]) & form.exponent_mask
     return (bits - exponent).as_(x.dtype), exponent
@@ -92,7 +95,9 @@ def _sqrt_of_sum(hi: Value, lo: Value) -> tuple[Value, Value]:
 
 
 def asinh(x: Value) -> Value:
-    """``log(a + sqrt(a^2 + 1))`` of an unevaluated sum: near 0 it is ``1 + a + ...`` and the low part keeps a's relative accuracy."""
+    """``log(a + sqrt(a^2 + 1))`` of an unevaluated sum: near 0 it is ``1 + a + ...`` and the low part keeps
+    a's relative accuracy.
+    """
     a = abs(x)
     huge = a > _HUGE
     moderate = select(huge, 1.0, a)

@@ -31,7 +31,9 @@ def rsqrt(x: Value) -> Value:
 
 
 def cbrt(x: Value) -> Value:
-    """The real cube root. ``m^(-1/3)`` from a polynomial, refined without divisions; the last step uses an exact residual."""
+    """The real cube root. ``m^(-1/3)`` from a polynomial, refined without divisions; the last step uses an
+    exact residual.
+    """
     form = format_of(x.dtype)
     a = abs(x)
     denormal = a < form.tiny
@@ -42,7 +44,9 @@ def cbrt(x: Value) -> Value:
     third = rint(e * (1.0 / 3.0))
     rest = fma(third, -3.0, e)
     up, down = rest > 0.0, rest < 0.0
-    g = horner(m - 1.0, tables.CBRT) * select(up, const(2.0 ** (-1 / 3), x.dtype), select(down, const(2.0 ** (1 / 3), x.dtype), 1.0))
+    g = horner(m - 1.0, tables.CBRT) * select(
+        up, const(2.0 ** (-1 / 3), x.dtype), select(down, const(2.0 ** (1 / 3), x.dtype), 1.0)
+    )
     m = m * select(up, const(2.0, x.dtype), select(down, const(0.5, x.dtype), 1.0))
     if x.dtype == "f64":
         h = fma(-(m * g), g * g, 1.0)
@@ -82,7 +86,9 @@ def _pow_f32(x: Value, y: Value) -> Value:
 
 
 def _log2_double(x: Value) -> tuple[Value, Value]:
-    """``log2 x`` of a positive finite f64 as an unevaluated sum, to about 2^-64: ``log m = 2 atanh s``, ``s = (m - 1)/(m + 1)``."""
+    """``log2 x`` of a positive finite f64 as an unevaluated sum, to about 2^-64: ``log m = 2 atanh s``, ``s =
+    (m - 1)/(m + 1)``.
+    """
     denormal = x < F64.tiny
     m, exponent = split_normal(select(denormal, x * 2.0**54, x), F64)
     e = exponent.shra(52).to("f64") - select(denormal, const(54.0, "f64"), 0.0)

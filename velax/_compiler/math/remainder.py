@@ -1,11 +1,13 @@
 """The remainder of C's ``fmod``, exact for every pair of floats, without a loop.
 
-binary32 runs in binary64: there one step ``r - rint(r/y) y`` is exact (the quotient, 53 bits, times a 24-bit ``y`` fits the fused multiply-add) and
+binary32 runs in binary64: there one step ``r - rint(r/y) y`` is exact (the quotient, 53 bits, times a 24-bit
+  ``y`` fits the fused multiply-add) and
 takes 51 bits off a quotient of at most 278 bits.
 
-binary64 has quotients of up to 2098 bits, so the steps are replaced by modular exponentiation: with both significands as integers, ``x mod y``
-follows from ``2^k mod y``, built from the bits of ``k`` by squaring and doubling. Each product is an unevaluated sum of two floats, reduced modulo
-``y`` by one quotient; every intermediate value is an integer below 2^53 and exact.
+binary64 has quotients of up to 2098 bits, so the steps are replaced by modular exponentiation: with both
+significands as integers, ``x mod y`` follows from ``2^k mod y``, built from the bits of ``k`` by squaring and
+doubling. Each product is an unevaluated sum of two floats, reduced modulo ``y`` by one quotient; every
+intermediate value is an integer below 2^53 and exact.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ def _rem_f64(x: Value, y: Value) -> Value:
     inverse = 1.0 / my
 
     def near(r: Value) -> Value:
-        """``r mod my`` in about [-my/2, my/2], exact for ``|r| <= my^2/4``: the quotient's error is at most 1/2 beyond rounding."""
+        """``r mod my`` in about [-my/2, my/2], exact for ``|r| <= my^2/4``: the quotient's error is at most
+        1/2 beyond rounding.
+        """
         return fma(-rint(r * inverse), my, r)
 
     def times(a: Value, b: Value) -> Value:
@@ -59,7 +63,8 @@ def _rem_f64(x: Value, y: Value) -> Value:
         hi, lo = two_product(a, b)
         return near(near(near(hi)) + lo)
 
-    # the leading bits of a 12-bit exponent give a power far below my at once; each later bit squares, and doubles if set
+    # the leading bits of a 12-bit exponent give a power far below my at once; each later bit squares, and
+    # doubles if set
     power = (shift.shrl(6) + F64.bias).shl(52).as_("f64")
     for bit in range(5, -1, -1):
         power = times(power, power)

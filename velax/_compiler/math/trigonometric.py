@@ -1,9 +1,11 @@
 """sin, cos, tan for every finite argument, and the reduction modulo pi/2.
 
-``x 2/pi = n + f`` with an integer ``n`` (its last two bits choose the quadrant) and ``|f| <= 1/2``. Huge arguments need many digits of 2/pi but few at
-a time: digits that contribute only multiples of 4 may be dropped (Payne and Hanek 1983). For binary32 the reduction runs in binary64, with
-one of five pairs of constants chosen by the magnitude of x; there is no slow path. For binary64 moderate arguments subtract a multiple of pi/2 in three
-parts, large ones multiply by a window of 2/pi in fixed point, and both are computed.
+``x 2/pi = n + f`` with an integer ``n`` (its last two bits choose the quadrant) and ``|f| <= 1/2``. Huge
+arguments need many digits of 2/pi but few at a time: digits that contribute only multiples of 4 may be
+dropped (Payne and Hanek 1983). For binary32 the reduction runs in binary64, with one of five pairs of
+constants chosen by the magnitude of x; there is no slow path. For binary64 moderate arguments subtract a
+multiple of pi/2 in three parts, large ones multiply by a window of 2/pi in fixed point, and both are
+computed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ _HALF_PI_THIRD = -1.4973849048591698e-33
 
 
 def _reduce_f32(x: Value) -> tuple[Value, Value]:
-    """The quadrant (i32; only its last two bits count) and ``f`` times pi/2, an f64 good to 2^-30 relative even next to multiples of pi/2."""
+    """The quadrant (i32; only its last two bits count) and ``f`` times pi/2, an f64 good to 2^-30 relative
+    even next to multiples of pi/2.
+    """
     size = abs(x)
     *_, (_, hi, lo) = tables.TWO_OVER_PI_F32
     hi, lo = const(hi, "f64"), const(lo, "f64")
@@ -64,10 +68,12 @@ def _words(index: Value) -> list[Value]:
 
 
 def _reduce_large_f64(x: Value) -> tuple[Value, Value, Value]:
-    """The quadrant (i64) and the reduced argument as an unevaluated sum, for finite ``x >= 2^22``: fixed-point arithmetic modulo 4.
+    """The quadrant (i64) and the reduced argument as an unevaluated sum, for finite ``x >= 2^22``:
+    fixed-point arithmetic modulo 4.
 
-    The 53-bit significand times a window of 192 bits of 2/pi, whose first bits are those that still matter modulo 4; 128 bits of the
-    product are kept, which leaves 64 significant ones even for the binary64 number nearest to a multiple of pi/2.
+    The 53-bit significand times a window of 192 bits of 2/pi, whose first bits are those that still matter
+    modulo 4; 128 bits of the product are kept, which leaves 64 significant ones even for the binary64 number
+    nearest to a multiple of pi/2.
     """
     bits = x.bits().as_("u64")
     significand = (bits & (2**52 - 1)) | 2**52
@@ -80,7 +86,8 @@ def _reduce_large_f64(x: Value) -> tuple[Value, Value, Value]:
     low = middle + significand.mulhi(c)
     high = significand * a + significand.mulhi(b) + (low < middle).to("u64")
     quadrant = (high + 2**61).shrl(62).as_("i64")
-    # what is left of the quadrant's middle is a signed 128-bit fraction; its size in two floats, both exact or full precision
+    # what is left of the quadrant's middle is a signed 128-bit fraction; its size in two floats, both exact
+    # or full precision
     fraction = high.shl(2) | low.shrl(62)
     negative = fraction.as_("i64").shra(63).as_("u64")
     fraction = fraction ^ negative

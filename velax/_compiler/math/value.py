@@ -1,6 +1,7 @@
 """Operators on loop IR expressions, so that the elementwise functions read as formulas.
 
-A `Value` wraps one `Expr`; Python numbers beside it become constants of its dtype. The algorithms in this package are straight-line code over
+A `Value` wraps one `Expr`; Python numbers beside it become constants of its dtype. The algorithms in this
+package are straight-line code over
 `Value`: no loads, no branches, every choice a `Select`, so they vectorise as they stand.
 """
 
@@ -14,7 +15,8 @@ from velax._ir import loops_build as build
 from velax._ir.loops import WIDTH, Expr
 
 __all__ = [
-    "Number", "Value", "cap", "const", "fast_two_sum", "floor_at", "fma", "horner", "maximum", "minimum", "rint", "select", "sqrt",
+    "Number", "Value", "cap", "const", "fast_two_sum", "floor_at", "fma", "horner", "maximum", "minimum", "rint",
+    "select", "sqrt",
     "trunc", "two_product", "two_sum",
 ]  # fmt: skip
 
@@ -22,7 +24,9 @@ Number = bool | int | float
 
 
 class Value:
-    """An expression with arithmetic, bit and ordering operators (``eq``/``ne`` are methods: values hash by identity)."""
+    """An expression with arithmetic, bit and ordering operators (``eq``/``ne`` are methods: values hash by
+    identity).
+    """
 
     __slots__ = ("expr",)
 

@@ -4,7 +4,8 @@ from velax._lang.primitive import all_primitives as _all
 
 #: names under which JAX exports primitives whose own name differs
 _EXPORTED_AS = {
-    "remat2": "remat_p", "while": "while_p", "and": "and_p", "or": "or_p", "not": "not_p", "xor": "xor_p", "name": "name_p", "jit": "jit_p",
+    "remat2": "remat_p", "while": "while_p", "and": "and_p", "or": "or_p", "not": "not_p", "xor": "xor_p",
+    "name": "name_p", "jit": "jit_p",
     "add_any": "add_jaxvals_p",
 }  # fmt: skip
 

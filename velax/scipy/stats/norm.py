@@ -18,7 +18,9 @@ def _standardized(x, loc, scale):
 
 @inlined
 def logpdf(x, loc=0, scale=1):
-    """The logarithm of the density at ``x`` of the normal distribution with mean ``loc`` and standard deviation ``scale``."""
+    """The logarithm of the density at ``x`` of the normal distribution with mean ``loc`` and standard
+    deviation ``scale``.
+    """
     x, loc, scale = promote_args_inexact("norm.logpdf", x, loc, scale)
     z = _standardized(x, loc, scale)
     log_normalizer = lax.add(lax.log(scale), constant(z.dtype, 0.5 * np.log(2 * np.pi)))
