@@ -10,6 +10,7 @@ directly (`velax._compiler.encode`), so that small programs never wait for LLVM.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import threading
 import time
@@ -174,7 +175,8 @@ def _find_or_compile(closed, donated, key, target, record, clock):
         clock.lap("disk")
     if executable is None:
         try:
-            executable, consts, storable = _compile(closed, consts, donated, key, target, record, clock)
+            with _collector_paused():
+                executable, consts, storable = _compile(closed, consts, donated, key, target, record, clock)
         except Exception as e:
             e.add_note(f"(while Velax compiled the function {record.name!r})")
             raise
@@ -186,6 +188,19 @@ def _find_or_compile(closed, donated, key, target, record, clock):
             if len(_executables) > _MAX_EXECUTABLES:
                 _executables.popitem(last=False)
     return executable, consts
+
+
+@contextlib.contextmanager
+def _collector_paused():
+    """A compilation makes many objects that live until it ends: the collector would walk them again and again and find nothing."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _is_array(const) -> bool:
