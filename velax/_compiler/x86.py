@@ -13,7 +13,7 @@ __all__ = ["Assembler", "Label", "Mem"]
 RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = range(16)
 
 #: condition codes of ``jcc``, ``setcc`` and ``cmovcc``
-OVERFLOW, BELOW, NOT_BELOW, EQUAL, NOT_EQUAL, NOT_ABOVE, ABOVE = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x7
+BELOW, NOT_BELOW, EQUAL, NOT_EQUAL, NOT_ABOVE, ABOVE = 0x2, 0x3, 0x4, 0x5, 0x6, 0x7
 SIGN, PARITY, NO_PARITY, LESS, NOT_LESS, NOT_GREATER, GREATER = 0x8, 0xA, 0xB, 0xC, 0xD, 0xE, 0xF
 
 #: the field of a VEX prefix that stands for a legacy prefix

@@ -16,12 +16,10 @@ linearize          optional ``(nonzeros, *primals, **params) -> (outs, out_nonze
 transpose          ``(cotangent(s), *args, **params) -> cotangents``; linear arguments are `UndefinedPrimal`
 batch              ``(args, dims, **params) -> (out(s), out_dim(s))``; unmapped dims are None
 batch_axis         ``(axis_data, args, dims, **params)``: batching that needs the axis name or size (collectives, control flow)
-partial_eval       ``(known: list[bool], eqn) -> (known eqn | None, staged eqn, known outs, residual vars)``; see `_transforms.partial_eval`
 dce                ``(used_outputs, eqn) -> (used_inputs, eqn | None)``
 depends            ``(flags, **params) -> flags of the results``: which depend on the flagged operands; default: all, if any is flagged
 replay             ``(*concrete, **params)``: evaluate the body operation by operation; see `_transforms.debug_values`
 discharge          ``(in_avals, out_avals, *args, **params) -> (new values of refs, outs)``
-padding            reserved for symbolic shapes
 =================  ==================================================================================================
 """
 
@@ -36,8 +34,8 @@ from velax._lang.effects import no_effects
 __all__ = ["CallPrimitive", "Primitive", "RuleTable", "all_primitives", "define", "set_default_impl"]
 
 RULE_FIELDS = (
-    "abstract_eval", "impl", "lower", "jvp", "linearize", "transpose", "batch", "batch_axis", "partial_eval", "dce",
-    "depends", "replay", "discharge",
+    "abstract_eval", "impl", "lower", "jvp", "linearize", "transpose", "batch", "batch_axis", "dce", "depends",
+    "replay", "discharge",
 )  # fmt: skip
 
 all_primitives: list[Primitive] = []  #: every record, in order of definition
@@ -195,7 +193,6 @@ def define(
     batch_axis: Callable | None = None,
     impl: Callable | None = None,
     linearize: Callable | None = None,
-    partial_eval: Callable | None = None,
     dce: Callable | None = None,
     depends: Callable | None = None,
     replay: Callable | None = None,
@@ -206,8 +203,7 @@ def define(
     p = Primitive(name, multiple_results)
     p.rules.update(
         lower=lower, jvp=jvp, transpose=transpose, batch=batch, batch_axis=batch_axis, impl=impl, linearize=linearize,
-        partial_eval=partial_eval, dce=dce, depends=depends, replay=replay,
-        discharge=discharge,
+        dce=dce, depends=depends, replay=replay, discharge=discharge,
     )  # fmt: skip
     (p.def_effectful_abstract_eval if effectful else p.def_abstract_eval)(abstract_eval)
     p.elementwise, p.linear_in, p.irrelevant_params, p.defined_lower = (
