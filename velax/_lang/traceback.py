@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -33,6 +34,7 @@ __all__ = [
     "leave_boundary",
     "public_class",
     "public_module",
+    "public_rooms",
     "register_exclusion",
     "without_boundary",
 ]
@@ -160,6 +162,32 @@ def public_module(namespace: dict[str, Any]) -> None:
             wrapped = namespace[key] = api_boundary(value)
             if value.__name__ == key and value.__qualname__ == key:
                 wrapped.__module__ = name  # where it is to be found, e.g. by pickle
+
+
+def public_rooms(namespace: dict[str, Any], rooms: dict[str, tuple[str, ...]]) -> None:
+    """Has parts of a public module, given as its ``globals()``, imported when one of their names is first used.
+
+    Args:
+      namespace: gets ``__getattr__``, ``__dir__`` and ``__all__``; called after `public_module`.
+      rooms: for each submodule its public names, or none for one that is itself the name.
+    """
+    name = namespace["__name__"]
+    room_of = {key: room for room, names in rooms.items() for key in names or (room,)}
+
+    def __getattr__(key):
+        room = room_of.get(key)
+        if room is None:
+            raise AttributeError(f"module {name!r} has no attribute {key!r}")
+        module = importlib.import_module(f"{name}.{room}")
+        if not rooms[room]:
+            return module
+        found = {each: getattr(module, each) for each in rooms[room]} | {"__name__": name}
+        public_module(found)
+        namespace.update(found)
+        return found[key]
+
+    public = {key for key in namespace if not key.startswith("_")} | set(room_of)
+    namespace.update(__getattr__=__getattr__, __dir__=lambda: sorted({*namespace, *room_of}), __all__=sorted(public))
 
 
 def without_boundary(fun: Callable) -> Callable:
