@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import velax._native as native
 from array_helpers import DTYPES, arange, in_new_process, make, same
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from jax._src.lax.lax import _convert_element_type  # the only way to a weakly typed array of any shape
 
 FLOATS = [dtype for code, dtype in enumerate(DTYPES) if code in (9, 10, 11, 12, 15, 16)]

@@ -17,8 +17,7 @@ import velax
 import velax.inspect
 import velax.numpy as jnp
 from velax import lax
-from velax._compiler import cache as disk
-from velax._compiler import driver
+from velax._compiler import cache as disk, driver
 from velax._compiler.target import host_target, make_target
 from velax._lang.canonical import NotCanonicalError, canonical_bytes
 from velax._lang.primitive import Primitive, all_primitives

@@ -13,8 +13,7 @@ import pytest
 import velax.sharding as public
 from velax._lang import config, devices, meshes, shardings
 from velax._lang.meshes import AbstractMesh, AxisType, Mesh
-from velax._lang.shardings import NamedSharding, SingleDeviceSharding
-from velax._lang.shardings import PartitionSpec as P
+from velax._lang.shardings import NamedSharding, PartitionSpec as P, SingleDeviceSharding
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 from loops_fuzz import Fuzzer
-from loops_harness import awkward, call, check, compile_and_load, operations, pointwise
-from loops_harness import load as load_objects
+from loops_harness import awkward, call, check, compile_and_load, load as load_objects, operations, pointwise
 
 from velax._compiler import objects
 from velax._compiler.elf import ElfError, external_symbols, split_object

@@ -36,8 +36,7 @@ from velax._ir.loops import (
     Var,
     While,
 )
-from velax._ir.loops_build import add, c, div, lt, mul, sub
-from velax._ir.loops_build import load as element
+from velax._ir.loops_build import add, c, div, load as element, lt, mul, sub
 
 pytestmark = pytest.mark.skipif(not encode.encodable_target(host_target()), reason="needs AVX, FMA and BMI2")
 

@@ -8,8 +8,7 @@ import traceback
 import pytest
 
 import velax.errors as public
-from velax._lang import config, errors, source
-from velax._lang import traceback as tracebacks
+from velax._lang import config, errors, source, traceback as tracebacks
 from velax._lang.avals import ShapedArray
 
 

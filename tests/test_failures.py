@@ -20,8 +20,7 @@ import velax
 import velax.inspect
 import velax.numpy as jnp
 from velax import lax
-from velax._compiler import cache as disk
-from velax._compiler import driver
+from velax._compiler import cache as disk, driver
 from velax.errors import JaxRuntimeError
 from velax.lax._callbacks import io_callback
 

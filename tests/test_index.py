@@ -6,8 +6,7 @@ import random
 import pytest
 
 from velax._compiler.index import Space
-from velax._ir import loops
-from velax._ir import loops_build as lb
+from velax._ir import loops, loops_build as lb
 
 
 def value(expr, env):

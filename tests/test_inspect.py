@@ -12,8 +12,7 @@ import velax
 import velax.inspect
 import velax.numpy as jnp
 from velax import lax
-from velax._compiler import cache as disk
-from velax._compiler import driver
+from velax._compiler import cache as disk, driver
 from velax._lang import source
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from jax import lax
 from jax._src import core
 from jax_jaxprs import convert, traced
@@ -25,8 +24,7 @@ from velax._lang.check import check_jaxpr
 from velax._lang.jaxpr import ClosedJaxpr, DropVar, Jaxpr, Literal, Var, new_jaxpr_eqn
 from velax._lang.meshes import Mesh
 from velax._lang.primitive import Primitive, all_primitives
-from velax._lang.shardings import NamedSharding, SingleDeviceSharding
-from velax._lang.shardings import PartitionSpec as P
+from velax._lang.shardings import NamedSharding, PartitionSpec as P, SingleDeviceSharding
 from velax._transforms.differentiate import jvp as velax_jvp
 from velax._transforms.inspecting import make_jaxpr
 from velax._transforms.jit import jit as velax_jit

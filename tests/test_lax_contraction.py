@@ -4,8 +4,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from lax_differential import assert_same, both_raise, compare, random_like
 
 import velax

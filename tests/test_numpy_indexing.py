@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jjnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import velax
 import velax.numpy as jnp

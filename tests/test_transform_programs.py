@@ -3,8 +3,7 @@
 import jax
 import numpy as np
 from both_libraries import assert_same
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import velax
 from velax._lang.check import check_jaxpr

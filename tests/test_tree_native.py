@@ -13,12 +13,10 @@ import jax.tree_util as jtu
 import numpy as np
 import pytest
 from array_helpers import in_new_process
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tree_helpers import Keyed, Layer, Pair, Point, Uncomparable, message, trees
 
-from velax import _native
-from velax import tree_util as vtu
+from velax import _native, tree_util as vtu
 
 # --- the PyTreeDef type -----------------------------------------------------------------------------------------------
 

@@ -8,14 +8,12 @@ import pickle
 import jax.tree_util as jtu
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from jax._src import tree_util as jtu_internal
 from jax._src.api_util import flatten_axes
 from tree_helpers import Empty, Layer, Mode, Pair, Point, message, trees
 
-from velax import _tree_prefix, tree
-from velax import tree_util as vtu
+from velax import _tree_prefix, tree, tree_util as vtu
 
 
 def keys_of(module, path):

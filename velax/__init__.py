@@ -5,112 +5,66 @@
 
 import importlib as _importlib
 
-from velax._lang.array import Array as Array
-from velax._lang.avals import ShapeDtypeStruct as ShapeDtypeStruct
-from velax._lang.config import config as config
-from velax._lang.devices import (
-    Device as Device,
-)
-from velax._lang.devices import (
-    default_backend as default_backend,
-)
-from velax._lang.devices import (
-    device_count as device_count,
-)
-from velax._lang.devices import (
-    devices as devices,
-)
-from velax._lang.devices import (
-    host_count as host_count,
-)
-from velax._lang.devices import (
-    host_id as host_id,
-)
-from velax._lang.devices import (
-    host_ids as host_ids,
-)
-from velax._lang.devices import (
-    local_device_count as local_device_count,
-)
-from velax._lang.devices import (
-    local_devices as local_devices,
-)
-from velax._lang.devices import (
-    process_count as process_count,
-)
-from velax._lang.devices import (
-    process_index as process_index,
-)
-from velax._lang.devices import (
-    process_indices as process_indices,
-)
-from velax._lang.dtypes import float0 as float0
-from velax._lang.meshes import make_mesh as make_mesh
-from velax._lang.meshes import set_mesh as set_mesh
-from velax._lang.shardings import NamedSharding as NamedSharding
-from velax._lang.shardings import PartitionSpec as _PartitionSpec
-from velax._lang.source import name_scope as named_scope
-from velax._lang.trace import ensure_compile_time_eval as ensure_compile_time_eval
-from velax._lang.trace import typeof as typeof
-from velax._lang.traceback import public_module as _public_module
-from velax._transforms.custom_jvp import custom_jvp as custom_jvp
-from velax._transforms.custom_rules import (
-    closure_convert as closure_convert,
-)
-from velax._transforms.custom_rules import (
-    custom_gradient as custom_gradient,
-)
-from velax._transforms.custom_vjp import custom_vjp as custom_vjp
-from velax._transforms.differentiate import (
-    fwd_and_bwd as fwd_and_bwd,
-)
-from velax._transforms.differentiate import (
-    grad as grad,
-)
-from velax._transforms.differentiate import (
-    hessian as hessian,
-)
-from velax._transforms.differentiate import (
-    jacfwd as jacfwd,
-)
-from velax._transforms.differentiate import (
-    jacobian as jacobian,
-)
-from velax._transforms.differentiate import (
-    jacrev as jacrev,
-)
-from velax._transforms.differentiate import (
-    jvp as jvp,
-)
-from velax._transforms.differentiate import (
-    linear_transpose as linear_transpose,
-)
-from velax._transforms.differentiate import (
-    linearize as linearize,
-)
-from velax._transforms.differentiate import (
-    value_and_grad as value_and_grad,
-)
-from velax._transforms.differentiate import (
-    vjp as vjp,
-)
-from velax._transforms.inspecting import eval_shape as eval_shape
-from velax._transforms.inspecting import make_jaxpr as make_jaxpr
-from velax._transforms.jit import jit as jit
-from velax._transforms.remat import checkpoint as checkpoint
-from velax._transforms.remat import checkpoint_policies as checkpoint_policies
-from velax._transforms.vectorize import vmap as vmap
+from velax._lang.collector import collector_paused as _collector_paused
 
-from velax import lax as lax  # isort: skip
-from velax._backends.cpu import device as _cpu_device  # isort: skip  # noqa: F401
-from velax._backends.cpu.placement import (  # isort: skip
-    block_until_ready as block_until_ready,
-    copy_to_host_async as copy_to_host_async,
-    device_get as device_get,
-    device_put as device_put,
-    effects_barrier as effects_barrier,
-)
-from velax import numpy as numpy, tree_util as tree_util  # isort: skip
+with _collector_paused():
+    from velax._lang.array import Array as Array
+    from velax._lang.avals import ShapeDtypeStruct as ShapeDtypeStruct
+    from velax._lang.config import config as config
+    from velax._lang.devices import (
+        Device as Device,
+        default_backend as default_backend,
+        device_count as device_count,
+        devices as devices,
+        host_count as host_count,
+        host_id as host_id,
+        host_ids as host_ids,
+        local_device_count as local_device_count,
+        local_devices as local_devices,
+        process_count as process_count,
+        process_index as process_index,
+        process_indices as process_indices,
+    )
+    from velax._lang.dtypes import float0 as float0
+    from velax._lang.meshes import make_mesh as make_mesh, set_mesh as set_mesh
+    from velax._lang.shardings import NamedSharding as NamedSharding, PartitionSpec as _PartitionSpec
+    from velax._lang.source import name_scope as named_scope
+    from velax._lang.trace import ensure_compile_time_eval as ensure_compile_time_eval, typeof as typeof
+    from velax._lang.traceback import public_module as _public_module
+    from velax._transforms.custom_jvp import custom_jvp as custom_jvp
+    from velax._transforms.custom_rules import (
+        closure_convert as closure_convert,
+        custom_gradient as custom_gradient,
+    )
+    from velax._transforms.custom_vjp import custom_vjp as custom_vjp
+    from velax._transforms.differentiate import (
+        fwd_and_bwd as fwd_and_bwd,
+        grad as grad,
+        hessian as hessian,
+        jacfwd as jacfwd,
+        jacobian as jacobian,
+        jacrev as jacrev,
+        jvp as jvp,
+        linear_transpose as linear_transpose,
+        linearize as linearize,
+        value_and_grad as value_and_grad,
+        vjp as vjp,
+    )
+    from velax._transforms.inspecting import eval_shape as eval_shape, make_jaxpr as make_jaxpr
+    from velax._transforms.jit import jit as jit
+    from velax._transforms.remat import checkpoint as checkpoint, checkpoint_policies as checkpoint_policies
+    from velax._transforms.vectorize import vmap as vmap
+
+    from velax import lax as lax  # isort: skip
+    from velax._backends.cpu import device as _cpu_device  # isort: skip  # noqa: F401
+    from velax._backends.cpu.placement import (  # isort: skip
+        block_until_ready as block_until_ready,
+        copy_to_host_async as copy_to_host_async,
+        device_get as device_get,
+        device_put as device_put,
+        effects_barrier as effects_barrier,
+    )
+    from velax import numpy as numpy, tree_util as tree_util  # isort: skip
 
 __version__ = "0.1.0"
 

@@ -1,12 +1,9 @@
 """Tools on function arguments that libraries import."""
 
 from velax._lang.trace import shaped_abstractify as shaped_abstractify
-from velax._transforms.arguments import argnums_partial as argnums_partial
-from velax._transforms.arguments import debug_info_of as debug_info
-from velax.extend.linear_util import WrappedFun as _WrappedFun
-from velax.extend.linear_util import transformation_with_aux2 as _transformation_with_aux2
-from velax.tree_util import tree_flatten as _tree_flatten
-from velax.tree_util import tree_unflatten as _tree_unflatten
+from velax._transforms.arguments import argnums_partial as argnums_partial, debug_info_of as debug_info
+from velax.extend.linear_util import WrappedFun as _WrappedFun, transformation_with_aux2 as _transformation_with_aux2
+from velax.tree_util import tree_flatten as _tree_flatten, tree_unflatten as _tree_unflatten
 
 __all__ = ["argnums_partial", "debug_info", "flatten_fun", "flatten_fun_nokwargs", "shaped_abstractify"]
 

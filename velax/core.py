@@ -1,18 +1,11 @@
 """`velax.core`: the types of the language that libraries subclass and inspect."""
 
-from velax._lang.avals import AbstractValue as AbstractValue
-from velax._lang.avals import ShapedArray as ShapedArray
+from velax._lang.avals import AbstractValue as AbstractValue, ShapedArray as ShapedArray
 from velax._lang.jaxpr import Atom as Atom
 from velax._lang.trace import (
     Trace as Trace,
-)
-from velax._lang.trace import (
     Tracer as Tracer,
-)
-from velax._lang.trace import (
     ensure_compile_time_eval as ensure_compile_time_eval,
-)
-from velax._lang.trace import (
     eval_context as eval_context,
 )
 from velax._transforms.evaluate import eval_jaxpr as eval_jaxpr

@@ -7,8 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from velax._lang.effects import DebugEffect as DebugEffect
-from velax._lang.effects import OrderedDebugEffect as OrderedDebugEffect
+from velax._lang.effects import DebugEffect as DebugEffect, OrderedDebugEffect as OrderedDebugEffect
 from velax._lang.traceback import public_module as _public_module
 from velax.lax import _callbacks
 

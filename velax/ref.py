@@ -1,16 +1,17 @@
 """Mutable references to arrays, usable in transformed and compiled functions."""
 
-from velax._lang.avals import AbstractRef as AbstractRef
-from velax._lang.avals import shaped_array as _shaped_array
+from velax._lang.avals import AbstractRef as AbstractRef, shaped_array as _shaped_array
 from velax._lang.trace import get_aval as _get_aval
 from velax._transforms.zero import zeros_like_aval as _zeros_like_aval
-from velax.lax._refs import Ref as Ref
-from velax.lax._refs import freeze as freeze
-from velax.lax._refs import new_ref as new_ref
-from velax.lax._refs import ref_addupdate as addupdate
-from velax.lax._refs import ref_get as get
-from velax.lax._refs import ref_set as set
-from velax.lax._refs import ref_swap as swap
+from velax.lax._refs import (
+    Ref as Ref,
+    freeze as freeze,
+    new_ref as new_ref,
+    ref_addupdate as addupdate,
+    ref_get as get,
+    ref_set as set,
+    ref_swap as swap,
+)
 
 __all__ = ["AbstractRef", "Ref", "addupdate", "empty_ref", "free_ref", "freeze", "get", "new_ref", "set", "swap"]
 

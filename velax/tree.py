@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from velax.tree_util import tree_all as all
-from velax.tree_util import tree_broadcast as broadcast
-from velax.tree_util import tree_flatten as flatten
-from velax.tree_util import tree_flatten_with_path as flatten_with_path
-from velax.tree_util import tree_leaves as leaves
-from velax.tree_util import tree_leaves_with_path as leaves_with_path
-from velax.tree_util import tree_map as map
-from velax.tree_util import tree_map_with_path as map_with_path
-from velax.tree_util import tree_reduce as reduce
-from velax.tree_util import tree_reduce_associative as reduce_associative
-from velax.tree_util import tree_structure as structure
-from velax.tree_util import tree_transpose as transpose
-from velax.tree_util import tree_unflatten as unflatten
+from velax.tree_util import (
+    tree_all as all,
+    tree_broadcast as broadcast,
+    tree_flatten as flatten,
+    tree_flatten_with_path as flatten_with_path,
+    tree_leaves as leaves,
+    tree_leaves_with_path as leaves_with_path,
+    tree_map as map,
+    tree_map_with_path as map_with_path,
+    tree_reduce as reduce,
+    tree_reduce_associative as reduce_associative,
+    tree_structure as structure,
+    tree_transpose as transpose,
+    tree_unflatten as unflatten,
+)
 
 __all__ = [
     "all",

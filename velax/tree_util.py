@@ -24,16 +24,16 @@ from velax import _native
 from velax._tree_prefix import (
     KeyEntry,
     KeyPath,
+    broadcast_flattened_prefix_with_treedef as broadcast_flattened_prefix_with_treedef,
+    equality_errors as equality_errors,
+    equality_errors_pytreedef as equality_errors_pytreedef,
+    flatten_axis_prefix as flatten_axis_prefix,
     flatten_one_level,
     flatten_one_level_with_keys,
     keystr,
     name_set,
     prefix_errors,
 )
-from velax._tree_prefix import broadcast_flattened_prefix_with_treedef as broadcast_flattened_prefix_with_treedef
-from velax._tree_prefix import equality_errors as equality_errors
-from velax._tree_prefix import equality_errors_pytreedef as equality_errors_pytreedef
-from velax._tree_prefix import flatten_axis_prefix as flatten_axis_prefix
 
 DictKey = _native.DictKey
 FlattenedIndexKey = _native.FlattenedIndexKey

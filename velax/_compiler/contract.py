@@ -34,8 +34,7 @@ from velax._compiler.contract_tile import (
 )
 from velax._compiler.nest_dot import Dim, DotSpec
 from velax._compiler.target import Target
-from velax._ir import loops
-from velax._ir import loops_build as lb
+from velax._ir import loops, loops_build as lb
 from velax._ir.graph import COMPLEX_PART
 from velax._lang.record import Record, replace
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 
 from velax._compiler.contract_tile import Extents, Problem, accumulator, decode, result_at
-from velax._ir import loops
-from velax._ir import loops_build as lb
+from velax._ir import loops, loops_build as lb
 from velax._ir.graph import COMPLEX_PART
 from velax._ir.loops import Alloc, Buffer, Expr, For, Let, Reduce, Stmt, Store, Var
 from velax._lang.record import Record

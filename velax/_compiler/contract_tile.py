@@ -22,8 +22,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from velax._compiler.nest_dot import At, DotSpec
-from velax._ir import loops
-from velax._ir import loops_build as lb
+from velax._ir import loops, loops_build as lb
 from velax._ir.graph import COMPLEX_PART
 from velax._ir.loops import Alloc, Buffer, Expr, For, If, Let, Stmt, Store, Var
 from velax._lang.record import Record

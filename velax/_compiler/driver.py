@@ -10,7 +10,6 @@ directly (`velax._compiler.encode`), so that small programs never wait for LLVM.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import threading
 import time
@@ -25,8 +24,10 @@ from velax import _native
 from velax._compiler.build_graph import build_graph, physical_aval
 from velax._compiler.cache import disk_cache, key_hash
 from velax._compiler.target import Target, host_target
+from velax._ir.program import Launch, encode as encode_program
 from velax._lang import dtypes
 from velax._lang.canonical import NotCanonicalError, canonical_bytes
+from velax._lang.collector import collector_paused
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.record import Record, factory, replace
 from velax._transforms.discharge import discharge_internal
@@ -175,7 +176,7 @@ def _find_or_compile(closed, donated, key, target, record, clock):
         clock.lap("disk")
     if executable is None:
         try:
-            with _collector_paused():
+            with collector_paused():
                 executable, consts, storable = _compile(closed, consts, donated, key, target, record, clock)
         except Exception as e:
             e.add_note(f"(while Velax compiled the function {record.name!r})")
@@ -188,19 +189,6 @@ def _find_or_compile(closed, donated, key, target, record, clock):
             if len(_executables) > _MAX_EXECUTABLES:
                 _executables.popitem(last=False)
     return executable, consts
-
-
-@contextlib.contextmanager
-def _collector_paused():
-    """A compilation makes many objects that live until it ends: the collector would walk them again and again and find nothing."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _is_array(const) -> bool:
@@ -239,7 +227,6 @@ def _executable(program: bytes, kernels, callbacks, closed, consts, donated):
 def _compile(closed, consts, donated, key, target, record, clock):
     with _compiler_gate:  # a warm start needs no passes
         from velax._compiler.pipeline import Options, compile_graph
-        from velax._ir.program import encode
 
     graph, module = build_graph(closed)
     clock.lap("graph")
@@ -247,7 +234,7 @@ def _compile(closed, consts, donated, key, target, record, clock):
     clock.lap("passes")
     kernels, names = _load_kernels(compiled, target, record)
     clock.lap("codegen")
-    program = encode(compiled.program)
+    program = encode_program(compiled.program)
     # Functions of Python, and constants of nested jaxprs, are of this call: the key does not tell which they are.
     storable = not module.callbacks and len(module.consts) == len(consts)
     callbacks = module.callbacks[: compiled.program.callbacks]  # those after the last one used were dead code
@@ -312,7 +299,6 @@ def _small_kernels(compiled, target: Target) -> set[str]:
     """The kernels that do little each time the program runs."""
     with _compiler_gate:
         from velax._compiler.encode import encodable_target, operations
-        from velax._ir.program import Launch
 
     if not encodable_target(target):
         return set()

@@ -23,10 +23,7 @@ from velax._ir.loops import (
     Unary,
     Var,
 )
-from velax._ir.loops_build import add as build_add
-from velax._ir.loops_build import mul as build_mul
-from velax._ir.loops_build import neg as build_neg
-from velax._ir.loops_build import sub as build_sub
+from velax._ir.loops_build import add as build_add, mul as build_mul, neg as build_neg, sub as build_sub
 from velax._ir.loops_walk import operands
 from velax._lang.record import Record
 

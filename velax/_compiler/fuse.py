@@ -21,7 +21,6 @@ Runs after simplification and before nests. Two linear passes:
 from __future__ import annotations
 
 from velax._compiler import schedule
-from velax._compiler.views import operand_views
 from velax._ir.graph import Graph, Node
 
 __all__ = [
@@ -289,6 +288,8 @@ def _operand_bases(node: Node) -> list[Node]:
     """The nodes to materialise for the operands of ``dot``: transposes, slices and reshapes on top of them
     are strides.
     """
+    from velax._compiler.views import operand_views  # many programs have no contraction
+
     return [view[0] for view in operand_views(node)]
 
 

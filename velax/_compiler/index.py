@@ -20,8 +20,7 @@ from __future__ import annotations
 
 from math import gcd
 
-from velax._ir import loops
-from velax._ir import loops_build as lb
+from velax._ir import loops, loops_build as lb
 
 __all__ = ["Affine", "Space"]
 

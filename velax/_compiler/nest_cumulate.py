@@ -9,8 +9,7 @@ from velax._compiler.index import Space
 from velax._compiler.nest_group import Nest
 from velax._compiler.nest_reduce import reduction_identity
 from velax._compiler.nests import Evaluator, bind
-from velax._ir import loops
-from velax._ir import loops_build as lb
+from velax._ir import loops, loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 
 __all__ = ["build_cumulate"]

@@ -16,8 +16,7 @@ from typing import Any
 from velax._compiler import nest_map, schedule
 from velax._compiler.nest_group import Nest
 from velax._compiler.views import operand_views
-from velax._ir import loops
-from velax._ir import loops_build as lb
+from velax._ir import loops, loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 from velax._lang.record import Record
 

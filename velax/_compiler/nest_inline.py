@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 
-from velax._compiler import fuse, nest_group, nest_map, nest_reduce, schedule
+from velax._compiler import fuse, nest_group, nest_levels, nest_map, nest_reduce, schedule
 from velax._compiler.index import Space
 from velax._compiler.nest_cumulate import build_cumulate
 from velax._compiler.nest_dot import build_dot, dot_spec, unrolled_dot
@@ -20,8 +20,7 @@ from velax._compiler.nest_group import Nest
 from velax._compiler.nest_steps import Params, bind_results, copy, epilogue, new_value
 from velax._compiler.nest_update import build_piece, build_scatter, build_update
 from velax._compiler.nests import Evaluator, Memory, Registers, bind
-from velax._ir import loops
-from velax._ir import loops_build as lb
+from velax._ir import loops, loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Graph, Node
 
 __all__ = ["NotInlinable", "inline_loop", "inline_program"]
@@ -440,7 +439,7 @@ def _inline_nest(region: _Region, group: fuse.Group, position: int) -> None:
         _inline_unrolled(region, group, roots)
         return
     aligned = set()
-    if not any(level.full for level in nest_group.levels_of(group)[:-1]):
+    if not any(level.full for level in nest_levels.levels_of(group)[:-1]):
         width = {schedule.element_bytes(root.dtype) for root in roots}
         aligned = {
             leaf

@@ -4,8 +4,7 @@ expressions for a complex value.
 
 from __future__ import annotations
 
-from velax._ir import loops
-from velax._ir import loops_build as lb
+from velax._ir import loops, loops_build as lb
 from velax._ir.graph import COMPLEX_PART
 
 __all__ = ["constant", "convert", "lower"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from velax._compiler import nest_map
-from velax._ir import loops
-from velax._ir import loops_build as lb
+from velax._ir import loops, loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 
 __all__ = ["Columns", "accumulate", "accumulator", "accumulator_dtype", "bool_fn", "finish", "reduction_identity"]

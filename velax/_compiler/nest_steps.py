@@ -17,7 +17,6 @@ from velax._compiler.memory import CallbackStep, CallStep, CopyStep, LaunchStep,
 from velax._compiler.nest_group import Nest, build_group
 from velax._compiler.nests import Evaluator, Memory, bind
 from velax._compiler.scratch import scratch_bytes
-from velax._compiler.split_ranges import split_ranges
 from velax._ir import loops
 from velax._ir.graph import COMPLEX_PART, Graph, Node
 from velax._ir.loops_canonical import canonical_text
@@ -43,9 +42,18 @@ class Context:
         name = self.texts.get(text)
         if name is None:
             name = self.texts[text] = f"k{len(self.texts)}"
-            self.kernels[name] = replace(kernel, name=name, body=split_ranges(kernel.body))
+            self.kernels[name] = replace(kernel, name=name, body=_split_ranges(kernel.body, text))
             self.scratch_bytes = max(self.scratch_bytes, scratch_bytes(kernel))
         return name
+
+
+def _split_ranges(body, text: str):
+    """``body`` with its ranges split, if its canonical ``text`` clamps anything, as those do that profit by it."""
+    if "\nmin " not in text and "\nmax " not in text:
+        return body
+    from velax._compiler.split_ranges import split_ranges  # most small programs do without
+
+    return split_ranges(body)
 
 
 def new_value(node_or_shape, dtype: str | None = None, kind: str = "temp", index: int = 0) -> Value:

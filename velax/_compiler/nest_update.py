@@ -14,8 +14,7 @@ from velax._compiler.fuse import Group, storage
 from velax._compiler.index import Affine, Space
 from velax._compiler.nest_group import Nest, build_group
 from velax._compiler.nests import Evaluator, Memory, bind, gather_index
-from velax._ir import loops
-from velax._ir import loops_build as lb
+from velax._ir import loops, loops_build as lb
 from velax._ir.graph import Node
 
 __all__ = ["build_piece", "build_scatter", "build_update"]

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from velax._compiler import nest_map
 from velax._compiler.index import Affine, Space
-from velax._ir import loops
-from velax._ir import loops_build as lb
+from velax._ir import loops, loops_build as lb
 from velax._ir.graph import COMPLEX_PART, Node
 
 __all__ = ["Evaluator", "Memory", "Misaligned", "Registers", "bind", "value_range"]

@@ -11,16 +11,13 @@ Each rule is ``rule(builder, node, inputs) -> Node | None``; the first that answ
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections import Counter
 
-from velax._compiler import schedule
-from velax._compiler.fuse import pattern_of, topological_order
-from velax._compiler.nest_reduce import reduction_identity
+from velax._compiler.fuse import topological_order
 from velax._compiler.nests import value_range
-from velax._ir import loops
-from velax._ir import loops_build as lb
-from velax._ir.graph import Builder, GatherDims, Graph, Node
+from velax._ir import loops, loops_build as lb
+from velax._ir.graph import Builder, Graph, Node
 
 __all__ = ["simplify"]
 
@@ -32,7 +29,10 @@ def simplify(graph: Graph) -> Graph:
     for node in graph.inputs:
         new[node] = new_input(builder, node)
     order = topological_order((*graph.outputs, *graph.effects))
-    builder.uses = Counter(x for nodes in (graph.outputs, *(node.inputs for node in order)) for x in nodes)
+    builder.uses = uses = dict.fromkeys((*graph.inputs, *order), 0)
+    for nodes in (graph.outputs, *(node.inputs for node in order)):
+        for x in nodes:
+            uses[x] += 1
     for node in order:
         if node not in new:
             inputs = tuple(new[x] for x in node.inputs)
@@ -292,286 +292,38 @@ def _exact(source: str, target: str) -> bool:
     return source == "bool" and (_is_int(target) or target in ("f32", "f64"))
 
 
-# -- index-moving --------------------------------------------------------------------------------
-
-
-def _broadcast(builder: Builder, node: Node, inputs):
-    """broadcast of a broadcast is one; of a reshape that adds axes of extent 1, of the reshape's operand."""
-    x, dims = inputs[0], node.attrs["dims"]
-    if x.size == node.size:
-        return rebuild_reshape(builder, x, node.shape)
-    if x.op == "broadcast":
-        inner = x.attrs["dims"]
-        if all(n == 1 or x.shape[d] == n for d, n in zip(inner, x.inputs[0].shape)):
-            return rebuild_broadcast(builder, x.inputs[0], node.shape, tuple(dims[d] for d in inner))
-    if 1 in x.shape and node.size:
-        # drop extents 1: one form for all of them
-        long = [k for k, n in enumerate(x.shape) if n != 1]
-        small = rebuild_reshape(builder, x, tuple(x.shape[k] for k in long))
-        return rebuild_broadcast(builder, small, node.shape, tuple(dims[k] for k in long))
-    return None
-
-
-def rebuild_broadcast(builder: Builder, x: Node, shape, dims) -> Node:
-    if x.shape == tuple(shape):
-        return x
-    node = Node("broadcast", (x,), {"dims": tuple(dims)}, tuple(shape), x.dtype, builder.source)
-    return rebuild(builder, node, (x,))
-
-
-def rebuild_reshape(builder: Builder, x: Node, shape) -> Node:
-    if x.shape == tuple(shape):
-        return x
-    return rebuild(builder, Node("reshape", (x,), {}, tuple(shape), x.dtype, builder.source), (x,))
-
-
-def _reshape(builder: Builder, node: Node, inputs):
-    """reshapes merge; a reshape that only inserts or drops extents 1 of a broadcast is a broadcast."""
-    x = inputs[0]
-    while x.op == "reshape":
-        x = x.inputs[0]
-    if x.shape == node.shape:
-        return x
-    if x.op == "broadcast":
-        long_from = [n for n in x.shape if n != 1]
-        long_to = [n for n in node.shape if n != 1]
-        if x.inputs[0].ndim == 0:
-            return rebuild_broadcast(builder, x.inputs[0], node.shape, ())
-        if long_from == long_to and all(n != 1 for n in x.inputs[0].shape):
-            where = [d for d, n in enumerate(node.shape) if n != 1]
-            position = {d: where[k] for k, d in enumerate(d for d, n in enumerate(x.shape) if n != 1)}
-            return rebuild_broadcast(builder, x.inputs[0], node.shape, tuple(position[d] for d in x.attrs["dims"]))
-    return builder.reshape(x, node.shape)
-
-
-def _transpose(builder: Builder, node: Node, inputs):
-    """transposes merge; of a contraction, one that stores it so; that moves only extents 1, a reshape; of a
-    scalar's broadcast, a broadcast.
-    """
-    x, perm = inputs[0], node.attrs["perm"]
-    if x.op == "dot" and builder.uses[node.inputs[0]] == 1:
-        found = _transposed_dot(builder, x, perm)
-        if found is not None:
-            return found
-    if x.op == "transpose":
-        inner = x.attrs["perm"]
-        x, perm = x.inputs[0], tuple(inner[p] for p in perm)
-        if perm == tuple(range(len(perm))):
-            return x
-    long = [p for p in perm if x.shape[p] != 1]
-    if long == sorted(long):
-        return rebuild_reshape(builder, x, node.shape)
-    if x.op == "broadcast":
-        place = {p: i for i, p in enumerate(perm)}
-        dims = [place[d] for d in x.attrs["dims"]]
-        if dims == sorted(dims):
-            return rebuild_broadcast(builder, x.inputs[0], node.shape, dims)
-    return builder.transpose(x, perm)
-
-
-def _transposed_dot(builder: Builder, dot: Node, perm) -> Node | None:
-    """transpose(dot(x, y)) -> dot(x, y) or dot(y, x) with the result in that order, if all columns
-    (of either operand) come last, and rows stay side by side.
-
-    Operands are read in any order of dimensions, and batch entries are stored anywhere.
-    """
-    (lc, rc), (lb_, rb) = dot.attrs["contract"], dot.attrs["batch"]
-    perm = [dot.attrs["order"][p] for p in perm] if "order" in dot.attrs else list(perm)
-    operands, contract, batch = list(dot.inputs), [lc, rc], [lb_, rb]
-    free = [[d for d in range(x.ndim) if d not in c and d not in b] for x, c, b in zip(operands, contract, batch)]
-    n, m = len(lb_), len(lb_) + len(free[0])
-    orders = [[p - n for p in perm if n <= p < m], [p - m for p in perm if p >= m]]
-    kept = [p for p in perm if p < n]
-    rows, columns = ([p + at for p in order] for at, order in zip((n, m), orders))
-    shape = [*(dot.inputs[0].shape[d] for d in lb_), *(x.shape[d] for x, own in zip(operands, free) for d in own)]
-    long, long_rows, long_columns = ([p for p in axes if shape[p] != 1] for axes in (perm, rows, columns))
-    swap = bool(long_rows) and long[-1] in long_rows
-    if swap:
-        rows, columns, long_rows, long_columns = columns, rows, long_columns, long_rows
-    first = long.index(long_rows[0]) if long_rows else 0
-    if long_rows and not long_columns:
-        return None
-    if long[len(long) - len(long_columns) :] != long_columns or long[first : first + len(long_rows)] != long_rows:
-        return None
-    for side, order in enumerate(orders):
-        batch[side] = tuple(batch[side][p] for p in kept)
-        if order != sorted(order):
-            axes = (*batch[side], *(free[side][p] for p in order), *contract[side])
-            operands[side] = _rule_transpose(builder, operands[side], axes)
-            batch[side] = tuple(range(n))
-            contract[side] = tuple(range(len(axes) - len(contract[side]), len(axes)))
-    if swap:
-        operands, contract, batch = operands[::-1], contract[::-1], batch[::-1]
-    made = [*kept, *rows, *columns]
-    order = [made.index(p) for p in perm]
-    return builder.dot(*operands, contract, batch, dot.dtype, None if order == sorted(order) else order)
-
-
-def _slice(builder: Builder, node: Node, inputs):
-    """A slice of a slice is one; of a broadcast, a broadcast of a slice."""
-    x = inputs[0]
-    if x.shape == node.shape:
-        return x
-    starts, limits, strides = (node.attrs[k] for k in ("starts", "limits", "strides"))
-    if x.op == "slice":
-        a, s = x.attrs["starts"], x.attrs["strides"]
-        begin = tuple(p + b * q for p, b, q in zip(a, starts, s))
-        step = tuple(p * q for p, q in zip(strides, s))
-        end = tuple(b + (n - 1) * q + 1 if n else b for b, n, q in zip(begin, node.shape, step))
-        return builder.slice(x.inputs[0], begin, end, step)
-    if x.op == "broadcast":
-        y, dims = x.inputs[0], x.attrs["dims"]
-        keep = [n != 1 for n in y.shape]
-        y = builder.slice(
-            y,
-            [starts[d] if k else 0 for d, k in zip(dims, keep)],
-            [limits[d] if k else 1 for d, k in zip(dims, keep)],
-            [strides[d] if k else 1 for d, k in zip(dims, keep)],
-        )
-        return rebuild_broadcast(builder, y, node.shape, dims)
-    return None
-
-
-def _dynamic_slice(builder: Builder, node: Node, inputs):
-    """All of the operand is the operand; known starts make a plain slice."""
-    x, *starts = inputs
-    if x.shape == node.shape:
-        return x
-    if all(s.op == "literal" for s in starts):
-        at = [min(max(int(s.attrs["value"]), 0), n - m) for s, n, m in zip(starts, x.shape, node.shape)]
-        plain = builder.slice(x, at, [a + m for a, m in zip(at, node.shape)])
-        return rebuild(builder, plain, plain.inputs) if plain.op == "slice" else plain
-    return None
-
-
-def _dynamic_update_slice(builder: Builder, node: Node, inputs):
-    """An update of everything is the update; an empty one changes nothing."""
-    x, update = inputs[:2]
-    if update.shape == x.shape:
-        return update
-    return x if update.size == 0 else None
-
-
-def _concatenate(builder: Builder, node: Node, inputs):
-    """Empty operands are dropped."""
-    dim = node.attrs["dim"]
-    kept = tuple(x for x in inputs if x.shape[dim])
-    if len(kept) == 1:
-        return kept[0]
-    return builder.concatenate(kept, dim) if kept and len(kept) < len(inputs) else None
-
-
-# -- reductions ----------------------------------------------------------------------------------
-
-
-def _reduce(builder: Builder, node: Node, inputs):
-    """Extents 1 are not reduced; reduce of reduce by one exact function is one; a large one goes in two stages."""
-    x, fn, axes = inputs[0], node.attrs["fn"], node.attrs["axes"]
-    if x.size == 0:
-        return builder.full(node.shape, reduction_identity(fn, node.dtype), node.dtype)
-    long = tuple(d for d in axes if x.shape[d] != 1)
-    if not long:
-        return rebuild_reshape(builder, x, node.shape)
-    pattern = pattern_of(x.shape, long)
-    block = schedule.reduction_block(x, pattern)
-    if block is not None:
-        digit, length = block
-        extent = pattern[digit][0]
-        count = -(-extent // length)
-        kept = tuple(n for n, label in pattern if label == "K")
-        attrs = {"fn": fn, "axes": axes, "digit": digit, "block": length}
-        # partial sums of narrow floats stay wide until the end
-        wide = "f32" if node.dtype in ("f16", "bf16", "f8e4m3fn", "f8e5m2") else node.dtype
-        partial = builder._share("partial_reduce", (x,), attrs, (count, *kept), wide)
-        whole = rebuild_reshape(builder, builder.reduce(fn, partial, (0,)), node.shape)
-        return builder.convert(whole, node.dtype)
-    return None
-
-
-def _argreduce(builder: Builder, node: Node, inputs):
-    """The least position whose element is the extremum (or NaN): two reductions, both in vectors."""
-    x, axis, dtype = inputs[0], node.attrs["axis"], node.dtype
-    length = x.shape[axis]
-    extremum = "min" if node.attrs["fn"] == "argmin" else "max"
-    best = _rule_reduce(builder, extremum, x, (axis,))
-    kept = tuple(d for d in range(x.ndim) if d != axis)
-    wide = rebuild_broadcast(builder, best, x.shape, kept)
-    hit = builder.map("eq", x, wide)
-    if x.dtype in loops.FLOATS:
-        hit = builder.map("or", hit, builder.map("ne", x, x))
-    position = "i32" if length < 1 << 31 else "i64"
-    if loops.WIDTH.get(dtype, 64) < 32 and length <= (1 << loops.WIDTH[dtype] - 1):
-        position = dtype
-    where = builder.iota(x.shape, position, axis)
-    found = builder.map("select", hit, where, builder.full(x.shape, max(length - 1, 0), position))
-    result = _rule_reduce(builder, "min", found, (axis,))
-    return builder.convert(result, dtype)
-
-
-def _rule_reduce(builder: Builder, fn: str, x: Node, axes) -> Node:
-    shape = tuple(n for d, n in enumerate(x.shape) if d not in axes)
-    node = Node("reduce", (x,), {"fn": fn, "axes": tuple(axes)}, shape, x.dtype, builder.source)
-    return rebuild(builder, node, (x,))
-
-
-def _sort(builder: Builder, node: Node, inputs):
-    """Along the last axis; several operands, or keys apart from values, by the sorting permutation."""
-    dim, num_keys = node.attrs["dim"], node.attrs["num_keys"]
-    x = inputs[0]
-    n = x.shape[dim]
-    perm = (*(d for d in range(x.ndim) if d != dim), dim)
-    back = tuple(perm.index(d) for d in range(x.ndim))
-    rows = x.size // n if n else 0
-    flat = [rebuild_reshape(builder, _rule_transpose(builder, v, perm), (rows, n)) for v in inputs]
-    moved = tuple(x.shape[p] for p in perm)
-    if n < 2 or not rows:
-        results = flat
-    elif len(inputs) == 1:
-        results = [builder._share("sort_rows", (flat[0],), {}, (rows, n), x.dtype)]
-    else:
-        order = builder._share("argsort_rows", tuple(flat[:num_keys]), {}, (rows, n), "i32")
-        dims = GatherDims((), (1,), (1,), (0,), (0,))
-        at = rebuild_reshape(builder, order, (rows, n, 1))
-        results = [builder.gather(v, at, dims, (1, 1), "promise", None, (rows, n)) for v in flat]
-    results = tuple(_rule_transpose(builder, rebuild_reshape(builder, v, moved), back) for v in results)
-    return Node("results", results, {}, None, None, node.source)
-
-
-def _rule_transpose(builder: Builder, x: Node, perm) -> Node:
-    if tuple(perm) == tuple(range(x.ndim)):
-        return x
-    shape = tuple(x.shape[p] for p in perm)
-    return rebuild(builder, Node("transpose", (x,), {"perm": tuple(perm)}, shape, x.dtype, builder.source), (x,))
-
-
 def _get(builder: Builder, node: Node, inputs):
     """A result of an operation that was rewritten into several nodes."""
     return inputs[0].inputs[node.attrs["k"]] if inputs[0].op == "results" else None
 
 
-def _control_flow(builder: Builder, node: Node, inputs):
-    """The rules of control flow, and its lowerings, are in `control`, which puts them in the place of this one."""
-    from velax._compiler import control  # noqa: F401 - imported when a program has some
+def _rules_in(name: str):
+    """A rule that imports those of a module, which puts them in the place of this one: most programs need few."""
 
-    return RULES[node.op][0](builder, node, inputs)
+    def rule(builder: Builder, node: Node, inputs):
+        importlib.import_module(f"velax._compiler.{name}")
+        return rebuild(builder, node, inputs)
+
+    return (rule,)
 
 
 #: operation -> rules, tried in order
 RULES = {
-    "scan": (_control_flow,),
-    "while": (_control_flow,),
-    "cond": (_control_flow,),
     "get": (_get,),
-    "sort": (_sort,),
     "map": (_select, _identity_operand, _double_negation, _known_comparison, _sum_of_pads, _fold_scalars),
     "convert": (_convert,),
-    "broadcast": (_broadcast,),
-    "reshape": (_reshape,),
-    "transpose": (_transpose,),
-    "slice": (_slice,),
-    "dynamic_slice": (_dynamic_slice,),
-    "dynamic_update_slice": (_dynamic_update_slice,),
-    "concatenate": (_concatenate,),
-    "reduce": (_reduce,),
-    "argreduce": (_argreduce,),
+    **dict.fromkeys(("scan", "while", "cond"), _rules_in("control")),
+    **dict.fromkeys(
+        (
+            "broadcast",
+            "reshape",
+            "transpose",
+            "slice",
+            "dynamic_slice",
+            "dynamic_update_slice",
+            "concatenate",
+        ),
+        _rules_in("simplify_index"),
+    ),
+    **dict.fromkeys(("reduce", "argreduce", "sort"), _rules_in("simplify_rows")),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 
+from velax._ir.loops import WIDTH
 from velax._lang.record import Record
 
 __all__ = ["Target", "host_target"]
@@ -56,8 +57,6 @@ class Target(Record):
 
     def lanes(self, dtype: str) -> int:
         """Elements of ``dtype`` in one native vector register."""
-        from velax._ir.loops import WIDTH
-
         return self.vector_bytes * 8 // WIDTH[dtype]
 
 
@@ -91,25 +90,18 @@ def host_target() -> Target:
     return make_target(features, _host_caches())
 
 
-def _host_caches() -> tuple[int, int]:
-    """First-level data and second-level cache; the usual sizes where the system does not say."""
-    sizes = {"1": 32 << 10, "2": 1 << 20}
-    root = "/sys/devices/system/cpu/cpu0/cache"
-    for entry in sorted(os.listdir(root)) if os.path.isdir(root) else ():
-        if not entry.startswith("index"):
-            continue
-        level = _system_file(f"{root}/{entry}/level")
-        if level in sizes and _system_file(f"{root}/{entry}/type") != "Instruction":
-            text = _system_file(f"{root}/{entry}/size")
-            unit = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:])
-            sizes[level] = int(text[:-1]) * unit if unit else int(text)
-    return sizes["1"], sizes["2"]
+#: glibc's numbers of the sizes of the first-level data and the second-level cache, which `os` has no names for; and
+#: what they usually are
+_CACHES = ((188, 32 << 10), (191, 1 << 20))
 
 
-def _system_file(path: str) -> str:
-    """The contents of one of the kernel's small files (a third of the time that ``open`` takes)."""
-    handle = os.open(path, os.O_RDONLY)
+def _host_caches() -> tuple[int, ...]:
+    return tuple(_system_value(number) or usual for number, usual in _CACHES)
+
+
+def _system_value(number: int) -> int:
+    """``sysconf``'s answer; 0 where the system does not know."""
     try:
-        return os.read(handle, 64).decode().strip()
-    finally:
-        os.close(handle)
+        return max(os.sysconf(number), 0)
+    except (OSError, ValueError):
+        return 0

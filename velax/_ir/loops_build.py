@@ -45,14 +45,19 @@ __all__ = [
 
 _INTEGERS = frozenset((*SIGNED, *UNSIGNED))
 _FOLDED = _INTEGERS | {"bool"}
-_SMALL = {value: Const(value, "i64") for value in range(-16, 257)}
+#: the small ones that were used, of which programs are full
+_SMALL: dict[int, Const] = {}
 
 
 def c(value: bool | int | float, dtype: str = "i64") -> Const:
     """A constant of ``dtype``; integers wrap to its width."""
     if dtype == "i64":
-        small = _SMALL.get(value) if type(value) is int else None
-        return small or Const(wrap(int(value), "i64"), "i64")
+        found = _SMALL.get(value) if type(value) is int else None
+        if found is None:
+            found = Const(wrap(int(value), "i64"), "i64")
+            if type(value) is int and -16 <= value <= 256:
+                _SMALL[value] = found
+        return found
     if dtype == "bool":
         return Const(bool(value), "bool")
     if dtype in _INTEGERS:

@@ -294,12 +294,17 @@ def _array(value: np.ndarray, encoder: _Encoder) -> bytes:
     return b"A" + _value(value.dtype, encoder) + _value(value.shape, encoder) + _bytes(digest, encoder)
 
 
-def _dtype(value: np.dtype, _=None) -> bytes:
-    return _dtypes.get(value) or b"d" + _text(value.name if value.names is None else str(value.descr))
+def _dtype(value: np.dtype, _) -> bytes:
+    found = _dtypes.get(value)
+    if found is None:
+        found = b"d" + _text(value.name if value.names is None else str(value.descr))
+        if value.names is None:
+            _dtypes[value] = found
+    return found
 
 
+#: those that were used: a name takes NumPy long to make
 _dtypes: dict[np.dtype, bytes] = {}
-_dtypes |= {d: _dtype(d) for d in all_dtypes}
 
 
 _ENCODERS: dict[type, Callable[[Any, _Encoder], bytes]] = {

@@ -29,64 +29,65 @@ def factory(make: Callable[[], Any]) -> Any:
 
 @dataclass_transform(field_specifiers=(factory,))
 class _RecordType(type):
+    _fields: tuple[str, ...]
+    _defaults: dict[str, Any]
+
     def __new__(mcs, name, bases, namespace, eq: bool = True, frozen: bool = False):
-        own = tuple(
-            f for f, kind in namespace.get("__annotations__", {}).items() if not str(kind).startswith("ClassVar")
-        )
-        defaults = {f: namespace.pop(f) for f in own if f in namespace}
+        annotations = namespace.get("__annotations__", {})
+        own = tuple([f for f, kind in annotations.items() if not str(kind).startswith("ClassVar")])
+        fields, defaults = own, {f: namespace.pop(f) for f in own if f in namespace}
+        for base in reversed(bases):
+            if isinstance(base, _RecordType):
+                fields, defaults = base._fields + fields, base._defaults | defaults
         namespace["__slots__"] = own
+        namespace["_fields"] = namespace["__match_args__"] = fields
+        namespace["_defaults"] = defaults
+        namespace.setdefault("__init__", _first_init)
         if not eq:
             namespace["__eq__"], namespace["__hash__"] = object.__eq__, object.__hash__
         if frozen:
             namespace["__setattr__"] = namespace["__delattr__"] = _refuse
-        cls = super().__new__(mcs, name, bases, namespace)
-        parents = [b for b in bases if isinstance(b, _RecordType)]
-        cls._fields = cls.__match_args__ = (*(f for b in parents for f in b._fields), *own)
-        cls._defaults = {k: v for b in parents for k, v in b._defaults.items()} | defaults
-        if "__init__" not in namespace:
-            cls.__init__ = _first_init(cls)
-        return cls
+        return type.__new__(mcs, name, bases, namespace)
 
 
 def _refuse(self, name, value=None):
     raise AttributeError(f"a {type(self).__name__} cannot be changed; make another one instead of setting {name!r}")
 
 
-#: instances after which a class gets an ``__init__`` of its own
+#: instances after which a class gets an ``__init__`` of its own, and how many there are of those that have none
 _FEW = 6
+_instances: dict[type, int] = {}
 
 
-def _first_init(cls):
-    """An ``__init__`` for the first few instances, which cost less than compiling another."""
-    left = _FEW
-    names = set(cls._fields)
-
-    def __init__(self, *args, **kwargs):
-        nonlocal left
-        left -= 1
-        fields = cls._fields
-        if left < 0 or len(args) > len(fields) or not kwargs.keys() <= names:
-            cls.__init__ = _compile_init(cls)  # it says what is wrong with the arguments, too
-            cls.__init__(self, *args, **kwargs)
-            return
-        values = dict(zip(fields, args))
-        if kwargs.keys() & values.keys():
-            _compile_init(cls)(self, *args, **kwargs)
-        values |= kwargs
-        for f in fields:
-            if f in values:
-                value = values[f]
-            elif f in cls._defaults:
-                value = cls._defaults[f]
-                if type(value) is _Factory:
-                    value = value.make()
-            else:
-                _compile_init(cls)(self, *args, **kwargs)
-            object.__setattr__(self, f, value)
-        if hasattr(cls, "__post_init__"):
-            self.__post_init__()
-
-    return __init__
+def _first_init(self, *args, **kwargs):
+    """The ``__init__`` of the first few instances of any class, which cost less than compiling another."""
+    cls = self.__class__
+    if cls.__init__ is not _first_init:  # called by the method of a subclass
+        cls = next(c for c in cls.__mro__ if c.__dict__.get("__init__") is _first_init)
+    number = _instances[cls] = _instances.get(cls, 0) + 1
+    fields, defaults = cls._fields, cls._defaults
+    values = dict(zip(fields, args))
+    wrong = len(args) > len(fields) or (
+        kwargs and not (kwargs.keys() <= set(fields) and values.keys().isdisjoint(kwargs))
+    )
+    if number > _FEW or wrong:
+        _instances.pop(cls)
+        cls.__init__ = _compile_init(cls)  # it says what is wrong with the arguments, too
+        cls.__init__(self, *args, **kwargs)
+        return
+    values |= kwargs
+    for f in fields:
+        if f in values:
+            value = values[f]
+        elif f in defaults:
+            value = defaults[f]
+            if type(value) is _Factory:
+                value = value.make()
+        else:
+            _compile_init(cls)(self, *args, **kwargs)  # raises the error that names what is missing
+        object.__setattr__(self, f, value)
+    if hasattr(cls, "__post_init__"):
+        self.__post_init__()
 
 
 def _compile_init(cls):

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from velax import _native
-from velax._lang import avals as _avals
-from velax._lang import dtypes, errors
+from velax._lang import avals as _avals, dtypes, errors
 from velax._lang.array import Array, ArrayImpl
 from velax._lang.avals import AbstractRef, AbstractValue, ShapedArray, aval_factories
 from velax._lang.config import FLAG_DEBUG

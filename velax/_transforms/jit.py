@@ -8,7 +8,6 @@ the native path does not: under a transformation, with jit disabled, or on argum
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
@@ -27,7 +26,7 @@ from velax._lang.errors import JaxRuntimeError
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.trace import Tracer, get_aval, shaped_abstractify
 from velax._lang.traceback import api_boundary, boundary, leave_boundary
-from velax._transforms.arguments import check_callable, debug_info_of, function_name, signature_of
+from velax._transforms.arguments import check_callable, debug_info_of, function_name, parameters_of, signature_of
 from velax._transforms.batching import axis_names
 from velax._transforms.calls import bind_jit
 from velax._transforms.discharge import returned_ref_message
@@ -154,9 +153,9 @@ def _make_jit(
         local_devices(backend=placement["backend"])  # raises for one that there is not
     # reading a signature costs more than the rest of `jit`; most functions name no arguments here
     named = any(v not in (None, ()) for v in (static_argnums, static_argnames, donate_argnums, donate_argnames))
-    signature = signature_of(fun) if named else None
-    statics, static_names = _resolve(signature, _as_tuple(static_argnums), _as_tuple(static_argnames), "static", fun)
-    donated, donated_names = _resolve(signature, _as_tuple(donate_argnums), _as_tuple(donate_argnames), "donate", fun)
+    parameters = parameters_of(fun) if named else None
+    statics, static_names = _resolve(parameters, _as_tuple(static_argnums), _as_tuple(static_argnames), "static", fun)
+    donated, donated_names = _resolve(parameters, _as_tuple(donate_argnums), _as_tuple(donate_argnames), "donate", fun)
     both = set(statics) & set(donated)
     if both:
         raise ValueError(
@@ -192,49 +191,37 @@ def _is_default(placement) -> bool:
     return set(devices) <= set(local_devices())
 
 
-def _resolve(signature, nums: tuple, names: tuple, kind: str, fun) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Positions and names, each completed from the other by the signature, and checked against it."""
+def _resolve(parameters, nums: tuple, names: tuple, kind: str, fun) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Positions and names, each completed from the other by the function's parameters, and checked against them."""
     for i in nums:
         if not isinstance(i, int):
             raise TypeError(f"{kind}_argnums must be an int or a sequence of ints, got {i!r}")
     for n in names:
         if not isinstance(n, str):
             raise TypeError(f"{kind}_argnames must be a str or a sequence of strs, got {n!r}")
-    if signature is None:
+    if parameters is None or not (nums or names):
         return nums, names
-    parameters = list(signature.parameters.values())
-    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    keywords = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    known = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    positional, by_keyword, variadic, keywords = parameters
     for i in nums:
         if not variadic and not -len(positional) <= i < len(positional):
             raise ValueError(
                 f"Jitted function has {kind}_argnums={nums}, but only accepts {len(positional)} positional "
-                f"arguments: {function_name(fun)}{signature}."
+                f"arguments: {function_name(fun)}{signature_of(fun)}."
             )
     for n in names:
-        if n not in known and not keywords:
+        if n not in by_keyword and not keywords:
             raise ValueError(
                 f"Jitted function has invalid argnames {{{n!r}}} in {kind}_argnames. Function does not "
-                f"take these args: {function_name(fun)}{signature}."
+                f"take these args: {function_name(fun)}{signature_of(fun)}."
             )
     if not variadic:
         nums = tuple(i % len(positional) for i in nums)
     if nums and names:  # both given: what the caller says, no more
         return nums, names
-    all_nums, all_names = dict.fromkeys(nums), dict.fromkeys(names)
-    for i in nums:
-        if -len(positional) <= i < len(positional) and not (i < 0 and variadic):
-            by_keyword = (
-                next(p for p in parameters if p.name == positional[i]).kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-            )
-            if by_keyword:
-                all_names[positional[i]] = None
-    for n in names:
-        if n in positional:
-            all_nums[positional.index(n)] = None
-    return tuple(all_nums), tuple(all_names)
+    if names:
+        return tuple(dict.fromkeys(positional.index(n) for n in names if n in positional)), tuple(dict.fromkeys(names))
+    known = [positional[i] for i in nums if -len(positional) <= i < len(positional) and not (i < 0 and variadic)]
+    return tuple(dict.fromkeys(nums)), tuple(dict.fromkeys(n for n in known if n in by_keyword))
 
 
 def _split_static(self, args, kwargs):

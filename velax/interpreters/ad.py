@@ -6,34 +6,16 @@ from collections.abc import Callable
 
 from velax._lang.primitive import Primitive, RuleTable
 from velax._lang.trace import get_aval
-from velax._transforms.jvp import JVPTrace as JVPTrace
-from velax._transforms.jvp import JVPTracer as JVPTracer
-from velax._transforms.jvp import jvp_flat as _jvp_flat
+from velax._transforms.jvp import JVPTrace as JVPTrace, JVPTracer as JVPTracer, jvp_flat as _jvp_flat
 from velax._transforms.zero import (
     SymbolicZero as SymbolicZero,
-)
-from velax._transforms.zero import (
     UndefinedPrimal as UndefinedPrimal,
-)
-from velax._transforms.zero import (
     Zero as Zero,
-)
-from velax._transforms.zero import (
     add_any_p as add_jaxvals_p,
-)
-from velax._transforms.zero import (
     add_jaxvals as add_jaxvals,
-)
-from velax._transforms.zero import (
     add_tangents as add_tangents,
-)
-from velax._transforms.zero import (
     instantiate_zeros as instantiate_zeros,
-)
-from velax._transforms.zero import (
     is_undefined_primal as is_undefined_primal,
-)
-from velax._transforms.zero import (
     zeros_like_aval as zeros_like_aval,
 )
 

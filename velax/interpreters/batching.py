@@ -5,29 +5,13 @@ from __future__ import annotations
 from velax._lang.primitive import Primitive, RuleTable
 from velax._transforms.batching import (
     AxisData as AxisData,
-)
-from velax._transforms.batching import (
     BatchTrace as BatchTrace,
-)
-from velax._transforms.batching import (
     BatchTracer as BatchTracer,
-)
-from velax._transforms.batching import (
     bdim_at_front as bdim_at_front,
-)
-from velax._transforms.batching import (
     broadcast_batcher as broadcast_batcher,
-)
-from velax._transforms.batching import (
     matchaxis as matchaxis,
-)
-from velax._transforms.batching import (
     not_mapped as not_mapped,
-)
-from velax._transforms.batching import (
     reducer_batcher as _reducer_batcher,
-)
-from velax._transforms.batching import (
     vectorized_batcher as _vectorized_batcher,
 )
 from velax._transforms.zero import ops as _ops

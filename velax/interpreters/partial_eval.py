@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from velax._lang.primitive import RuleTable
 from velax._transforms.evaluate import dce_jaxpr as dce_jaxpr
-from velax._transforms.staging import DynamicJaxprTrace as DynamicJaxprTrace
-from velax._transforms.staging import DynamicJaxprTracer as DynamicJaxprTracer
-from velax._transforms.staging import trace_to_jaxpr as _trace_to_jaxpr
+from velax._transforms.staging import (
+    DynamicJaxprTrace as DynamicJaxprTrace,
+    DynamicJaxprTracer as DynamicJaxprTracer,
+    trace_to_jaxpr as _trace_to_jaxpr,
+)
 
 __all__ = ["DynamicJaxprTrace", "DynamicJaxprTracer", "dce_jaxpr", "dce_rules", "trace_to_jaxpr_dynamic"]
 

@@ -2,10 +2,8 @@
 `velax.numpy` is built on them.
 """
 
-from velax._lang.traceback import public_module as _public_module
-from velax._lang.traceback import public_rooms as _public_rooms
-from velax.lax import _refs as _refs
-from velax.lax import _register as _register
+from velax._lang.traceback import public_module as _public_module, public_rooms as _public_rooms
+from velax.lax import _refs as _refs, _register as _register
 from velax.lax._arithmetic import *
 from velax.lax._associative import *
 from velax.lax._callbacks import *

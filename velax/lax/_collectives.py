@@ -15,8 +15,7 @@ from velax._lang import dtypes
 from velax._lang.avals import shaped_array
 from velax._lang.primitive import define
 from velax._lang.trace import Tracer, get_aval
-from velax._transforms.batching import axis_size as _bound_size
-from velax._transforms.batching import matchaxis
+from velax._transforms.batching import axis_size as _bound_size, matchaxis
 from velax._transforms.zero import Zero, ops
 from velax.lax._arithmetic import add, div, mul
 from velax.lax._loop_tools import flatten_values

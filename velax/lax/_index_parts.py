@@ -25,8 +25,7 @@ from velax.lax._scatter import (
     scatter_mul,
     scatter_sub,
 )
-from velax.lax._slicing import concatenate, dynamic_slice
-from velax.lax._slicing import slice as slice_
+from velax.lax._slicing import concatenate, dynamic_slice, slice as slice_
 from velax.lax._structural import broadcast_in_dim, convert_type, expand_dims, iota, rev, select, squeeze
 
 __all__ = [

@@ -21,9 +21,7 @@ from velax._transforms.evaluate import jaxpr_as_fun
 from velax._transforms.jvp import jvp_flat
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import Zero
-from velax.lax import _arithmetic as arithmetic
-from velax.lax import _comparison as comparison
-from velax.lax import _reductions as reductions
+from velax.lax import _arithmetic as arithmetic, _comparison as comparison, _reductions as reductions
 from velax.lax._slicing import concatenate, slice_in_dim
 from velax.lax._structural import broadcast_in_dim, canonical_axis, convert_type, reshape, squeeze, transpose
 from velax.lax._values import core_args

@@ -10,11 +10,13 @@ from velax._lang import dtypes
 from velax._lang.avals import ShapedArray
 from velax._lang.trace import get_aval
 from velax._transforms.zero import ops
-from velax.lax import _arithmetic as arithmetic
-from velax.lax import _comparison as comparison
-from velax.lax import _reductions as reductions
-from velax.lax import _structural as structural
-from velax.lax import _transcendental as transcendental
+from velax.lax import (
+    _arithmetic as arithmetic,
+    _comparison as comparison,
+    _reductions as reductions,
+    _structural as structural,
+    _transcendental as transcendental,
+)
 from velax.lax._values import scalar_of
 
 __all__: list[str] = []

@@ -35,8 +35,7 @@ from velax.lax._indexing import (
 )
 from velax.lax._reductions import reduce_max
 from velax.lax._structural import broadcast_in_dim, canonical_shape, full, iota, reshape, select
-from velax.lax._transcendental import complex as complex_
-from velax.lax._transcendental import imag, real
+from velax.lax._transcendental import complex as complex_, imag, real
 from velax.lax._values import core_args
 
 __all__ = [

@@ -1,7 +1,6 @@
 """`velax.numpy`: NumPy's functions on immutable arrays, traceable, differentiable, compiled."""
 
-from velax._lang.traceback import public_module as _public_module
-from velax._lang.traceback import public_rooms as _public_rooms
+from velax._lang.traceback import public_module as _public_module, public_rooms as _public_rooms
 from velax.numpy import _methods as _methods  # operators and methods of arrays
 from velax.numpy._arithmetic import *
 from velax.numpy._creation import *

@@ -19,9 +19,7 @@ from velax._lang.array import Array, ArrayImpl, install
 from velax._lang.trace import Tracer, get_aval
 from velax._lang.traceback import api_boundary, boundary, leave_boundary
 from velax._transforms.jit import jit
-from velax.numpy import _arithmetic as arithmetic
-from velax.numpy import _float_functions as floats
-from velax.numpy import _logic as logic
+from velax.numpy import _arithmetic as arithmetic, _float_functions as floats, _logic as logic
 from velax.numpy._at import IndexUpdateHelper
 from velax.numpy._creation import astype, place
 from velax.numpy._indexing import getitem, iterate

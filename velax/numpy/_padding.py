@@ -14,9 +14,7 @@ from velax._lang.trace import concrete_or_error, get_aval
 from velax.lax._structural import convert_type
 from velax.numpy._creation import asarray
 from velax.numpy._ranges import linspace
-from velax.numpy._reductions import max as _max
-from velax.numpy._reductions import mean
-from velax.numpy._reductions import min as _min
+from velax.numpy._reductions import max as _max, mean, min as _min
 from velax.numpy._shaping import spread
 from velax.numpy._util import check_arraylike, compiled, to_array
 

@@ -10,8 +10,7 @@ from velax import numpy as jnp
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax.lax._structural import canonical_axis
-from velax.numpy._linear import matmul as _matmul
-from velax.numpy._linear import vecdot
+from velax.numpy._linear import matmul as _matmul, vecdot
 from velax.numpy._ranges import eye as _eye
 from velax.numpy._shaping import matrix_transpose
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes_inexact

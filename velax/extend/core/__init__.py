@@ -2,81 +2,41 @@
 
 from velax._lang.avals import (
     AbstractToken as AbstractToken,
-)
-from velax._lang.avals import (
     AbstractValue as AbstractValue,
-)
-from velax._lang.avals import (
     ShapedArray as ShapedArray,
-)
-from velax._lang.avals import (
     abstract_token as abstract_token,
 )
-from velax._lang.check import JaxprTypeError as JaxprTypeError
-from velax._lang.check import check_jaxpr as check_jaxpr
-from velax._lang.effects import Effect as Effect
-from velax._lang.effects import Effects as Effects
-from velax._lang.effects import no_effects as no_effects
+from velax._lang.check import JaxprTypeError as JaxprTypeError, check_jaxpr as check_jaxpr
+from velax._lang.effects import Effect as Effect, Effects as Effects, no_effects as no_effects
 from velax._lang.jaxpr import (
     ClosedJaxpr as ClosedJaxpr,
-)
-from velax._lang.jaxpr import (
     DebugInfo as DebugInfo,
-)
-from velax._lang.jaxpr import (
     DropVar as DropVar,
-)
-from velax._lang.jaxpr import (
     Jaxpr as Jaxpr,
-)
-from velax._lang.jaxpr import (
     JaxprEqn as JaxprEqn,
-)
-from velax._lang.jaxpr import (
     Literal as Literal,
-)
-from velax._lang.jaxpr import (
     Var as Var,
-)
-from velax._lang.jaxpr import (
     jaxprs_in_params as jaxprs_in_params,
-)
-from velax._lang.jaxpr import (
     new_jaxpr_eqn as new_jaxpr_eqn,
-)
-from velax._lang.jaxpr import (
     subjaxprs as subjaxprs,
 )
-from velax._lang.primitive import CallPrimitive as CallPrimitive
-from velax._lang.primitive import Primitive as Primitive
+from velax._lang.primitive import CallPrimitive as CallPrimitive, Primitive as Primitive
 from velax._lang.trace import (
     Trace as Trace,
-)
-from velax._lang.trace import (
     Tracer as Tracer,
-)
-from velax._lang.trace import (
     TraceTag as TraceTag,
-)
-from velax._lang.trace import (
     concrete_or_error as concrete_or_error,
-)
-from velax._lang.trace import (
     current_trace as _current_trace,
-)
-from velax._lang.trace import (
     set_current_trace as set_current_trace,
-)
-from velax._lang.trace import (
     take_current_trace as take_current_trace,
-)
-from velax._lang.trace import (
     valid_jaxtype as valid_jaxtype,
 )
-from velax._transforms.batching import BatchTrace as _BatchTrace
-from velax._transforms.batching import axis_names as _axis_names
-from velax._transforms.batching import mapped_aval as mapped_aval
-from velax._transforms.batching import unmapped_aval as unmapped_aval
+from velax._transforms.batching import (
+    BatchTrace as _BatchTrace,
+    axis_names as _axis_names,
+    mapped_aval as mapped_aval,
+    unmapped_aval as unmapped_aval,
+)
 from velax._transforms.evaluate import jaxpr_as_fun as _jaxpr_as_fun
 from velax._transforms.staging import DynamicJaxprTrace as _StagingTrace
 from velax.extend.core import primitives as primitives
