@@ -235,11 +235,14 @@ def test_scratch_is_shared_by_blocks_that_do_not_meet():
     assert scratch_bytes(Kernel("k", (), 0, (Alloc(a), *loops[1:]))) == 448 + 8 * 800
 
 
-def test_kernels_compiled_together_and_alone():
+@pytest.mark.parametrize("module_text, modules", [(1 << 20, 1), (1, 4)])
+def test_kernels_compiled_together_and_alone(module_text, modules, monkeypatch):
+    monkeypatch.setattr(objects, "_MODULE_TEXT", module_text)
     kernels = [pointwise(f"together_{d}", [d] * 3, operations(d)) for d in ("f32", "i64", "f8e4m3fn", "bool")]
     stats = []
     together = objects.compile_kernels(kernels, stats=stats)
-    assert [s["level"] for s in stats] == [0] and stats[0]["kernels"] == [k.name for k in kernels]
+    assert [s["level"] for s in stats] == [0] * modules
+    assert sorted(name for s in stats for name in s["kernels"]) == sorted(k.name for k in kernels)
     functions = load_objects(together)
     rng = np.random.default_rng(15)
     for kernel in kernels:
@@ -253,6 +256,25 @@ def test_kernels_compiled_together_and_alone():
             results.append(outputs)
         for one, other in zip(*results):
             assert one.tobytes() == other.tobytes()
+
+
+def test_an_error_in_one_of_several_modules_is_raised_and_the_next_compilation_works(monkeypatch):
+    import llvmlite.binding as llvm
+
+    monkeypatch.setattr(objects, "_MODULE_TEXT", 1)
+    kernels = [pointwise(f"one_of_{k}", ["f32"], lambda v: [Unary("neg", v)]) for k in range(6)]
+    parse = llvm.parse_assembly
+
+    def refuses_the_fourth(source, context):
+        if "one_of_3" in source:
+            raise RuntimeError("no")
+        return parse(source, context)
+
+    with monkeypatch.context() as m:
+        m.setattr(llvm, "parse_assembly", refuses_the_fourth)
+        with pytest.raises(RuntimeError, match="LLVM rejects the text emitted for one_of_3: no"):
+            objects.compile_kernels(kernels)
+    assert objects.compile_kernels(kernels).keys() == {k.name for k in kernels}
 
 
 def test_codegen_levels():

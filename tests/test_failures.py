@@ -89,7 +89,7 @@ def test_llvm_rejects_a_kernel(tmp_path, monkeypatch):
     velax.clear_caches()
     disk.forget_open_cache()
 
-    def bad(source):
+    def bad(source, context):
         raise RuntimeError("<string>:3:7: error: expected instruction opcode")
 
     @velax.jit
