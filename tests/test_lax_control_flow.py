@@ -7,6 +7,7 @@ from lax_differential import assert_same, both_raise, compare
 
 import velax
 from velax._lang.check import check_jaxpr
+from velax._transforms.evaluate import dce_jaxpr
 
 F = np.float32
 X = np.linspace(0.5, 1.5, 3, dtype=F)
@@ -71,6 +72,12 @@ def scan_of_length(lib, y):
 def scan_unrolled(lib, x):
     lax = lib.lax
     return lax.scan(lambda c, a: (lax.mul(c, a), c), F(1), x, unroll=2)
+
+
+def scan_written_out(lib, x):
+    lax = lib.lax
+    forward = lax.scan(lambda c, a: (lax.mul(c, a), lax.add(c, a)), F(1), x, unroll=True)
+    return forward, lax.scan(lambda c, a: (lax.sub(c, a), lax.mul(c, a)), F(1), x, reverse=True, unroll=100)
 
 
 def scan_nothing(lib, x):
@@ -205,6 +212,7 @@ REVERSIBLE = {
     "scan swap": (scan_swap, (X, F(0.7))),
     "scan length": (scan_of_length, (F(0.7),)),
     "scan unrolled": (scan_unrolled, (X,)),
+    "scan written out": (scan_written_out, (X,)),
     "scan nothing": (scan_nothing, (X,)),
     "scan nested": (nested_scan, (X, M)),
     "map": (mapped, (M, X)),
@@ -283,6 +291,7 @@ PRINTED = {
     "scan reverse": (scan_reverse, (X, F(0.7))),
     "scan swap": (scan_swap, (X, F(0.7))),
     "scan unrolled": (scan_unrolled, (X,)),
+    "scan written out": (scan_written_out, (X,)),
     "map": (mapped, (M, X)),
     "fori": (fori_static, (X, F(0.7))),
     "fori dynamic": (fori_dynamic, (np.int32(4), X)),
@@ -457,8 +466,6 @@ def test_unused_results_cost_nothing():
         0
     ][0]
     jaxpr = velax.make_jaxpr(f)(X)
-    from velax._transforms.evaluate import dce_jaxpr
-
     smaller, _ = dce_jaxpr(jaxpr.jaxpr, [True])
     (eqn,) = smaller.eqns
     assert eqn.params["num_carry"] == 1 and "exp" not in str(eqn.params["jaxpr"])

@@ -22,6 +22,9 @@ from velax._ir.graph import Builder, Graph, Node
 
 __all__ = ["expand_scan", "inline_graph"]
 
+#: operations of a scan that is written out because the program asks for it: more would take long to compile
+_UNROLLED_NODES = 1000
+
 
 # -- graph to graph --------------------------------------------------------------------------------
 
@@ -54,11 +57,9 @@ def _to_loop(builder: Builder, node: Node, inputs):
     if length == 0:
         empties = [builder.full(shape, 0, dtype) for shape, dtype in ys]
         return Node("results", (*init, *empties), {}, None, None, node.source)
-    if length == 1 and not body.effects:
-        slices = [builder.reshape(x, x.shape[1:]) for x in xs]
-        outs, _ = inline_graph(builder, body, [*consts, *init, *slices])
-        stacked = [builder.reshape(y, shape) for y, (shape, _) in zip(outs[n_carry:], ys)]
-        return Node("results", (*outs[:n_carry], *stacked), {}, None, None, node.source)
+    asked = length <= node.attrs["unroll"] and _n_nodes(body) * length <= _UNROLLED_NODES
+    if (asked or length == 1) and not body.effects:
+        return _written_out(builder, node, consts, init, xs)
 
     inner = Builder()
     counter = inner.input((), "i64")
@@ -84,6 +85,27 @@ def _to_loop(builder: Builder, node: Node, inputs):
         "counts": (n_consts + n_xs, n_carry + len(ys)), "results": node.attrs["results"],
     }  # fmt: skip
     return Node("loop", (*consts, *xs, *init, *empties), attrs, None, None, node.source)
+
+
+def _n_nodes(graph: Graph) -> int:
+    return len(topological_order(graph.outputs))
+
+
+def _written_out(builder: Builder, node: Node, consts, init, xs) -> Node:
+    """A scan whose steps follow one another in the program."""
+    body, length = node.attrs["body"], node.attrs["length"]
+    carry, rows = init, {}
+    for t in range(length)[:: -1 if node.attrs["reverse"] else 1]:
+        slices = [
+            builder.reshape(builder.slice(x, (t, *[0] * (x.ndim - 1)), (t + 1, *x.shape[1:])), x.shape[1:]) for x in xs
+        ]
+        outs, _ = inline_graph(builder, body, [*consts, *carry, *slices])
+        carry, rows[t] = outs[: len(init)], outs[len(init) :]
+    stacked = []
+    for k, (shape, _) in enumerate(node.attrs["results"][len(init) :]):
+        pieces = [builder.reshape(rows[t][k], (1, *shape[1:])) for t in range(length)]
+        stacked.append(builder.concatenate(pieces, 0) if length > 1 else pieces[0])
+    return Node("results", (*carry, *stacked), {}, None, None, node.source)
 
 
 def simplify_while(builder: Builder, node: Node, inputs):

@@ -564,8 +564,7 @@ def _inline_scatter(region: _Region, group: fuse.Group, position: int) -> None:
     if region.dies(node.inputs[0], position):
         memory = region.value(node.inputs[0])
         base = fuse.storage(node.inputs[0])
-        # updates that read the operand must see the old values
-        if any(base in fuse.relations(x, region.plan.roots)[0] or fuse.storage(x) is base for x in node.inputs[1:]):
+        if any(_reads(region, fuse.storage(x), base) for x in node.inputs[1:]):
             memory = None
     if memory is None:
         memory = _fresh_copy(region, node, position)
@@ -574,6 +573,11 @@ def _inline_scatter(region: _Region, group: fuse.Group, position: int) -> None:
         places = dict(region.values)
         places.pop(node)
         region.statements += build_scatter(node, places.get, lambda: memory, region.kernel.target, lb.c(0), None).body
+
+
+def _reads(region: _Region, x: Node, base: Node) -> bool:
+    """Whether computing ``x`` while ``base`` is overwritten would see new values for old ones."""
+    return x is base or (x not in region.values and base in fuse.relations(x, region.plan.roots)[0])
 
 
 def _inline_cumulate(region: _Region, group: fuse.Group, position: int) -> None:

@@ -317,6 +317,7 @@ class _Motion:
             "body": body,
             "length": length,
             "reverse": old.attrs["reverse"],
+            "unroll": old.attrs["unroll"],
             "counts": counts,
             "results": tuple(shapes),
         }

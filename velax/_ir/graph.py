@@ -302,13 +302,16 @@ class Builder:
         outs = [(x.shape, x.dtype) for x in branches[0].outputs]
         return self._multi("cond", (index, *operands), {"branches": tuple(branches)}, outs)
 
-    def scan(self, body: Graph, consts, init, xs, length: int, reverse: bool) -> list[Node]:
+    def scan(self, body: Graph, consts, init, xs, length: int, reverse: bool, unroll: int = 1) -> list[Node]:
         """``body``: (*consts, *carry, *x slices) -> (*carry, *y slices); results are the final carry, then
-        the stacked ys.
+        the stacked ys. ``unroll``: how many steps the program wants put together.
         """
         n_carry = len(init)
         outs = [(x.shape, x.dtype) for x in init] + [((length, *y.shape), y.dtype) for y in body.outputs[n_carry:]]
-        attrs = {"body": body, "length": length, "reverse": reverse, "counts": (len(consts), n_carry, len(xs))}
+        attrs = {
+            "body": body, "length": length, "reverse": reverse, "unroll": unroll,
+            "counts": (len(consts), n_carry, len(xs)),
+        }  # fmt: skip
         return self._multi("scan", (*consts, *init, *xs), attrs, outs)
 
     def callback(

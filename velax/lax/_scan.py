@@ -36,6 +36,7 @@ from velax.lax._loop_tools import (
     trace_body,
     values_of,
 )
+from velax.lax._slicing import concatenate, index_in_dim, slice_in_dim
 from velax.tree_util import tree_flatten, tree_map, tree_unflatten
 
 __all__ = ["map", "scan", "scan_p"]
@@ -97,9 +98,7 @@ def _jvp(primals, tangents, *, jaxpr, length, num_consts, num_carry, reverse, un
     carry, carry_t, ys, ys_t = group(outs, num_carry, n_carry_t, n_ys)
     primal_outs = [*carry, *ys]
     given = iter([*carry_t, *ys_t])
-    return primal_outs, [
-        next(given) if f else Zero(get_aval(x).to_tangent_aval()) for f, x in zip(out, primal_outs, strict=True)
-    ]
+    return primal_outs, [next(given) if f else Zero.from_primal_value(x) for f, x in zip(out, primal_outs, strict=True)]
 
 
 def _linearize(nonzeros, *primals, jaxpr, length, num_consts, num_carry, reverse, unroll):
@@ -431,8 +430,6 @@ def _depends(flags, *, jaxpr, num_consts, num_carry, **_):
 
 
 def _replay(*args, jaxpr, length, num_consts, num_carry, reverse, unroll):
-    from velax.lax._slicing import index_in_dim
-
     consts, carry, xs = group(list(args), num_consts, num_carry)
     for i in reversed(range(length)) if reverse else range(length):
         slices = [index_in_dim(x, i, keepdims=False) for x in xs]
@@ -445,7 +442,7 @@ def _lower(ctx, *args, jaxpr, length, num_consts, num_carry, reverse, unroll):
     if dummy:
         jaxpr, init = give_result(jaxpr, num_consts), [ctx.builder.literal(False, "bool")]
     body = ctx.subgraph(jaxpr)
-    outs = ctx.builder.scan(body, consts, init, xs, length, reverse)
+    outs = ctx.builder.scan(body, consts, init, xs, length, reverse, unroll)
     ctx.keep(outs, [body])
     return outs[1:] if dummy else outs
 
@@ -464,7 +461,6 @@ scan_p = define(
     depends=_depends,
     replay=_replay,
     multiple_results=True,
-    irrelevant_params=("unroll",),
 )
 scan_p.rules["physical"] = True
 
@@ -486,8 +482,8 @@ def scan(
       xs: a pytree of arrays with one leading axis size; ``x`` is one slice; None for no slices.
       length: the number of steps; needed if there are no ``xs``.
       reverse: whether to go from the last slice to the first.
-      unroll: how many steps to put together, True for all. A hint: the result is the same, and the
-        compiler decides by the size of the body.
+      unroll: how many steps to put together, True for all. A loop of no more steps than that is
+        written out if it is not too long; for the others, the compiler decides.
 
     Returns:
       ``(carry, ys)``: the last carry, and the ``y`` of all steps stacked along a new leading axis.
@@ -646,8 +642,6 @@ def _slice_aval(aval):
 
 def _scan_in_python(f, init, xs, length, reverse):
     """With jit disabled, the loop runs in Python."""
-    from velax.lax._slicing import concatenate, index_in_dim
-
     carry, ys = init, []
     for i in reversed(range(length)) if reverse else range(length):
         carry, y = f(carry, tree_map(lambda x, i=i: index_in_dim(x, i, keepdims=False), xs))
@@ -678,8 +672,6 @@ def map(f: Callable, xs, *, batch_size: int | None = None):
 
 
 def _map_batches(f, xs, batch_size):
-    from velax.lax._slicing import concatenate, slice_in_dim
-
     leaves, tree = tree_flatten(xs)
     n = _scan_length(leaves, None)
     whole = n // batch_size * batch_size
