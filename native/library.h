@@ -14,6 +14,8 @@
 //       refine = 0: perm is written with each row's stable sorting permutation (keys[r, perm[r, i]] ascends with i).
 //       refine = 1: perm holds a permutation of each row on entry, and is re-ordered stably by keys[r, perm[r, i]].
 //       Several keys sort lexicographically by sorting with the last key first, then refining with each earlier one.
+//   velax_argfirst_<dtype> buffers: keys (rows, n), perm (rows, count) i32.  params: rows, n, count; real numbers, n
+//       must fit int32. The first `count` indices of each row's stable sorting permutation.
 #pragma once
 #include <cstdint>
 #include <string>

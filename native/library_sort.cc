@@ -352,6 +352,51 @@ int32_t argsort_function(Ctx* ctx, void** buffers, const int64_t* params) {
                   });
 }
 
+// The first `count` of a row's sorting permutation. Items that may be among them are collected, and where there is no
+// room for more, all but the first of them are dropped: from then on, what is not before the last of these is skipped.
+template <class Key>
+void argfirst_row(const typename Key::Bits* keys, int32_t* perm, int64_t n, int64_t count,
+                  IndexedKey<typename Key::Bits>* items, int64_t room) {
+  using Item = IndexedKey<typename Key::Bits>;
+  auto before = [](const Item& a, const Item& b) { return a.key < b.key || (a.key == b.key && a.index < b.index); };
+  int64_t size = 0;
+  bool limited = false;
+  typename Key::Bits limit{};
+  for (int64_t i = 0; i < n; i++) {
+    auto key = Key::canonical(keys[i]);
+    if (limited && key >= limit) continue;  // of equal keys the earlier one goes first
+    items[size++] = {key, static_cast<int32_t>(i)};
+    if (size < room) continue;
+    std::nth_element(items, items + count - 1, items + size, before);
+    size = count;
+    limit = items[count - 1].key;
+    limited = true;
+  }
+  if (size > count) std::nth_element(items, items + count - 1, items + size, before);
+  std::sort(items, items + count, before);
+  for (int64_t i = 0; i < count; i++) perm[i] = items[i].index;
+}
+
+template <class Key>
+int32_t argfirst_function(Ctx* ctx, void** buffers, const int64_t* params) {
+  using Item = IndexedKey<typename Key::Bits>;
+  int64_t rows = params[0], n = params[1], count = params[2];
+  if (bad_sizes(rows, n) || n > INT32_MAX || count < 0 || count > n) return kStopBadParams;
+  if (count == 0) return 0;
+  auto* keys = static_cast<const typename Key::Bits*>(buffers[0]);
+  auto* perm = static_cast<int32_t*>(buffers[1]);
+  bool few = count <= n / 4;  // else sorting them all takes less
+  int64_t room = few ? 2 * count + 64 : n;
+  return for_rows(ctx, rows, n, (few ? room : n) * static_cast<int64_t>(sizeof(Item)),
+                  [=](int64_t r, void* first, void* second) {
+                    auto* items = static_cast<Item*>(first);
+                    if (few) return argfirst_row<Key>(keys + r * n, perm + r * count, n, count, items, room);
+                    for (int64_t i = 0; i < n; i++) items[i] = {Key::canonical(keys[r * n + i]), static_cast<int32_t>(i)};
+                    Item* sorted = sort_items(items, static_cast<Item*>(second), n);
+                    for (int64_t i = 0; i < count; i++) perm[r * count + i] = sorted[i].index;
+                  });
+}
+
 template <class Key>
 int32_t complex_sort_function(Ctx* ctx, void** buffers, const int64_t* params) {
   using U = typename Key::Bits;
@@ -384,6 +429,7 @@ void add(int code, LibraryFn sort, LibraryFn argsort) {
 template <class Key>
 void add(int code) {
   add(code, sort_function<Key>, argsort_function<Key>);
+  register_library_function(std::string("velax_argfirst_") + kDTypes[code].short_name, argfirst_function<Key>, 2, 3);
 }
 
 }  // namespace

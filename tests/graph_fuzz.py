@@ -183,7 +183,8 @@ class Fuzzer:
         if kind == "sort":
             if x.op != "input":
                 return b.sort([x], axis, 1)[0]
-            return b.sort([x, self.same_shape(x)], axis, 1)[rng.randrange(2)]
+            first = rng.choice([None, rng.randint(0, x.shape[axis])])
+            return b.sort([x, self.same_shape(x)], axis, 1, first)[rng.randrange(2)]
         if kind == "barrier":
             return b.barrier([x])[0]
         if kind == "dot":

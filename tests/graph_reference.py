@@ -6,6 +6,7 @@ import math
 import ml_dtypes
 import numpy as np
 
+from velax._compiler.nest_reduce import reduction_identity
 from velax._compiler.nests import default_fill
 
 NUMPY = {
@@ -233,8 +234,6 @@ def _reduce(node, x):
     if x.dtype in (np.float16, ml_dtypes.bfloat16) and fn in ("add", "mul"):
         return REDUCES[fn].reduce(x.astype(np.float32), axes)
     if fn in ("min", "max") and x.size == 0:
-        from velax._compiler.nest_reduce import reduction_identity
-
         return np.full(node.shape, reduction_identity(fn, node.dtype))
     return REDUCES[fn].reduce(x, axes)
 
@@ -262,7 +261,7 @@ def _sort(node, *xs):
         else:
             again = np.argsort(np.take_along_axis(key, order, dim), dim, kind="stable")
             order = np.take_along_axis(order, again, dim)
-    return [np.take_along_axis(x, order, dim) for x in xs]
+    return [np.take_along_axis(x, np.take(order, range(node.attrs["first"]), dim), dim) for x in xs]
 
 
 def _dot(node, x, y):

@@ -104,6 +104,23 @@ def test_sort_and_argsort(name):
             np.testing.assert_array_equal(bits(got), bits(np.take_along_axis(x, order, -1)), err_msg=str(shape))
 
 
+@pytest.mark.parametrize("name", [name for name in DTYPES if name not in COMPLEX])
+def test_the_first_of_a_permutation(name):
+    dtype = np.dtype(DTYPES[name])
+    for rows, n, counts in [(2, 1, (0, 1)), (3, 50, (1, 12, 13, 50)), (2, 5000, (1, 40, 1250, 1251, 4999))]:
+        x = values(name, (rows, n))
+        order = stable_order(x, name)
+        for count in counts:
+            slots = Slot.input(0, x.nbytes), Slot.output(0, rows * count * 4)
+            program = Program(
+                (x.nbytes,), (Output.fresh(rows * count * 4),), slots, ((Call(0, (0, 1), (rows, n, count)),),),
+                functions=(f"velax_argfirst_{name}",),
+            )  # fmt: skip
+            types = [((rows, n), dtype, False)], [((rows, count), np.int32, False)]
+            got = run(_native.Executable(encode(program), [], [], *types), x)
+            np.testing.assert_array_equal(got, order[:, :count], err_msg=f"{rows} {n} {count}")
+
+
 @pytest.mark.parametrize("name", ["f32", "bf16", "i64", "c64"])
 def test_long_rows_use_all_threads_and_give_the_same(name):
     shape = (2, 300_000)

@@ -220,8 +220,8 @@ def _results(block: BlockLowering, group: fuse.Group) -> dict[Node, Value]:
 
 
 def _lower_dot(block: BlockLowering, group: fuse.Group) -> None:
-    from velax._compiler.contract import plan_contraction
-    from velax._compiler.nest_dot import dot_spec
+    from velax._compiler.contract import plan_contraction  # large, and many programs have no contraction
+    from velax._compiler.nest_dot import dot_spec  # as above
 
     node = group.roots[0]
     stored = _results(block, group)
@@ -315,7 +315,7 @@ def copy(block: BlockLowering, source: Value, size: int | None = None) -> Value:
 
 
 def _lower_update(block: BlockLowering, group: fuse.Group) -> None:
-    from velax._compiler.nest_update import build_update
+    from velax._compiler.nest_update import build_update  # most programs update nothing in place
 
     node = group.roots[0]
     value = copy(block, block.value(node.inputs[0]))
@@ -334,7 +334,7 @@ def _lower_update(block: BlockLowering, group: fuse.Group) -> None:
 
 
 def _lower_scatter(block: BlockLowering, group: fuse.Group) -> None:
-    from velax._compiler.nest_update import build_scatter
+    from velax._compiler.nest_update import build_scatter  # as in `_lower_update`
 
     node = group.roots[0]
     value = copy(block, block.value(node.inputs[0]))
@@ -347,7 +347,7 @@ def _lower_scatter(block: BlockLowering, group: fuse.Group) -> None:
 
 
 def _lower_cumulate(block: BlockLowering, group: fuse.Group) -> None:
-    from velax._compiler.nest_cumulate import build_cumulate
+    from velax._compiler.nest_cumulate import build_cumulate  # rarely needed
 
     node = group.roots[0]
     value = block.result(node)
@@ -358,7 +358,7 @@ def _lower_cumulate(block: BlockLowering, group: fuse.Group) -> None:
 
 
 def _lower_concatenate(block: BlockLowering, group: fuse.Group) -> None:
-    from velax._compiler.nest_update import build_piece
+    from velax._compiler.nest_update import build_piece  # concatenations are mostly fused into what reads them
 
     node = group.roots[0]
     value = block.result(node)
@@ -392,7 +392,16 @@ def _lower_sort_rows(block: BlockLowering, group: fuse.Group) -> None:
 def _lower_argsort_rows(block: BlockLowering, group: fuse.Group) -> None:
     node = group.roots[0]
     value = block.result(node)
-    rows, n = node.shape
+    rows, n = node.inputs[0].shape
+    if node.shape[1] < n:
+        (key,) = node.inputs
+        params = (rows, n, node.shape[1])
+        block.steps.append(
+            CallStep(
+                f"velax_argfirst_{key.dtype}", (block.value(key), value), frozenset((value,)), params, key.size * 2.0
+            )
+        )
+        return
     for refine, key in enumerate(reversed(node.inputs)):
         values = (block.value(key), value)
         function = f"velax_argsort_{key.dtype}"

@@ -217,7 +217,7 @@ def _machine(target: Target, level: int):
 
 def target_machine(target: Target, level: int):
     """A new code generator of LLVM's for ``target``."""
-    import llvmlite.binding as llvm
+    import llvmlite.binding as llvm  # as in `_start_llvm`
 
     _start_llvm()
     return llvm.Target.from_triple("x86_64-unknown-linux-gnu").create_target_machine(
@@ -252,7 +252,7 @@ def _objects_of(module: _Module, target: Target, stats: list[dict] | None) -> di
 
 def _parse(source: str, machine, names: Sequence[str]):
     """LLVM's module of ``source``, in a context of its own: modules that share none are independent of each other."""
-    import llvmlite.binding as llvm
+    import llvmlite.binding as llvm  # as in `_start_llvm`
 
     try:
         module = llvm.parse_assembly(source, llvm.create_context())
@@ -264,7 +264,7 @@ def _parse(source: str, machine, names: Sequence[str]):
 
 def _emit_object(machine, module) -> bytes:
     """``machine.emit_object(module)`` without the lock that llvmlite holds around every call into LLVM."""
-    from llvmlite.binding import ffi
+    from llvmlite.binding import ffi  # as in `_start_llvm`
 
     with ffi.OutputString() as error:
         buffer = _unlocked_emission()(machine, module, 1, error)
@@ -278,7 +278,7 @@ def _emit_object(machine, module) -> bytes:
 
 @functools.cache
 def _unlocked_emission():
-    from llvmlite.binding import ffi
+    from llvmlite.binding import ffi  # as in `_start_llvm`
 
     locked = ffi.lib.LLVMPY_TargetMachineEmitToMemory
     unlocked = ctypes.CDLL(ffi.lib._name, handle=ffi.lib._handle).LLVMPY_TargetMachineEmitToMemory

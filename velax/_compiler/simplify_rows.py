@@ -21,6 +21,8 @@ def _reduce(builder: Builder, node: Node, inputs):
     long = tuple(d for d in axes if x.shape[d] != 1)
     if not long:
         return rebuild_reshape(builder, x, node.shape)
+    if x.op == "transpose":
+        return _reduce_before_transpose(builder, fn, x, axes)
     pattern = pattern_of(x.shape, long)
     block = schedule.reduction_block(x, pattern)
     if block is not None:
@@ -35,6 +37,15 @@ def _reduce(builder: Builder, node: Node, inputs):
         whole = rebuild_reshape(builder, builder.reduce(fn, partial, (0,)), node.shape)
         return builder.convert(whole, node.dtype)
     return None
+
+
+def _reduce_before_transpose(builder: Builder, fn: str, x: Node, axes) -> Node:
+    """reduce(transpose(x)) -> transpose(reduce(x)): what is left is smaller, and lanes run along x's own last axis."""
+    source, perm = x.inputs[0], x.attrs["perm"]
+    inner = sorted(perm[d] for d in axes)
+    kept = [d for d in range(source.ndim) if d not in inner]
+    wanted = [p for d, p in enumerate(perm) if d not in axes]
+    return rebuild_transpose(builder, _rule_reduce(builder, fn, source, inner), [kept.index(p) for p in wanted])
 
 
 def _argreduce(builder: Builder, node: Node, inputs):
@@ -64,26 +75,42 @@ def _rule_reduce(builder: Builder, fn: str, x: Node, axes) -> Node:
 
 
 def _sort(builder: Builder, node: Node, inputs):
-    """Along the last axis; several operands, or keys apart from values, by the sorting permutation."""
-    dim, num_keys = node.attrs["dim"], node.attrs["num_keys"]
+    """Along the last axis; several operands, or keys apart from values, by the sorting permutation, of which the
+    elements that are wanted are made where there is one key.
+    """
+    dim, num_keys, first = node.attrs["dim"], node.attrs["num_keys"], node.attrs["first"]
     x = inputs[0]
     n = x.shape[dim]
     perm = (*(d for d in range(x.ndim) if d != dim), dim)
     back = tuple(perm.index(d) for d in range(x.ndim))
     rows = x.size // n if n else 0
     flat = [rebuild_reshape(builder, rebuild_transpose(builder, v, perm), (rows, n)) for v in inputs]
-    moved = tuple(x.shape[p] for p in perm)
-    if n < 2 or not rows:
-        results = flat
+    moved = (*(x.shape[p] for p in perm[:-1]), first)
+    if n < 2 or not rows or not first:
+        results = [builder.slice(v, (0, 0), (rows, first)) for v in flat]
     elif len(inputs) == 1:
-        results = [builder._share("sort_rows", (flat[0],), {}, (rows, n), x.dtype)]
+        results = [
+            builder.slice(builder._share("sort_rows", (flat[0],), {}, (rows, n), x.dtype), (0, 0), (rows, first))
+        ]
     else:
-        order = builder._share("argsort_rows", tuple(flat[:num_keys]), {}, (rows, n), "i32")
-        dims = GatherDims((), (1,), (1,), (0,), (0,))
-        at = rebuild_reshape(builder, order, (rows, n, 1))
-        results = [builder.gather(v, at, dims, (1, 1), "promise", None, (rows, n)) for v in flat]
+        known = first if num_keys == 1 else n
+        order = builder._share("argsort_rows", tuple(flat[:num_keys]), {}, (rows, known), "i32")
+        order = builder.slice(order, (0, 0), (rows, first))
+        results = [
+            _in_order(builder, order, v, inputs[k].op == "iota" and inputs[k].attrs["dim"] == dim)
+            for k, v in enumerate(flat)
+        ]
     results = tuple(rebuild_transpose(builder, rebuild_reshape(builder, v, moved), back) for v in results)
     return Node("results", results, {}, None, None, node.source)
+
+
+def _in_order(builder: Builder, order: Node, rows: Node, positions: bool) -> Node:
+    """The elements of ``rows`` that ``order`` names; ``positions``: whether they are their own positions."""
+    if positions:
+        return builder.convert(order, rows.dtype)
+    shape = order.shape
+    dims = GatherDims((), (1,), (1,), (0,), (0,))
+    return builder.gather(rows, rebuild_reshape(builder, order, (*shape, 1)), dims, (1, 1), "promise", None, shape)
 
 
 RULES.update({"reduce": (_reduce,), "argreduce": (_argreduce,), "sort": (_sort,)})

@@ -275,9 +275,11 @@ class Builder:
     def cumulate(self, fn: str, x: Node, axis: int, reverse: bool) -> Node:
         return self._share("cumulate", (x,), {"fn": fn, "axis": axis, "reverse": reverse}, x.shape, x.dtype)
 
-    def sort(self, xs: Sequence[Node], dim: int, num_keys: int) -> list[Node]:
-        node = self._share("sort", tuple(xs), {"dim": dim, "num_keys": num_keys}, None, None)
-        return [self.get(node, k, x.shape, x.dtype) for k, x in enumerate(xs)]
+    def sort(self, xs: Sequence[Node], dim: int, num_keys: int, first: int | None = None) -> list[Node]:
+        """``xs`` ordered along ``dim`` by the first ``num_keys`` of them; of the results the ``first`` elements."""
+        count = xs[0].shape[dim] if first is None else first
+        node = self._share("sort", tuple(xs), {"dim": dim, "num_keys": num_keys, "first": count}, None, None)
+        return [self.get(node, k, (*x.shape[:dim], count, *x.shape[dim + 1 :]), x.dtype) for k, x in enumerate(xs)]
 
     def dot(self, lhs: Node, rhs: Node, contract, batch, dtype: str, order=None) -> Node:
         (lc, rc), (lb, rb) = (tuple(map(tuple, contract)), tuple(map(tuple, batch)))

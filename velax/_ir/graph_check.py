@@ -261,11 +261,14 @@ def _cumulate(node: Node, x: Node) -> None:
 def _sort(node: Node, *xs: Node) -> None:
     _require(bool(xs) and all(x.shape == xs[0].shape for x in xs), "operands must have one shape")
     _require(1 <= node.attrs["num_keys"] <= len(xs), f"{node.attrs['num_keys']} keys of {len(xs)} operands")
-    _require(0 <= node.attrs["dim"] < xs[0].ndim, f"dim {node.attrs['dim']}")
+    dim, first = node.attrs["dim"], node.attrs["first"]
+    _require(0 <= dim < xs[0].ndim, f"dim {dim}")
+    _require(0 <= first <= xs[0].shape[dim], f"the first {first} of {xs[0].shape[dim]}")
 
 
 def _rows(node: Node, *xs: Node) -> None:
-    _require(all(x.ndim == 2 and x.shape == node.shape for x in xs), "rows of one shape")
+    _require(all(x.ndim == 2 and x.shape == xs[0].shape for x in xs), "rows of one shape")
+    _require(node.shape[0] == xs[0].shape[0] and node.shape[1] <= xs[0].shape[1], "at most as long as the operands")
 
 
 def _dot(node: Node, x: Node, y: Node) -> None:
@@ -341,8 +344,11 @@ def _loop(node: Node, *operands: Node) -> None:
 
 def _get(node: Node, source: Node) -> None:
     k = node.attrs["k"]
-    if source.op in ("sort", "barrier"):
+    if source.op == "barrier":
         results = _signature(source.inputs)
+    elif source.op == "sort":
+        dim, first = source.attrs["dim"], source.attrs["first"]
+        results = [((*s[:dim], first, *s[dim + 1 :]), dtype) for s, dtype in _signature(source.inputs)]
     else:
         _require(source.shape is None, f"{source!r} has one result")
         results = source.attrs["results"]

@@ -51,11 +51,11 @@ def _sort_type(*avals, dimension, is_stable, num_keys):
 def _sort_jvp(primals, tangents, *, dimension, **params):
     if all(type(t) is Zero for t in tangents):
         outs = sort_p.bind(*primals, dimension=dimension, **params)
-        return outs, [Zero(get_aval(o).to_tangent_aval()) for o in outs]
+        return outs, [Zero.from_primal_value(o) for o in outs]
     positions = broadcasted_iota(np.uint32, get_aval(primals[0]).shape, dimension)
     *outs, order = sort_p.bind(*primals, positions, dimension=dimension, **params)
     return outs, [
-        Zero(get_aval(o).to_tangent_aval()) if type(t) is Zero else take_along(t, order, dimension)
+        Zero.from_primal_value(o) if type(t) is Zero else take_along(t, order, dimension)
         for o, t in zip(outs, tangents, strict=True)
     ]
 
@@ -99,7 +99,8 @@ def sort(operand, dimension: int = -1, is_stable: bool = True, num_keys: int = 1
       is_stable: whether equal keys keep their order (they always do).
       num_keys: how many of the operands, from the first, are keys; they are compared lexicographically.
 
-    Returns: An array, or a tuple of arrays. NaNs come last; -0.0 and 0.0 are equal; complex numbers are
+    Returns:
+      An array, or a tuple of arrays. NaNs come last; -0.0 and 0.0 are equal; complex numbers are
       compared by real part, then imaginary part.
 
     Raises:
@@ -168,20 +169,16 @@ def _descending_key(b, x):
 
 def _top_k_lower(ctx, x, *, k, axis):
     b = ctx.builder
-    limits = list(x.shape)
-    limits[axis] = k
-    starts = [0] * x.ndim
     keys, positions = _descending_key(b, x), b.iota(x.shape, "i32", axis)
-    _, values, indices = b.sort([keys, x, positions], axis, 1)
-    return [b.slice(values, starts, limits), b.slice(indices, starts, limits)]
+    return b.sort([keys, x, positions], axis, 1, first=k)[1:]
 
 
 def _top_k_jvp(primals, tangents, *, k, axis):
     (x,), (t,) = primals, tangents
     values, indices = top_k_p.bind(x, k=k, axis=axis)
-    no_tangent = Zero(get_aval(indices).to_tangent_aval())
+    no_tangent = Zero.from_primal_value(indices)
     if type(t) is Zero:
-        return [values, indices], [Zero(get_aval(values).to_tangent_aval()), no_tangent]
+        return [values, indices], [Zero.from_primal_value(values), no_tangent]
     return [values, indices], [take_along(t, indices, axis), no_tangent]
 
 
