@@ -135,8 +135,10 @@ def compile_jaxpr(
 
 @contextlib.contextmanager
 def _turn(key: str | None):
-    """One thread at a time makes a program; those that come meanwhile find it made. No code of users runs inside."""
-    if key is None:
+    """One thread at a time makes a program; those that come meanwhile find it made. No code of users runs inside, but
+    for finalizers: what these compile while their thread compiles waits for nobody.
+    """
+    if key is None or getattr(_this_thread, "compiles", False):
         yield
         return
     with _guard:
@@ -152,9 +154,9 @@ def _after_fork() -> None:
     _compiler_gate.release()
 
 
-# LLVM's own locks, and those of modules being imported, must be free at a fork: it waits for the thread that
-# may hold them.
+# LLVM's own locks, and those of modules being imported, must be free at a fork: it waits for the thread that compiles.
 _compiler_gate = threading.RLock()
+_this_thread = threading.local()
 os.register_at_fork(before=_compiler_gate.acquire, after_in_parent=_compiler_gate.release, after_in_child=_after_fork)
 
 
@@ -176,7 +178,7 @@ def _find_or_compile(closed, donated, key, target, record, clock):
         clock.lap("disk")
     if executable is None:
         try:
-            with collector_paused():
+            with _compiling():
                 executable, consts, storable = _compile(closed, consts, donated, key, target, record, clock)
         except Exception as e:
             e.add_note(f"(while Velax compiled the function {record.name!r})")
@@ -189,6 +191,17 @@ def _find_or_compile(closed, donated, key, target, record, clock):
             if len(_executables) > _MAX_EXECUTABLES:
                 _executables.popitem(last=False)
     return executable, consts
+
+
+@contextlib.contextmanager
+def _compiling():
+    """Nobody forks, and no other thread compiles, inside."""
+    with collector_paused(), _compiler_gate:
+        outer, _this_thread.compiles = getattr(_this_thread, "compiles", False), True
+        try:
+            yield
+        finally:
+            _this_thread.compiles = outer
 
 
 def _is_array(const) -> bool:
@@ -225,8 +238,7 @@ def _executable(program: bytes, kernels, callbacks, closed, consts, donated):
 
 
 def _compile(closed, consts, donated, key, target, record, clock):
-    with _compiler_gate:  # a warm start needs no passes
-        from velax._compiler.pipeline import Options, compile_graph
+    from velax._compiler.pipeline import Options, compile_graph  # a warm start needs no passes
 
     graph, module = build_graph(closed)
     clock.lap("graph")
@@ -281,10 +293,9 @@ def _load_kernels(compiled, target: Target, record: CompileRecord):
             loaded[hashed] = found
     if missing:
         try:
-            with _compiler_gate:
-                from velax._compiler.objects import compile_kernels  # imports llvmlite
+            from velax._compiler.objects import compile_kernels  # small programs never need LLVM
 
-                images = compile_kernels([replace(k, name=n) for n, k in missing.items()], target)
+            images = compile_kernels([replace(k, name=n) for n, k in missing.items()], target)
         except RuntimeError as e:
             raise RuntimeError(
                 f"the function {record.name!r} cannot be compiled; this is an error in Velax. {e}"
@@ -297,8 +308,7 @@ def _load_kernels(compiled, target: Target, record: CompileRecord):
 
 def _small_kernels(compiled, target: Target) -> set[str]:
     """The kernels that do little each time the program runs."""
-    with _compiler_gate:
-        from velax._compiler.encode import encodable_target, operations
+    from velax._compiler.encode import encodable_target, operations  # as in `_compile`
 
     if not encodable_target(target):
         return set()
@@ -316,9 +326,8 @@ def _small_kernels(compiled, target: Target) -> set[str]:
 
 def _encoded(name: str, kernel, target: Target, cache, record: CompileRecord):
     """The kernel, encoded without LLVM, or None for one that uses what only LLVM makes code for."""
-    with _compiler_gate:
-        from velax._compiler.elf_write import write_object
-        from velax._compiler.encode import NotEncodable, encode
+    from velax._compiler.elf_write import write_object  # as in `_compile`
+    from velax._compiler.encode import NotEncodable, encode
 
     try:
         code = encode(kernel)
