@@ -52,7 +52,6 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check velax tests examples benchmarks tools
 	$(BIN)/ruff format --check -q velax tests examples benchmarks tools
 
-
 ## static types of the public surface
 types: $(VENV)/.lint $(VENV)/.test
 	$(BIN)/pyright --pythonpath $(BIN)/python

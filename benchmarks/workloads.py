@@ -1,7 +1,7 @@
 """The workloads: plain JAX programs. The same code runs on both; `import jax` is what the child process made it.
 
 A workload is a function without arguments that prepares data and returns a callable to be timed. Its result
-is blocked on.
+is blocked on. The imports are in the functions, as the parent process reads this file for the names alone.
 """
 
 from __future__ import annotations

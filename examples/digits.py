@@ -82,10 +82,10 @@ def progress(done, total, text):
 
 def draw(path, losses, accuracies, images, labels, predicted):
     """The learning curve, and the digits that were taken for others."""
-    import matplotlib
+    import matplotlib  # slow to import: after the training
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    import matplotlib.pyplot as plt  # as above; `use` comes first
 
     wrong = np.flatnonzero(predicted != labels)[:16]
     figure = plt.figure(figsize=(10, 4))

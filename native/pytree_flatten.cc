@@ -51,22 +51,12 @@ uint64_t TreeDefBuilder::identity() const { return nodes_identity(nodes_, size_)
 
 void set_value_error_from_pending(const char* format, ...) {
   if (!PyErr_ExceptionMatches(PyExc_Exception)) return;
-  PyObject *type, *cause, *traceback;
-  PyErr_Fetch(&type, &cause, &traceback);
-  PyErr_NormalizeException(&type, &cause, &traceback);
-  if (traceback) PyException_SetTraceback(cause, traceback);
+  Ref cause = take_error();
   va_list arguments;
   va_start(arguments, format);
   PyErr_FormatV(PyExc_ValueError, format, arguments);
   va_end(arguments);
-  PyObject *new_type, *error, *new_traceback;
-  PyErr_Fetch(&new_type, &error, &new_traceback);
-  PyErr_NormalizeException(&new_type, &error, &new_traceback);
-  PyException_SetCause(error, Py_NewRef(cause));
-  PyException_SetContext(error, cause);
-  Py_XDECREF(type);
-  Py_XDECREF(traceback);
-  PyErr_Restore(new_type, error, new_traceback);
+  set_cause(std::move(cause));
 }
 
 // --- the order of a dict's keys ----------------------------------------------------------------------------

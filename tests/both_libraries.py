@@ -52,8 +52,7 @@ def compare(f, rtol=1e-5, atol=1e-5, weak=True):
 
 class Cases:
     """Functions of the library, registered by decoration. The oracle's results of all of them come from one
-    compiled program, since starting
-    XLA for each would take most of the time of the tests."""
+    compiled program, since starting XLA for each would take most of the time of the tests."""
 
     def __init__(self):
         self.functions = {}

@@ -1,10 +1,11 @@
-"""Options of the test suite, and which code generator its small programs go through."""
+"""Options and fixtures of the test suite: which code generator its small programs go through, and the caches."""
 
 import zlib
 
 import pytest
 
-from velax._compiler import driver
+import velax
+from velax._compiler import cache as disk, driver
 
 ENCODED, THROUGH_LLVM = driver.SMALL_LAUNCH, 0
 
@@ -24,3 +25,13 @@ def code_generator(request, monkeypatch):
     """
     limit = ENCODED if zlib.crc32(request.node.nodeid.encode()) % 2 else THROUGH_LLVM
     monkeypatch.setattr(driver, "SMALL_LAUNCH", limit)
+
+
+@pytest.fixture
+def no_disk(monkeypatch):
+    """Nothing is compiled yet, and no cache on disk is read or written."""
+    monkeypatch.setenv("VELAX_CACHE", "0")
+    velax.clear_caches()
+    disk.forget_open_cache()
+    yield
+    disk.forget_open_cache()

@@ -64,12 +64,18 @@ def compare(
 ):
     """Compare ``f(library, *args)`` of both libraries.
 
-    Args: f: the function; ``library`` is `velax` or `jax`. *args: NumPy arrays. grad: whether to compare
-      derivatives. single: whether to compare derivatives with respect to one argument at a time too. second:
-      whether to compare second derivatives (forward over reverse). batch: whether to compare `vmap` over
-      every choice of mapped arguments and axes. jit: whether to compare the compiled function too, and check
-      its jaxpr. rtol, atol: tolerances. axes: the axes to map. hide_constants: keep XLA from folding
-      constants, which it does by other code than it compiles, with bugs of its own.
+    Args:
+      f: the function; ``library`` is `velax` or `jax`.
+      *args: NumPy arrays.
+      grad: whether to compare derivatives.
+      single: whether to compare derivatives with respect to one argument at a time too.
+      second: whether to compare second derivatives (forward over reverse).
+      batch: whether to compare `vmap` over every choice of mapped arguments and axes.
+      jit: whether to compare the compiled function too, and check its jaxpr.
+      rtol, atol: tolerances.
+      axes: the axes to map.
+      hide_constants: keep XLA from folding constants, which it does by other code than it compiles,
+        with bugs of its own.
     """
     of = lambda lib: lambda *xs: f(lib, *(jax.lax.optimization_barrier(xs) if lib is jax and hide_constants else xs))
     args = [np.asarray(a) for a in args]

@@ -1,14 +1,14 @@
 """Expressions over ``jnp`` checked against two oracles: JAX's types and errors, found by tracing, and NumPy's values.
 
 Compiling with XLA is slow, so JAX computes values only where NumPy has no such function, or where
-the expression is marked ``jax: ...`` as one on which the
-two differ.
+the expression is marked ``jax: ...`` as one on which the two differ.
 """
 
 from __future__ import annotations
 
 import both_libraries  # noqa: F401 - first: makes the oracle cheap
 import jax
+import jax.extend
 import jax.numpy as jjnp
 import numpy as np
 
@@ -138,8 +138,6 @@ def check_transformed(expression: str) -> None:
 
     Derivatives are compared with central differences in float64 arithmetic of the values, and ``vmap`` with a loop.
     """
-    import jax.extend
-
     f = eval("lambda x: " + expression, {"jnp": vnp, "np": np})
     theirs = eval("lambda x: " + expression, {"jnp": jjnp, "np": np})
     x0 = np.array([[0.3, 1.7, 2.2], [4.1, 3.3, 5.9]], np.float32)

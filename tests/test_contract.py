@@ -7,6 +7,7 @@ import string
 
 import numpy as np
 import pytest
+from cpu_features import AVX2
 from graph_runner import NUMPY, Compiled
 
 from velax import _native
@@ -394,25 +395,6 @@ def test_register_tiles_fit():
                 assert rows * tail < registers
                 assert width <= lanes
                 assert tail or n % (vectors * width) == 0
-
-
-AVX2 = [
-    "cx16",
-    "popcnt",
-    "sahf",
-    "sse3",
-    "sse4.1",
-    "sse4.2",
-    "ssse3",
-    "avx",
-    "avx2",
-    "bmi",
-    "bmi2",
-    "f16c",
-    "fma",
-    "lzcnt",
-    "movbe",
-]
 
 
 @pytest.mark.parametrize("features", [(), AVX2], ids=["sse2", "avx2"])

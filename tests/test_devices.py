@@ -1,6 +1,7 @@
 """Devices, meshes and shardings, compared with JAX on eight virtual devices."""
 
 import itertools
+import json
 import os
 import pathlib
 import pickle
@@ -198,8 +199,6 @@ print(json.dumps([outcome(t) for t in json.load(sys.stdin)]))
 
 @pytest.fixture(scope="module")
 def oracle():
-    import json
-
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", ORACLE], input=json.dumps(EXPRESSIONS), env=environment, text=True,
                           capture_output=True, check=True)  # fmt: skip

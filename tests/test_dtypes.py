@@ -120,7 +120,6 @@ def test_predicates_agree_with_issubdtype():
         assert dtypes.is_floating(d) == dtypes.issubdtype(d, np.floating)
         assert dtypes.is_complex(d) == dtypes.issubdtype(d, np.complexfloating)
         assert dtypes.is_inexact(d) == dtypes.issubdtype(d, np.inexact)
-        assert dtypes.is_bool(d) == dtypes.issubdtype(d, np.bool_)
 
 
 # Canonical dtypes and the dtype of values

@@ -1,7 +1,9 @@
 """Generated code against the interpreter of the loop IR: every operation, dtype, stride, mask and control structure."""
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from cpu_features import AVX2, SSE4
 from loops_fuzz import Fuzzer
 from loops_harness import awkward, call, check, compile_and_load, load as load_objects, operations, pointwise
 
@@ -85,27 +87,10 @@ def test_random_kernels(block):
             check(program.kernel, functions[program.name], buffers, [5], lo, hi, f"{program.name} [{lo}, {hi})")
 
 
-AVX2 = [
-    "avx",
-    "avx2",
-    "bmi",
-    "bmi2",
-    "cx16",
-    "f16c",
-    "fma",
-    "lzcnt",
-    "movbe",
-    "popcnt",
-    "sahf",
-    "sse3",
-    "sse4.1",
-    "sse4.2",
-    "ssse3",
-]
 OTHER_TARGETS = {
     "avx512 without fp16": make_target([f for f in host_target().features if f != "avx512fp16"]),
     "avx2": make_target([f for f in AVX2 if host_target().has(f)]),
-    "sse4": make_target(["cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3"]),
+    "sse4": make_target(SSE4),
 }
 
 
@@ -259,8 +244,6 @@ def test_kernels_compiled_together_and_alone(module_text, modules, monkeypatch):
 
 
 def test_an_error_in_one_of_several_modules_is_raised_and_the_next_compilation_works(monkeypatch):
-    import llvmlite.binding as llvm
-
     monkeypatch.setattr(objects, "_MODULE_TEXT", 1)
     kernels = [pointwise(f"one_of_{k}", ["f32"], lambda v: [Unary("neg", v)]) for k in range(6)]
     parse = llvm.parse_assembly

@@ -1,6 +1,8 @@
 """Errors of the public functions: the class and leading words of JAX's, and what Velax's add for the reader."""
 
 import functools
+import inspect
+import pickle
 import traceback
 
 import jax
@@ -105,9 +107,12 @@ ERRORS = {
     # vmap
     "vmap sizes": (
         lambda lib: lib.vmap(lambda x, d: x)(A3, {"w": A4}), "ValueError", "vmap got inconsistent sizes for array axes to be mapped",
-        ("axis 0 of argument x of type float32[3] has size 3", "argument d['w'] of type float32[4] has size 4"),
+        (
+            "  * one axis had size 3: axis 0 of argument x of type float32[3];\n"
+            "  * one axis had size 4: axis 0 of argument d['w'] of type float32[4]\n",
+        ),
     ),
-    "vmap sizes of keywords": (lambda lib: lib.vmap(lambda x, b, a: x)(A3, b=A3, a=A4), "ValueError", "vmap got inconsistent sizes", ("argument a of type float32[4]",)),
+    "vmap sizes of keywords": (lambda lib: lib.vmap(lambda x, b, a: x)(A3, b=A3, a=A4), "ValueError", "vmap got inconsistent sizes", ("axis 0 of kwargs['a'] of type float32[4]",)),
     "vmap in_axes tree": (
         lambda lib: lib.vmap(lambda d: d, in_axes=({"c": 0},))({"a": A3}), "ValueError",
         "vmap in_axes specification must be a tree prefix of the corresponding value;", ("vmap in_axes[0]",),
@@ -124,6 +129,25 @@ ERRORS = {
     "vmap out_axes None": (lambda lib: lib.vmap(lambda x: x, out_axes=None)(A3), "ValueError", "at vmap out_axes, got axis spec None but output", ()),
     "vmap shapes of one example": (lambda lib: lib.vmap(lambda x: x + A4)(M), "TypeError", "add got incompatible shapes for broadcasting: (3,), (4,).", ()),
     "unbound axis": (lambda lib: lib.lax.psum(1.0, "i"), "NameError", "nbound axis name: i", ()),
+    # what a traced value depends on
+    "origin behind a static argument": (
+        lambda lib: lib.jit(lambda x, n, y: 1 if y > n else 2, static_argnums=1)(1.0, 2, 3.0), "TracerBoolConversionError",
+        "Attempted boolean conversion of traced array with shape bool[].", "depends on the value of the argument y.",
+    ),
+    "origin of many": (
+        lambda lib: lib.jit(lambda x, *more, **named: 1 if x + more[0] > named["k"] else 2)(1.0, 2.0, k=3.0), "TracerBoolConversionError",
+        "depends on the values of the arguments x, more[0], and named['k'].", (),
+    ),
+    "origin in operations": (
+        lambda lib: lib.jit(lambda: 1 if lib.lax.iota("int32", 3)[0] > 0 else 2)(), "TracerBoolConversionError",
+        "This value became a tracer due to JAX operations on these lines", ("operation slice",),
+    ),
+    "checkpoint of a branch": (
+        lambda lib: lib.checkpoint(lambda n, x: x if x > n else -x, static_argnums=0)(1.0, 2.0), "TracerBoolConversionError",
+        "Consider using the `static_argnums` parameter for `jax.remat` or `jax.checkpoint`.", "the value of the argument x.",
+    ),
+    "tracer outside": (lambda lib: _leak_of_argument(lib), "UnexpectedTracerError", "Encountered an unexpected tracer. A function transformed by JAX had a side effect, allowing for a reference to an intermediate value with type float32[]", ()),
+    "no tracing": (lambda lib: _untraced(lib), "RuntimeError", "re-tracing function", ("'no_tracing' is set",)),
     # jit
     "jit of a string": (lambda lib: lib.jit(lambda x: x)("a"), "TypeError", "Error interpreting argument to", ("abstract array", "<class 'str'>", "path x", "static_argnums")),
     "jit result": (lambda lib: lib.jit(lambda x: {"k": "text"})(1.0), "TypeError", "returned a value of type <class 'str'> at output component ['k'], which is not a valid JAX type", ()),
@@ -141,13 +165,26 @@ ERRORS = {
         lambda lib: lib.grad(lib.jit(_with_jvp(lib, lambda p, t: (lib.numpy.ones(3), lib.numpy.ones(3)))))(2.0), "TypeError",
         "Custom JVP rule <lambda> for function <lambda> must produce a pair (list or tuple of length two) where "
         "the first element represents the primal output",
-        ("float32[3] where that of <lambda> is float32[]",),
+        ("    float32[3]\nwhile the custom_jvp-decorated function <lambda> had output shapes/dtypes of:\n    float32[]",),
     ),
+    "custom_jvp arguments": (lambda lib: _with_jvp(lib, lambda p, t: (p, t))(1.0, 2.0), "TypeError", "The input arguments to the custom_jvp-decorated function <lambda> could not be resolved to positional-only arguments. Binding failed with the error:\ntoo many positional arguments", ()),
+    "custom_vjp cotangents": (
+        lambda lib: lib.grad(_with_vjp(lib, lambda x: (x, None), lambda r, g: (g, g)))(2.0), "TypeError",
+        "Custom VJP bwd rule must produce an output with the same container (pytree) structure as the args tuple of the primal function, and in particular must produce a tuple of length equal to the number of arguments to the primal function, but got bwd output structure PyTreeDef((*, *)) for primal input structure PyTreeDef((*,)).", (),
+    ),
+    "custom_vjp cotangent type": (
+        lambda lib: lib.grad(_with_vjp(lib, lambda x: (x, None), lambda r, g: (A3,)))(2.0), "ValueError",
+        "Custom VJP bwd rule must produce an output with the same type as the args tuple of the primal function, but at output[0] the bwd rule produced an output of type float32[3] corresponding to an input of type float32[], so the shapes do not match", (),
+    ),
+    "has_aux": (lambda lib: lib.grad(lambda x: (x, x, x), has_aux=True)(2.0), "TypeError", "expected function with aux output to return a two-element tuple, but got type <class 'tuple'> with value", ()),
+    "an operation on float0": (lambda lib: lib.numpy.ones(2) + np.zeros(2, lib.float0), "TypeError", "float0s do not support any operations by design because they are not compatible with non-trivial vector spaces", ()),
+    "an aot call under grad": (lambda lib: lib.grad(lib.jit(lambda x: x).lower(1.0).compile())(2.0), "TypeError", "Cannot apply JAX transformations to a function lowered and compiled for a particular signature. Detected argument of Tracer type", ()),
+    "an aot call of another type": (lambda lib: lib.jit(lambda x, y: x).lower(1.0, A3).compile()(1.0, A4), "TypeError", "Argument 'y' compiled with float32[3] and called with float32[4]", ()),
     "custom_vjp result": (
         lambda lib: lib.grad(lib.jit(_with_vjp(lib, lambda x: ((x, x), x))))(2.0), "TypeError",
         "Custom VJP fwd rule <lambda> for function <lambda> must produce a pair (list or tuple of length two) "
         "where the first element represents the primal output",
-        ("PyTreeDef((*, *)) where that of <lambda> is PyTreeDef(*)",),
+        ("    (float32[], float32[])\nwhile the custom_vjp-decorated function <lambda> had output",),
     ),
     # control flow
     "scan carry": (lambda lib: lib.lax.scan(lambda c, x: (c > 0, x), 1.0, A3), "TypeError", "scan body function carry input and carry output must have equal types", ("bool", "float32")),
@@ -199,15 +236,20 @@ def _branches(x, flag):
     return x if x > 0 and flag else -x
 
 
+def _untraced(lib):
+    with lib.no_tracing():
+        lib.jit(lambda x: x + 1)(1.0)
+
+
 def _with_jvp(lib, rule):
     f = lib.custom_jvp(lambda x: x * 2)
     f.defjvp(rule)
     return f
 
 
-def _with_vjp(lib, fwd):
+def _with_vjp(lib, fwd, bwd=lambda x, g: (g,)):
     f = lib.custom_vjp(lambda x: x * 2)
-    f.defvjp(fwd, lambda x, g: (g,))
+    f.defvjp(fwd, bwd)
     return f
 
 
@@ -357,9 +399,6 @@ def test_the_user_s_own_error_passes_through():
 
 
 def test_public_functions_keep_their_names_and_signatures():
-    import inspect
-    import pickle
-
     for f in (velax.numpy.concatenate, velax.lax.scan, velax.random.normal, velax.numpy.zeros):
         assert pickle.loads(pickle.dumps(f)) is f
     assert next(iter(inspect.signature(velax.numpy.concatenate).parameters)) == next(

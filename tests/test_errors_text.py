@@ -5,6 +5,10 @@ import pickle
 import re
 import traceback
 
+import jax
+import jax.errors
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import velax.errors as public
@@ -86,10 +90,6 @@ def test_values_of_unknown_origin():
 
 
 def test_leads_are_those_of_jax():
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
     def lead_of(f, *args):
         with pytest.raises((TypeError, IndexError)) as raised:
             jax.jit(f)(*args)
@@ -121,8 +121,6 @@ def test_leaks():
 
 
 def test_the_hierarchy_is_that_of_jax():
-    import jax.errors
-
     for name in public.__all__:
         ours, theirs = getattr(public, name), getattr(jax.errors, name)
         bases = {b.__name__ for b in theirs.__mro__} - {"_JAXErrorMixin"}

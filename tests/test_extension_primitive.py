@@ -137,11 +137,11 @@ def test_missing_rules_say_which_and_how():
     with pytest.raises(NotImplementedError, match="Abstract evaluation for 'bare' not implemented"):
         velax.make_jaxpr(lambda x: p.bind(x))(1.0)
     p.def_abstract_eval(lambda x: x)
-    with pytest.raises(NotImplementedError, match=r"the primitive 'bare' has no lowering.*\n?.*register_lowering"):
+    with pytest.raises(NotImplementedError, match=r"primitive 'bare' not found.*has no lowering.*\n?.*register_lowering"):
         velax.jit(lambda x: p.bind(x))(1.0)
     with pytest.raises(NotImplementedError, match="Differentiation rule for 'bare' not implemented"):
         velax.grad(lambda x: p.bind(x))(1.0)
-    with pytest.raises(NotImplementedError, match=r"Batching rule \(for vmap\) for 'bare' not implemented"):
+    with pytest.raises(NotImplementedError, match=r"Batching rule for 'bare' not implemented"):
         velax.vmap(lambda x: p.bind(x))(X)
     velax.interpreters.ad.primitive_jvps[p] = lambda primals, tangents: (p.bind(*primals), p.bind(*tangents))
     with pytest.raises(

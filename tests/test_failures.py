@@ -12,28 +12,21 @@ import textwrap
 import threading
 import time
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
-from process_helpers import SECONDS, fork
+from process_helpers import SECONDS, fork, run_fresh
 
 import velax
 import velax.inspect
 import velax.numpy as jnp
 from velax import lax
-from velax._compiler import cache as disk, driver
+from velax._compiler import cache as disk, driver, objects, pipeline
+from velax._lang.primitive import Primitive
 from velax.errors import JaxRuntimeError
 from velax.lax._callbacks import io_callback
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
-
-
-@pytest.fixture
-def no_disk(monkeypatch):
-    monkeypatch.setenv("VELAX_CACHE", "0")
-    velax.clear_caches()
-    disk.forget_open_cache()
-    yield
-    disk.forget_open_cache()
 
 
 # -- memory ----------------------------------------------------------------------------------------
@@ -83,8 +76,6 @@ def test_more_bytes_than_an_address_has():
 
 
 def test_llvm_rejects_a_kernel(tmp_path, monkeypatch):
-    import llvmlite.binding as llvm
-
     monkeypatch.setenv("VELAX_CACHE_DIR", str(tmp_path / "cache"))
     velax.clear_caches()
     disk.forget_open_cache()
@@ -111,8 +102,6 @@ def test_llvm_rejects_a_kernel(tmp_path, monkeypatch):
 
 
 def test_a_failing_pass_names_the_function(no_disk, monkeypatch):
-    from velax._compiler import pipeline
-
     def broken(*args):
         raise AssertionError("a pass is wrong")
 
@@ -130,8 +119,6 @@ def test_a_failing_pass_names_the_function(no_disk, monkeypatch):
 
 
 def test_an_object_that_cannot_be_loaded(no_disk, monkeypatch):
-    from velax._compiler import objects
-
     large = np.ones(1000, np.float32)  # a small kernel would not go through LLVM
     with monkeypatch.context() as m:
         m.setattr(objects, "compile_kernels", lambda kernels, target: {k.name: b"no ELF file" for k in kernels})
@@ -141,11 +128,9 @@ def test_an_object_that_cannot_be_loaded(no_disk, monkeypatch):
 
 
 def test_a_primitive_without_lowering_names_the_line():
-    from velax._lang.primitive import Primitive
-
     p = Primitive("mystery")
     p.def_abstract_eval(lambda x: x)
-    text = r"'mystery' has no lowering.*test_failures\.py:\d+.*register_lowering"
+    text = r"'mystery' not found.*has no lowering.*test_failures\.py:\d+.*register_lowering"
     with pytest.raises(NotImplementedError, match=text):
         velax.jit(lambda x: p.bind(x))(X)
 
@@ -284,6 +269,32 @@ def test_a_fork_while_another_thread_compiles(no_disk):
         stop.set()
         thread.join()
     assert not failures
+
+
+def test_a_fork_while_threads_import_the_compiler():
+    run_fresh(
+        """
+        import faulthandler, os, threading
+        import velax, velax.numpy as jnp
+
+        def compile_some(k):
+            for n in range(3):
+                f = velax.jit(velax.grad(lambda w: jnp.sum(jnp.tanh(w @ w) * (k + n + 0.5))))
+                f(jnp.ones((64 + 16 * k + n, 64 + 16 * k + n))).block_until_ready()
+
+        threads = [threading.Thread(target=compile_some, args=(k,)) for k in range(3)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            child = os.fork()
+            if child == 0:
+                faulthandler.dump_traceback_later(60, exit=True)
+                total = velax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((100, 100)))
+                os._exit(0 if total.shape == (100, 100) else 2)
+            assert os.waitpid(child, 0)[1] == 0
+        """,
+        VELAX_CACHE=0,
+    )
 
 
 # -- threads ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import difflib
 import pathlib
 
 import pytest
+from cpu_features import AVX512
 
 import velax
 import velax.nn
@@ -22,27 +23,7 @@ from velax._ir.loops_text import print_kernel
 from velax._transforms.discharge import discharge_internal
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
-TARGET = make_target(
-    [
-        "cx16",
-        "popcnt",
-        "sahf",
-        "sse3",
-        "sse4.1",
-        "sse4.2",
-        "ssse3",
-        "avx",
-        "avx2",
-        "bmi",
-        "bmi2",
-        "f16c",
-        "fma",
-        "lzcnt",
-        "movbe",
-    ]
-    + ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"],
-    caches=(32 << 10, 1 << 20),
-)
+TARGET = make_target(AVX512, caches=(32 << 10, 1 << 20))
 
 
 def f32(*shape):

@@ -1,8 +1,10 @@
 """`velax.inspect`; memory of donated arguments; source locations of equations."""
 
 import doctest
+import gc
 import threading
 import warnings
+import weakref
 
 import jax
 import numpy as np
@@ -12,19 +14,10 @@ import velax
 import velax.inspect
 import velax.numpy as jnp
 from velax import lax
-from velax._compiler import cache as disk, driver
+from velax._compiler import driver
 from velax._lang import source
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
-
-
-@pytest.fixture
-def no_disk(monkeypatch):
-    monkeypatch.setenv("VELAX_CACHE", "0")
-    velax.clear_caches()
-    disk.forget_open_cache()
-    yield
-    disk.forget_open_cache()
 
 
 # -- records -------------------------------------------------------------------------------------
@@ -202,8 +195,6 @@ def test_locations_hold_no_frames():
     class Witness:
         pass
 
-    import weakref
-
     def trace():
         witness = Witness()
         velax.make_jaxpr(lambda x: (witness, jnp.sin(x))[1])(1.0)
@@ -211,8 +202,6 @@ def test_locations_hold_no_frames():
         return location, weakref.ref(witness)
 
     location, witness = trace()
-    import gc
-
     gc.collect()
     assert witness() is None and location.code is trace.__code__
 

@@ -186,7 +186,7 @@ def test_stages():
     assert lowered.in_tree == compiled.in_tree and [
         a.donated for a in velax.tree_util.tree_leaves(lowered.args_info, is_leaf=lambda a: hasattr(a, "donated"))
     ] == [False, True]
-    with pytest.raises(TypeError, match="compiled for float32"):
+    with pytest.raises(TypeError, match="compiled with float32"):
         compiled(X[:2], X[:2])
     with pytest.raises(TypeError, match="compiled with input pytree"):
         compiled(X)
@@ -468,5 +468,135 @@ def test_jitted_methods_bind():
 
         m = Model()
         return m(2.0), m.power(2.0, 3), m.power(x=2.0, n=2)
+
+    compare(run)
+
+
+def test_traces_belong_to_the_function_and_not_to_its_wrapper():
+    def run(lib):
+        count = 0
+
+        def f(x):
+            nonlocal count
+            count += 1
+            return x * 2
+
+        results = [
+            lib.jit(f)(X),
+            lib.jit(f, donate_argnames="x")(X * 1),
+            lib.make_jaxpr(f)(X).jaxpr.outvars[0].aval.shape,
+        ]
+        lib.eval_shape(f, X)
+        lib.jit(f).clear_cache()
+        results.append(lib.jit(f)(X))
+
+        @functools.wraps(g := lib.jit(f))  # which copies its attributes
+        def around(x):
+            return g(x) + 1
+
+        rule = lib.custom_jvp(g)
+        rule.defjvp(lambda p, t: (p[0], 7.0 * t[0]))
+        return [
+            *results,
+            lib.jit(around)(X),
+            lib.grad(lambda x: lib.jit(around)(x).sum())(X),
+            lib.grad(lib.jit(rule))(1.0),
+            count,
+        ]
+
+    compare(run)
+
+
+def test_what_a_trace_captures_lives_as_long_as_the_function():
+    captured = jnp.ones(10)
+    f = (lambda x: lambda: x)(captured)
+    g = velax.jit(f)
+    seen = weakref.ref(captured)
+    del captured
+    gc.disable()
+    try:
+        g()
+        g()
+        del f
+        assert seen() is not None
+        g()
+        del g
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_sizes_of_named_axes_are_part_of_the_key():
+    def run(lib):
+        f = lib.jit(lambda x: x * lib.lax.psum(1, "i"))
+        step = lambda c, x: (c + lib.lax.psum(1, "i"), x)
+        g = lambda x: lib.lax.scan(step, 0, lib.numpy.arange(2))[0] + x
+        return [lib.vmap(h, axis_name="i")(np.ones(n, np.float32)) for h in (f, g) for n in (3, 4)]
+
+    compare(run)
+
+
+def test_donation_by_name_is_of_that_argument():
+    def run(lib):
+        f = lib.jit(lambda x, y: x + y, donate_argnames="y")
+        return [f.lower(1.0, y=2.0).donate_argnums, f.lower(1.0, 2.0).donate_argnums]
+
+    assert run(velax) == run(jax)
+
+
+def test_debug_info():
+    def run(lib):
+        def f(x, y, *more, k, **named):
+            return {"r": x, "s": [y]}
+
+        traced = lib.jit(f, static_argnames="n").trace(1, {"a": 2}, 3, k=4, z=5, n=6)
+        infos = [traced.jaxpr.jaxpr.debug_info]
+        infos.append(
+            lib.make_jaxpr(lambda x: lib.lax.scan(lambda c, y: (c + y, {"o": c * 2}), 0.0, x))(X)
+            .eqns[-1]
+            .params["jaxpr"]
+            .jaxpr.debug_info
+        )
+        rule = lib.custom_jvp(lambda x: x * 2)
+        rule.defjvp(lambda p, t: (p[0], t[0]))
+        infos.append(lib.make_jaxpr(rule)(1.0).eqns[0].params["call_jaxpr"].jaxpr.debug_info)
+        keep = [(i.traced_for, i.func_name, i.func_filename, i.func_lineno, i.arg_names) for i in infos]
+        return [*keep, [tuple(i.result_paths) for i in infos[:2]]]
+
+    assert run(velax) == run(jax)
+
+
+def test_a_backward_rule_may_write_to_a_reference():
+    def run(lib):
+        @lib.custom_vjp
+        def stash(ref, x):
+            return x
+
+        def bwd(ref, g):
+            ref[...] = g
+            return None, g
+
+        stash.defvjp(lambda ref, x: (x, ref), bwd)
+        refs = [lib.new_ref(lib.numpy.float32(0.0)) for _ in range(2)]
+        loss = lambda x, ref: stash(ref, x) ** 2
+        return [lib.grad(loss)(3.0, refs[0]), lib.jit(lib.grad(loss))(4.0, refs[1]), *(ref[...] for ref in refs)]
+
+    compare(run)
+
+
+def test_placement():
+    def run(lib):
+        device = lib.devices()[0]
+        where = lib.sharding.SingleDeviceSharding(device)
+        put = lib.device_put({"a": [X, 1], "b": 2.0}, {"a": device, "b": None})
+        made = [
+            lib.make_array_from_single_device_arrays((3,), where, [lib.numpy.asarray(X)]),
+            lib.make_array_from_callback((3,), where, lambda index: X[index]),
+            lib.make_array_from_process_local_data(where, X),
+        ]
+        leaves = [*lib.tree.leaves(put), *made]
+        with pytest.raises(ValueError):
+            lib.device_put([1, 2], [device])
+        return [leaves, [x.committed for x in leaves], (leaves[0] + 1).committed]
 
     compare(run)

@@ -235,3 +235,11 @@ def test_derivative_of_small_gamma_samples():
     draw, slope = velax.value_and_grad(lambda a: random.loggamma(key, a))(a)
     np.testing.assert_allclose(slope, -draw / a, rtol=2e-3)
     assert draw < -200
+
+
+@pytest.mark.parametrize("name", ["igamma_grad_a", "random_gamma_grad"])
+def test_gamma_derivatives_outside_of_the_domain_end(name):
+    a, x = (
+        np.ravel(v) for v in np.meshgrid(np.float32([-1.5, -0.5, 0, 2, np.inf, np.nan]), np.float32([-1, -0.5, np.nan]))
+    )
+    assert np.isnan(getattr(velax.lax, name)(a, x)).all()

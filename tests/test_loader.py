@@ -6,6 +6,7 @@ import itertools
 import random
 import struct
 
+import llvmlite.binding as llvm
 import ml_dtypes
 import numpy as np
 import pytest
@@ -113,8 +114,6 @@ exit:
 
 
 def llvm_object(text):
-    import llvmlite.binding as llvm
-
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="small", opt=2)

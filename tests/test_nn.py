@@ -11,6 +11,8 @@ from both_libraries import Cases, both_raise
 import velax
 import velax.numpy as jnp
 from velax import nn
+from velax.flatten_util import ravel_pytree
+from velax.scipy import special
 
 case = Cases()
 
@@ -256,8 +258,6 @@ WIDE = np.array([-2.5, -0.5, 0.3, 1.0, 2.7, 4.0, 10.0], np.float64)
     ],
 )  # fmt: skip
 def test_special_functions(name, points):
-    from velax.scipy import special
-
     expected = getattr(scipy.special, name)(points)
     with velax.enable_x64(True):
         np.testing.assert_allclose(np.asarray(getattr(special, name)(points)), expected, rtol=2e-11, atol=1e-300)
@@ -268,8 +268,6 @@ def test_special_functions(name, points):
 
 @pytest.mark.parametrize("name", ["xlogy", "xlog1py", "rel_entr", "kl_div", "betaln", "beta"])
 def test_special_functions_of_two_arguments(name):
-    from velax.scipy import special
-
     x, y = np.array([[0.0], [0.5], [2.5]], np.float32), np.array([0.2, 1.0, 3.0], np.float32)
     if name.startswith("beta"):
         x = x + 1
@@ -304,8 +302,6 @@ def test_logaddexp():
 
 
 def test_ravel_pytree():
-    from velax.flatten_util import ravel_pytree
-
     tree = {"a": jnp.ones((2, 3)), "b": 3, "c": jnp.array(True), "d": jnp.asarray([1.5], ml_dtypes.bfloat16)}
     flat, unravel = ravel_pytree(tree)
     expected, _ = jax.flatten_util.ravel_pytree({k: jax.numpy.asarray(np.asarray(v)) for k, v in tree.items()})

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 import velax
 import velax.numpy as jnp
 from velax.lax._index_plan import Slice, ds
+from velax.numpy._at import _scatter_call
 
 # -- helpers -------------------------------------------------------------------------------------
 
@@ -271,8 +272,6 @@ def test_promised_indices():
 def test_new_integers_compile_nothing():
     x = jnp.arange(10.0)
     x.at[3].set(1), x.at[2:4].set(1)
-    from velax.numpy._at import _scatter_call
-
     compiled = _scatter_call._cache_size()
     for i in range(10):
         np.testing.assert_array_equal(x.at[i].set(-1), np.where(np.arange(10) == i, -1, np.arange(10)))
@@ -543,3 +542,15 @@ def test_index_expressions():
     assert jnp.s_[1:2, ...] == (slice(1, 2), ...)
     assert jnp.s_[1:2] == slice(1, 2)
     assert jnp.index_exp[1:2] == (slice(1, 2),)
+
+
+def test_nothing_of_an_axis_of_size_zero():
+    """An empty result reads nothing, so an array of indices may address an axis without elements."""
+    for index in ((EMPTY,), (EMPTY, EMPTY), (EMPTY[None],), (EMPTY, slice(None), None)):
+        agree(lambda m, lib, index=index: m.zeros((0, 3))[index])
+    agree(lambda m, lib: lib.vmap(lambda x: x[:, EMPTY])(m.zeros((2, 4, 0))))
+    agree(lambda m, lib: lib.grad(lambda x: x[EMPTY].sum())(m.zeros((0, 3))))
+    agree(lambda m, lib: m.zeros((0, 3))[np.array([0])])
+
+
+EMPTY = np.zeros(0, int)

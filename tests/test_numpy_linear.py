@@ -6,6 +6,7 @@ import pytest
 from numpy_expressions import check, check_transformed, lines
 
 EXPRESSIONS = lines("""
+jnp.kron(v,x)
 jnp.dot(x,x)
 jnp.dot(x,x.T)
 jnp.dot(x,2)
@@ -92,6 +93,7 @@ jnp.einsum('ij,jk,kl->il',x,x.T,x)
 jnp.einsum('ij,jk,kl->il',x,x.T,x,optimize=False)
 jnp.einsum('ij,jk,kl->li',x,x.T,x,optimize=True)
 jnp.einsum('i,j,k->kji',v,v,v)
+jnp.einsum('i,j,k->ijk',v[:2],v[:3],v)
 jnp.einsum('ij,ij->ij',x,x)
 jnp.einsum('ij,ij->j',x,x)
 jnp.einsum('ij,kj->',x,x)

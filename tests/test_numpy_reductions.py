@@ -11,6 +11,9 @@ import velax.numpy as vnp
 from velax import lax
 
 EXPRESSIONS = lines("""
+jax: jnp.var(x,dtype='uint8')
+jnp.cumsum(3,axis=-1)
+jnp.cumsum(np.float32(3),axis=0)
 jnp.argmax(jnp.zeros(0))
 jnp.argmax(x,axis=(0,1))
 jnp.argmax(y)

@@ -12,6 +12,21 @@ from numpy_expressions import check, check_transformed, lines
 import velax
 
 EXPRESSIONS = lines("""
+jnp.zeros(np.array(3))
+jnp.zeros_like(np.ones(3))
+jnp.tile(v,np.array([2]))
+jnp.eye(-1)
+jnp.meshgrid(2,v)
+jnp.arange(jnp.array([3]))
+jnp.shape([[1,2]])
+jnp.size([1,2])
+jnp.asarray(np.ones(3,'float32'),copy=False)
+jnp.reshape(x,6,copy=False)
+jnp.ravel_multi_index((jnp.array([1.]),),(2,))
+jax: jnp.put(v,jnp.array([0,9]),3.,inplace=False)
+jnp.array(1.)[False]
+jnp.array(1.)[True]
+jax: jnp.vectorize(lambda a, b: a if b is None else b)(v,None)
 jax: jnp.geomspace(1j,8j,4)
 jax: jnp.geomspace(jnp.array([1,-1,0,-1]),jnp.array([-8,8,4,-8]),3)
 jnp.arange(3j)

@@ -11,6 +11,8 @@ from numpy_expressions import check, lines
 import velax
 
 EXPRESSIONS = lines("""
+jnp.acos([1.])
+jnp.trunc(x=f)
 jax: i%0
 jax: i%jnp.zeros_like(i)
 jax: u%0
@@ -147,3 +149,8 @@ def test_powers_of_booleans_and_integrals_of_integers_with_64_bits():
         with lib.enable_x64(True):
             assert lib.numpy.power(lib.numpy.array([True]), 3).dtype == np.int32
             assert lib.numpy.trapezoid(lib.numpy.arange(3, dtype="int32")).dtype == np.float32
+
+
+def test_spacing_of_bytes_raises():
+    with pytest.raises(NotImplementedError, match=r"spacing only supports 16, 32, and 64-bit types"):
+        velax.numpy.spacing(velax.numpy.ones(2, "float8_e4m3fn"))

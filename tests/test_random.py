@@ -11,6 +11,7 @@ from both_libraries import Cases, both_raise
 import velax
 import velax.numpy as jnp
 from velax import lax, random
+from velax._compiler import driver
 from velax._transforms.custom_jvp import custom_jvp
 
 exact, close = Cases(), Cases()
@@ -417,8 +418,6 @@ def test_legacy_jaxpr():
 
 
 def test_eager_calls_compile_once():
-    from velax._compiler import driver
-
     random.normal(random.key(0), (5, 4))
     records = []
     driver.on_compile.append(records.append)

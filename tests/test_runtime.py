@@ -1,116 +1,23 @@
-"""The executor: programs made by hand over kernels compiled from C."""
+"""The executor: instructions, memory, errors and callbacks."""
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import threading
-import time
+import gc
+import weakref
 
 import numpy as np
 import pytest
-from native_kernels import compile_c, needs_compiler
+from native_kernels import needs_compiler
+from runtime_kernels import IN_OUT, F16x, array, aval, callback_program, load_kernels, make, nbytes
 
 import velax
 from velax import _native
-from velax._ir.program import (
-    Call,
-    Callback,
-    Cond,
-    Copy,
-    Launch,
-    Loop,
-    Output,
-    Program,
-    Slot,
-    Swap,
-    While,
-    encode,
-)
-from velax._ir.program_check import verify
+from velax._ir.program import Call, Callback, Cond, Copy, Launch, Loop, Output, Program, Slot, Swap, While, encode
 
 pytestmark = needs_compiler
-
-KERNELS = r"""
-int32_t add_one(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
-  const float* x = b[0]; float* y = b[1];
-  for (int64_t i = lo; i < hi; i++) y[i] = x[i] + 1;
-  return 0;
-}
-int32_t double_it(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
-  const float* x = b[0]; float* y = b[1];
-  for (int64_t i = lo; i < hi; i++) y[i] = x[i] * 2;
-  return 0;
-}
-/* y[counter] = x[0]; x[0] += extents[0] */
-int32_t record(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
-  int64_t* total = b[0]; int64_t* y = b[1]; int64_t counter = *(int64_t*)b[2];
-  y[counter] = *total; *total += e[0] + counter;
-  return 0;
-}
-int32_t less(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
-  *(uint8_t*)b[1] = *(int64_t*)b[0] < e[0];
-  return 0;
-}
-int32_t chunk_sums(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
-  const float* x = b[0]; float* y = b[1]; float sum = 0;
-  for (int64_t i = lo; i < hi; i++) sum += x[i];
-  y[lo / e[0]] = sum;
-  if (c->thread_id < 0 || c->thread_id >= e[1]) return 9;
-  return 0;
-}
-int32_t fail_with(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
-  if (e[1]) { *c->error = (int32_t)e[0]; return 0; }
-  return (int32_t)e[0];
-}
-int32_t fill_scratch(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
-  if (((uintptr_t)c->scratch & 63) || c->scratch_bytes < e[0]) return 8;
-  uint8_t* s = c->scratch;
-  for (int64_t i = 0; i < e[0]; i++) s[i] = (uint8_t)lo;
-  for (int64_t i = 0; i < e[0]; i++) if (s[i] != (uint8_t)lo) return 7;
-  return 0;
-}
-int32_t spin(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
-  for (;;) if (*c->interrupt) return 1;
-}
-int32_t work(Ctx* c, void** b, const int64_t* e, int64_t lo, int64_t hi) {
-  volatile double x = 0;
-  for (int64_t i = 0; i < e[0]; i++) x += 1;
-  return 0;
-}
-"""
 
 
 @pytest.fixture(scope="module")
 def kernels():
-    return _native.load_object(compile_c(KERNELS))
-
-
-def array(values, dtype=np.float32):
-    return _native.array_from_numpy(np.asarray(values, dtype))
-
-
-def aval(shape, dtype=np.float32, weak=False):
-    return shape, np.dtype(dtype), weak
-
-
-def nbytes(a):
-    return int(np.prod(a[0], dtype=np.int64)) * a[1].itemsize
-
-
-def make(kernels, names, in_avals, out_avals, slots, *blocks, outputs=None, callbacks=(), donated=(), **fields):
-    """An executable of these blocks; outputs are fresh unless told."""
-    outputs = outputs or tuple(Output.fresh(nbytes(a)) for a in out_avals)
-    inputs = tuple(map(nbytes, in_avals))
-    program = Program(inputs, outputs, slots, blocks, kernels=tuple(names), callbacks=len(callbacks), **fields)
-    verify(program)
-    code = [kernels.symbol(n) for n in names]
-    return _native.Executable(encode(program), code, callbacks, in_avals, out_avals, donated)
-
-
-F16x = aval((16,))
-IN_OUT = (Slot.input(0, 64), Slot.output(0, 64))
+    return load_kernels()
 
 
 @pytest.fixture
@@ -445,14 +352,6 @@ def test_arena_that_cannot_be_had(kernels):
 # ------------------------------------------------------------------------------------------------------ callbacks
 
 
-def callback_program(kernels, function, work=-1):
-    """out = double(callback(x + 1))"""
-    slots = Slot.input(0, 64), Slot.output(0, 64), Slot.arena(0, 64), Slot.arena(64, 64)
-    block = Launch(0, (0, 2), (), 16, 16), Callback(0, (2,), (3,)), Launch(1, (3, 1), (), 16, 16)
-    return make(kernels, ["add_one", "double_it"], [F16x], [F16x], slots, block, arena_bytes=128,
-                callbacks=[(function, [F16x], [F16x])], work=work)  # fmt: skip
-
-
 @pytest.mark.parametrize("work", [-1, 1])
 @pytest.mark.parametrize("kind", ["array", "ndarray", "list"])
 def test_callback(kernels, kind, work):
@@ -561,9 +460,6 @@ def test_callback_may_drop_the_executable(kernels):
 
 
 def test_callback_cycle_is_collected(kernels):
-    import gc
-    import weakref
-
     class Owner:
         def call(self, x):
             return [x]
@@ -574,268 +470,3 @@ def test_callback_cycle_is_collected(kernels):
     del owner
     gc.collect()
     assert gone() is None
-
-
-# ---------------------------------------------------------------------------------------------- threads, signals
-
-
-def test_threads_run_one_executable(kernels):
-    n = 20_000
-    a = aval((n,))
-    slots = Slot.input(0, 4 * n), Slot.output(0, 4 * n), Slot.arena(0, 4 * n), Slot.arena(4 * n, 8)
-    e = make(
-        kernels, ["add_one", "double_it"], [a], [a], slots,
-        (Copy(2, 0, 0, 0, 4 * n), Loop(6, 3, 1), Launch(1, (2, 1), (), n, 1000)),
-        (Launch(0, (2, 2), (), n, 1000),),
-        arena_bytes=4 * n + 8,
-    )  # fmt: skip
-    wrong = []
-
-    def use(seed):
-        x = np.random.default_rng(seed).standard_normal(n).astype(np.float32)
-        expected = x.copy()
-        for _ in range(6):
-            expected += 1
-        for _ in range(40):
-            if not np.array_equal(np.asarray(e(array(x))), expected * 2):
-                wrong.append(seed)
-
-    threads = [threading.Thread(target=use, args=(seed,)) for seed in range(6)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert not wrong
-
-
-def test_gil_is_released(kernels):
-    e = make(kernels, ["work"], [], [], (), (Launch(0, (), (200_000_000,), 1, 1),))
-    ticks = []
-    thread = threading.Thread(target=e)
-    thread.start()
-    while thread.is_alive():
-        ticks.append(time.perf_counter())
-        time.sleep(0.001)
-    assert len(ticks) > 5
-
-
-def forever(kernels, how):
-    slots = (Slot.arena(0, 8), Slot.literal(0, 8))
-    fields = dict(arena_bytes=64, literals=b"\1" + bytes(7))
-    if how == "kernel":
-        return make(kernels, ["spin"], [], [], slots, (Launch(0, (), (), 1, 1),), **fields)
-    if how == "chunks":
-        return make(kernels, ["work"], [], [], slots, (Launch(0, (), (10_000_000,), 1 << 40, 1),), **fields)
-    if how == "loop":
-        return make(kernels, ["work"], [], [], slots, (Loop(1 << 60, 0, 1),), (Launch(0, (), (100,), 1, 1),), **fields)
-    return make(kernels, [], [], [], slots, (While(1, 1, 1),), (), **fields)
-
-
-@pytest.mark.parametrize("how", ["kernel", "chunks", "loop", "while"])
-def test_ctrl_c(kernels, how):
-    e = forever(kernels, how)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    timer = threading.Timer(0.25, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    start = time.perf_counter()
-    with pytest.raises(KeyboardInterrupt):
-        e()
-    assert time.perf_counter() - start < 5
-    timer.join()
-    # Everything is as before: the handler, and later programs.
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1)
-
-
-@pytest.mark.parametrize("how", ["chunks", "loop", "while"])
-def test_other_signals_are_handled_meanwhile(kernels, how):
-    e = forever(kernels, how)
-    calls = []
-
-    def handler(number, frame):
-        calls.append(number)
-        if len(calls) == 3:
-            raise TimeoutError("enough")
-
-    old = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
-    try:
-        with pytest.raises(TimeoutError, match="enough"):
-            e()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
-    assert len(calls) >= 3
-
-
-def test_interrupt_handler_that_does_not_raise_does_not_stop_a_kernel(kernels):
-    e = make(kernels, ["work"], [], [], (), (Launch(0, (), (200_000_000,), 1, 1),))
-    calls = []
-    old = signal.signal(signal.SIGINT, lambda number, frame: calls.append(number))
-    timer = threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT))
-    try:
-        timer.start()
-        assert e() == ()
-        timer.join()
-    finally:
-        signal.signal(signal.SIGINT, old)
-    assert calls == [signal.SIGINT]
-
-
-# ----------------------------------------------------------------------------------------------------- processes
-
-
-def run_python(code, **environment):
-    """Runs code in a fresh interpreter that can import what this one can; returns its output."""
-    path = os.pathsep.join(p for p in sys.path if p)
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)],
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
-
-
-def test_number_of_threads_from_the_environment():
-    code = "from velax import _native; print(_native.num_threads())"
-    assert run_python(code, VELAX_NUM_THREADS="3") == "3"
-    assert run_python("import os; os.sched_setaffinity(0, {next(iter(os.sched_getaffinity(0)))})\n" + code,
-                      VELAX_NUM_THREADS="") == "1"  # fmt: skip
-    with pytest.raises(ValueError, match="must be in"):
-        _native.set_num_threads(0)
-
-
-PARALLEL = """
-    import os, signal, sys, threading, time
-    import numpy as np
-    from velax import _native
-    from test_runtime import *
-    kernels = _native.load_object(compile_c(KERNELS))
-    _native.set_num_threads(4)
-    n = 100_000
-    a = aval((n,))
-    slots = Slot.input(0, 4 * n), Slot.output(0, 4 * n)
-    e = make(kernels, ["add_one"], [a], [a], slots, (Launch(0, (0, 1), (), n, 500),))
-    x = array(np.zeros(n))
-    def use():
-        for _ in range(20):
-            assert np.asarray(e(x))[-1] == 1
-"""
-
-
-def test_fork():
-    code = (
-        PARALLEL
-        + """
-    use()
-    pids = []
-    for _ in range(3):
-        pid = os.fork()
-        if pid == 0:
-            use()
-            assert _native.num_threads() == 4
-            try:
-                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-                forever(kernels, "kernel")()
-            except KeyboardInterrupt:
-                os._exit(0)
-            os._exit(1)
-        pids.append(pid)
-        use()
-    print([os.waitpid(pid, 0)[1] for pid in pids])
-    """
-    )
-    assert run_python(code) == "[0, 0, 0]"
-
-
-def test_fork_inside_a_callback():
-    code = (
-        PARALLEL
-        + """
-    def function(x):
-        global pid
-        pid = os.fork()
-        use()
-        return [x]
-    y = np.asarray(callback_program(kernels, function)(array(np.zeros(16))))
-    assert (y == 2).all()
-    use()
-    if pid == 0:
-        os._exit(0)
-    print(os.waitpid(pid, 0)[1])
-    """
-    )
-    assert run_python(code) == "0"
-
-
-def test_exit_while_threads_work():
-    code = (
-        PARALLEL
-        + """
-    def work_on():
-        while True:
-            use()
-    threading.Thread(target=work_on, daemon=True).start()
-    time.sleep(0.1)
-    print("bye")
-    """
-    )
-    assert run_python(code) == "bye"
-
-
-@pytest.mark.parametrize("delay", [0.0, 0.05])
-def test_exit_while_threads_run_programs_and_python(delay):
-    """CPython stops daemon threads wherever they ask for the GIL next: in a program, a callback, a miss."""
-    code = f"""
-    import sys, threading, time
-    import numpy as np
-    import velax, velax.numpy as jnp
-    sys.setswitchinterval(1e-5)
-    x = np.ones(4, np.float32)
-    loop = velax.jit(lambda x: velax.lax.fori_loop(0, 20000, lambda i, a: a * 1.0 + 1, x))
-    call = lambda a: velax.pure_callback(lambda v: np.asarray(v) + 1, velax.ShapeDtypeStruct((4,), np.float32), a)
-    calls = velax.jit(lambda x: velax.lax.fori_loop(0, 50, lambda i, a: call(a), x))
-    wide = velax.jit(lambda a: (jnp.sin(a) * 2).sum())
-    long = np.ones(1000000, np.float32)
-    uses = [lambda: loop(x), lambda: calls(x), lambda: wide(long), lambda: velax.jit(lambda v: v * 2)(x)]
-    for use in uses:
-        use()
-    def work_on(use):
-        while True:
-            use()
-    for use in uses:
-        threading.Thread(target=work_on, args=(use,), daemon=True).start()
-    time.sleep({delay})
-    print("bye")
-    """
-    assert run_python(code) == "bye"
-
-
-def test_exit_while_a_daemon_thread_is_in_an_endless_kernel():
-    code = (
-        PARALLEL
-        + """
-    endless = make(kernels, ["spin"], [], [], (), (Launch(0, (), (), 4, 1),))
-    threading.Thread(target=endless, daemon=True).start()
-    time.sleep(0.1)
-    print("bye")
-    """
-    )
-    assert run_python(code) == "bye"
-
-
-def test_idle_process_uses_no_time():
-    code = (
-        PARALLEL
-        + """
-    use()
-    time.sleep(0.3)
-    before = time.process_time()
-    time.sleep(0.5)
-    print(time.process_time() - before < 0.05)
-    """
-    )
-    assert run_python(code) == "True"

@@ -2,6 +2,8 @@
 rules that meet calls and loops.
 """
 
+import importlib
+
 import numpy as np
 import pytest
 from both_libraries import Cases, both_raise
@@ -10,6 +12,8 @@ import velax
 import velax.numpy as jnp
 from velax._lang.array import ArrayImpl
 from velax._lang.errors import LeakedTracerError
+from velax.ad_checkpoint import saved_residuals
+from velax.interpreters.partial_eval import dce_jaxpr
 
 V = np.array([0.3, -0.7, 1.1], np.float32)
 case = Cases()
@@ -185,8 +189,6 @@ def numbers_in_rules(lib):
 
 
 def _batched_sum(lib):
-    import importlib
-
     f = importlib.import_module(f"{lib.__name__}.custom_batching").custom_vmap(lambda x, y: x + y)
 
     @f.def_vmap
@@ -211,8 +213,6 @@ def custom_vmap(lib):
 
 @case
 def sequential_vmap(lib):
-    import importlib
-
     f = importlib.import_module(f"{lib.__name__}.custom_batching").sequential_vmap(lambda x, y: {"a": x * y})
     return lib.vmap(f, in_axes=(0, None))(V, 2.0)
 
@@ -333,7 +333,6 @@ def test_stages_without_static_arguments():
 
 def test_effects_of_a_smaller_jaxpr():
     """Effects on references keep to them when inputs before them go; a read whose value is not used goes."""
-    from velax.interpreters.partial_eval import dce_jaxpr
 
     def f(unused, r, s, x):
         s[...] += x
@@ -356,8 +355,6 @@ def test_locations_outlive_transformations():
 
 
 def test_saved_residuals():
-    from velax.ad_checkpoint import saved_residuals
-
     f = lambda x: jnp.sin(jnp.sin(x))
     assert [where.split(" from ")[0] for _, where in saved_residuals(f, 1.0)] == ["output of cos"] * 2
     assert [where for _, where in saved_residuals(velax.checkpoint(f), 1.0)] == ["from the argument x"]

@@ -1,5 +1,6 @@
 """The public transformations one by one: every option, on the same functions as JAX."""
 
+import functools
 import importlib
 
 import numpy as np
@@ -64,8 +65,6 @@ def jit_method(lib):
         @lib.jit
         def bound(this, x):
             return x
-
-    import functools
 
     class Other:
         @functools.partial(lib.jit, static_argnums=0)
@@ -454,7 +453,6 @@ def custom_jvp_everywhere(lib):
 @case
 def custom_jvp_nondiff_argnums(lib):
     V = lib.numpy.asarray(VECTOR)
-    import functools
 
     @functools.partial(lib.custom_jvp, nondiff_argnums=(0, 2))
     def apply(fn, x, n):
@@ -571,8 +569,6 @@ def custom_vjp_unmapped_argument(lib):
 
 @case
 def custom_vjp_nondiff_argnums(lib):
-    import functools
-
     @functools.partial(lib.custom_vjp, nondiff_argnums=(0,))
     def apply(fn, x):
         return fn(x)
@@ -584,8 +580,6 @@ def custom_vjp_nondiff_argnums(lib):
 
 @case
 def custom_vjp_nondiff_argnames(lib):
-    import functools
-
     @functools.partial(lib.custom_vjp, nondiff_argnames=("fn",))
     def apply(x, fn):
         return fn(x)

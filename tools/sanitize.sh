@@ -12,7 +12,7 @@ if command -v ninja >/dev/null; then generator=(-G Ninja); fi
 cmake -S "$root" -B "$work/native" "${generator[@]}" -DPython_EXECUTABLE="$python" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
   -DVELAX_SANITIZE=ON >"$work/cmake.log"
 cmake --build "$work/native" -j 2 >"$work/build.log" || { cat "$work/build.log"; exit 1; }
-rm -rf "$work/package/velax"
+rm -rf "$work/package/velax" "$work/package/tests"
 cp -r "$root/velax" "$work/package/velax"
 rm -f "$work/package/velax"/_native*.so
 cp "$work/native"/_native*.so "$work/package/velax/"
@@ -23,5 +23,5 @@ cd "$work/package"
 export LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)"
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1 PYTHONMALLOC=malloc PYTHONPATH=$work/package
 exec "$python" -m pytest -p no:cacheprovider -x tests/test_tree_util.py tests/test_tree_native.py tests/test_array_native.py \
-  tests/test_array_memory.py tests/test_jit_native.py tests/test_jit_native_object.py tests/test_state_native.py tests/test_runtime.py tests/test_loader.py \
-  tests/test_program.py tests/test_library_sort.py
+  tests/test_array_memory.py tests/test_jit_native.py tests/test_jit_native_object.py tests/test_state_native.py tests/test_runtime.py \
+  tests/test_runtime_processes.py tests/test_loader.py tests/test_program.py tests/test_library_sort.py

@@ -3,14 +3,16 @@
 ``jit`` compiles, ``grad`` differentiates, ``vmap`` vectorizes; they compose in any order. The names are JAX's.
 """
 
+import functools as _functools
 import importlib as _importlib
 
 from velax._lang.collector import collector_paused as _collector_paused
 
 with _collector_paused():
+    from velax import _native
     from velax._lang.array import Array as Array
     from velax._lang.avals import ShapeDtypeStruct as ShapeDtypeStruct
-    from velax._lang.config import config as config
+    from velax._lang.config import CONTEXT_MANAGERS as _CONTEXT_MANAGERS, config as config
     from velax._lang.devices import (
         Device as Device,
         default_backend as default_backend,
@@ -53,6 +55,7 @@ with _collector_paused():
     from velax._transforms.inspecting import eval_shape as eval_shape, make_jaxpr as make_jaxpr
     from velax._transforms.jit import jit as jit
     from velax._transforms.remat import checkpoint as checkpoint, checkpoint_policies as checkpoint_policies
+    from velax._transforms.staging import clear_traces as _clear_traces
     from velax._transforms.vectorize import vmap as vmap
 
     from velax import lax as lax  # isort: skip
@@ -63,8 +66,12 @@ with _collector_paused():
         device_get as device_get,
         device_put as device_put,
         effects_barrier as effects_barrier,
+        make_array_from_callback as make_array_from_callback,
+        make_array_from_process_local_data as make_array_from_process_local_data,
+        make_array_from_single_device_arrays as make_array_from_single_device_arrays,
     )
     from velax import numpy as numpy, tree_util as tree_util  # isort: skip
+    from velax._compiler.driver import clear_memory_cache as _clear_memory_cache
 
 __version__ = "0.1.0"
 
@@ -91,40 +98,26 @@ def __getattr__(name):
         return _importlib.import_module(f"velax.{name}")
     if name in _LAZY_NAMES:
         return getattr(_importlib.import_module(_LAZY_NAMES[name]), name)
-    state = getattr(_importlib.import_module("velax._lang.config"), name, None)
-    if state is not None and not name.startswith("_") and name in _context_managers():
-        return state
+    if name in _CONTEXT_MANAGERS:
+        return getattr(_importlib.import_module("velax._lang.config"), name)
     raise AttributeError(f"module 'velax' has no attribute {name!r}")
 
 
-def _context_managers():
-    from velax._lang.config import CONTEXT_MANAGERS
-
-    return CONTEXT_MANAGERS
-
-
 def __dir__():
-    return sorted({*globals(), *_LAZY, *_LAZY_NAMES, *_context_managers()})
+    return sorted({*globals(), *_LAZY, *_LAZY_NAMES, *_CONTEXT_MANAGERS})
 
 
 def clear_caches():
     """Forget everything compiled and traced in this process; what is cached on disk stays."""
-    from velax import _native
-    from velax._compiler.driver import clear_memory_cache
-    from velax._transforms.jit import clear_traces
-    from velax.lax import _loop_tools
-
     _native.clear_all_jit_caches()
-    clear_traces()
-    _loop_tools.clear_traces()
-    clear_memory_cache()
+    _clear_traces()
+    _clear_memory_cache()
 
 
 def named_call(fun, *, name=None):
     """A function whose operations carry its name in their name stack."""
-    import functools
 
-    @functools.wraps(fun)
+    @_functools.wraps(fun)
     def called(*args, **kwargs):
         with named_scope(name or fun.__name__):
             return fun(*args, **kwargs)

@@ -22,7 +22,8 @@ def ravel_pytree(pytree: Any) -> tuple[Any, Callable[[Any], Any]]:
     Args:
       pytree: a pytree of arrays and numbers.
 
-    Returns: The vector of all elements, in the common dtype, and a function from such a vector back to a
+    Returns:
+      The vector of all elements, in the common dtype, and a function from such a vector back to a
       pytree of the original shapes and dtypes.
 
     Example:

@@ -13,7 +13,8 @@ __all__ = ["CompileRecord", "compile_log", "summary"]
 def compile_log():
     """Collect a record of every compilation inside.
 
-    Yields: A list of `CompileRecord`: ``name``, ``n_equations``, ``kernels``, ``compiled`` (those not
+    Yields:
+      A list of `CompileRecord`: ``name``, ``n_equations``, ``kernels``, ``compiled`` (those not
       cached), ``seconds`` by phase, ``source``.
 
     Example:

@@ -49,11 +49,8 @@ def segment_sum(
       Array([7., 0., 3.], dtype=float32)
     """
     return _segments(
-        "segment_sum", data, segment_ids, num_segments, bucket_size,
-        dict(
-            indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, out_sharding=out_sharding
-        ),
-    )  # fmt: skip
+        "sum", data, segment_ids, num_segments, indices_are_sorted, unique_indices, bucket_size, mode, out_sharding
+    )
 
 
 def segment_prod(
@@ -72,11 +69,8 @@ def segment_prod(
       Array([8., 1., 3.], dtype=float32)
     """
     return _segments(
-        "segment_prod", data, segment_ids, num_segments, bucket_size,
-        dict(
-            indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, out_sharding=out_sharding
-        ),
-    )  # fmt: skip
+        "prod", data, segment_ids, num_segments, indices_are_sorted, unique_indices, bucket_size, mode, out_sharding
+    )
 
 
 def segment_max(
@@ -95,11 +89,8 @@ def segment_max(
       Array([  4., -inf,   3.], dtype=float32)
     """
     return _segments(
-        "segment_max", data, segment_ids, num_segments, bucket_size,
-        dict(
-            indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, out_sharding=out_sharding
-        ),
-    )  # fmt: skip
+        "max", data, segment_ids, num_segments, indices_are_sorted, unique_indices, bucket_size, mode, out_sharding
+    )
 
 
 def segment_min(
@@ -118,11 +109,8 @@ def segment_min(
       Array([ 1., inf,  3.], dtype=float32)
     """
     return _segments(
-        "segment_min", data, segment_ids, num_segments, bucket_size,
-        dict(
-            indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode, out_sharding=out_sharding
-        ),
-    )  # fmt: skip
+        "min", data, segment_ids, num_segments, indices_are_sorted, unique_indices, bucket_size, mode, out_sharding
+    )
 
 
 def _extreme(dtype, greatest: bool):
@@ -138,14 +126,17 @@ def _extreme(dtype, greatest: bool):
 #: for each reduction, the method of ``x.at[...]`` that scatters with it, what joins the results of buckets, and the
 #: value of an empty segment
 _REDUCTIONS = {
-    "segment_sum": ("add", lambda x: x.sum(axis=0, dtype=x.dtype), lambda dtype: 0),
-    "segment_prod": ("multiply", lambda x: x.prod(axis=0, dtype=x.dtype), lambda dtype: 1),
-    "segment_max": ("max", lambda x: x.max(axis=0), lambda dtype: _extreme(dtype, False)),
-    "segment_min": ("min", lambda x: x.min(axis=0), lambda dtype: _extreme(dtype, True)),
+    "sum": ("add", lambda x: x.sum(axis=0, dtype=x.dtype), lambda dtype: 0),
+    "prod": ("multiply", lambda x: x.prod(axis=0, dtype=x.dtype), lambda dtype: 1),
+    "max": ("max", lambda x: x.max(axis=0), lambda dtype: _extreme(dtype, False)),
+    "min": ("min", lambda x: x.min(axis=0), lambda dtype: _extreme(dtype, True)),
 }
 
 
-def _segments(name, data, segment_ids, num_segments, bucket_size, options):
+def _segments(
+    reduction, data, segment_ids, num_segments, indices_are_sorted, unique_indices, bucket_size, mode, out_sharding
+):
+    name = f"segment_{reduction}"
     check_arraylike(name, data, segment_ids)
     data, ids = jnp.asarray(data), jnp.asarray(segment_ids)
     if not dtypes.issubdtype(ids.dtype, np.integer):
@@ -162,18 +153,17 @@ def _segments(name, data, segment_ids, num_segments, bucket_size, options):
     num_segments = concrete_or_error(int, num_segments, context)
     if num_segments < 0:
         raise ValueError(f"{name}: num_segments must be non-negative, got {num_segments}")
-    scatter, join, empty = _REDUCTIONS[name]
-    if options["mode"] is None:
-        options["mode"] = "drop"
-    start = empty(data.dtype)
-    if bucket_size is None:
-        out = jnp.full((num_segments, *data.shape[1:]), start, data.dtype)
-        return getattr(out.at[ids], scatter)(data, wrap_negative_indices=False, **options)
-    rows = len(ids)
-    buckets = -(-rows // bucket_size)
-    out = jnp.full((buckets, num_segments, *data.shape[1:]), start, data.dtype)
-    out = getattr(out.at[jnp.arange(rows) // bucket_size, ids], scatter)(data, wrap_negative_indices=False, **options)
-    return join(out)
+    scatter, join, empty = _REDUCTIONS[reduction]
+    shape, at = (num_segments, *data.shape[1:]), ids
+    if bucket_size is not None:
+        rows = len(ids)
+        shape, at = (-(-rows // bucket_size), *shape), (jnp.arange(rows) // bucket_size, ids)
+    out = jnp.full(shape, empty(data.dtype), data.dtype)
+    out = getattr(out.at[at], scatter)(
+        data, indices_are_sorted=indices_are_sorted, unique_indices=unique_indices, mode=mode or "drop",
+        out_sharding=out_sharding, wrap_negative_indices=False,
+    )  # fmt: skip
+    return out if bucket_size is None else join(out)
 
 
 _public_module(globals())

@@ -165,7 +165,8 @@ class _Scope:
         rule = primitive.rules.get("lower")
         if rule is None:
             raise NotImplementedError(
-                f"the primitive '{primitive}' has no lowering, so it cannot be compiled (used at {eqn.source_info}). "
+                f"MLIR translation rule for primitive '{primitive}' not found for platform cpu: it has no lowering, so "
+                f"it cannot be compiled (used at {eqn.source_info}). "
                 "If it is your own, register one with "
                 "velax.interpreters.mlir.register_lowering(primitive, mlir.lower_fun(python_function))."
             )

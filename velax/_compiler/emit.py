@@ -626,9 +626,8 @@ class _Emitter(Memory):
     def _folds_tail(self, s: For, start: Value, stop: Value) -> bool:
         """Whether every group is masked, so that the body is written once.
 
-        Code generation takes time by the instruction, and a mask register costs a long body next to nothing.
-        A short body is written
-        twice: there the mask would show.
+        Code generation takes time by the instruction, and a mask register costs a long body next to
+        nothing. A short body is written twice: there the mask would show.
         """
         if start.const is not None and stop.const is not None:
             return False

@@ -1,11 +1,11 @@
 """Float formats narrower than ``float``, and float conversions: integer arithmetic that rounds once, to nearest even.
 
-A value of bf16, f8e5m2, f8e4m3fn (and f16 where the CPU has no arithmetic of it) is kept as the ``float`` of
-equal value. Its four basic operations and square root computed in ``float`` and rounded are correct, since 24
->= 2 p + 2 bits. Where one ``float`` operation would round a first time (f64 or 64-bit integers to a narrow
-format, fused multiply-add) the first rounding is *to
-odd*: truncate and set the last bit if anything was lost, after which the second rounding is exact (Boldo and
-  Melquiond, 2008).
+A value of bf16, f8e5m2, f8e4m3fn (and f16 where the CPU has no arithmetic of it) is kept as the
+``float`` of equal value. Its four basic operations and square root computed in ``float`` and
+rounded are correct, since 24 >= 2 p + 2 bits. Where one ``float`` operation would round a first
+time (f64 or 64-bit integers to a narrow format, fused multiply-add) the first rounding is *to odd*:
+truncate and set the last bit if anything was lost, after which the second rounding is exact (Boldo
+and Melquiond, 2008).
 """
 
 from __future__ import annotations

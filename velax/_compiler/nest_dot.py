@@ -168,7 +168,7 @@ def build_dot(
     serial over K.
 
     Args:
-        c: receives the result, unless
+        c: receives the result, unless an epilogue stores it.
         epilogue: ``epilogue(value, at) -> statements`` stores it: a value of C's dtype (a pair for
             complex ones), ``at`` an `At`.
     """

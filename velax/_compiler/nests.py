@@ -141,6 +141,8 @@ class Evaluator:
             return nest_map.constant(node.attrs["value"], node.dtype)
         place = self.place(node)
         if place is not None:
+            if node.size == 1:
+                index = self.space.zero  # whatever was computed: registers have no index that varies
             self.loads.add(index)
             return place.load(self.space, index)
         if op == "map":

@@ -62,7 +62,7 @@ def _transpose(builder: Builder, node: Node, inputs):
     scalar's broadcast, a broadcast.
     """
     x, perm = inputs[0], node.attrs["perm"]
-    if x.op == "dot" and builder.uses[node.inputs[0]] == 1:
+    if x.op == "dot" and builder.uses.get(node.inputs[0]) == 1:
         found = _transposed_dot(builder, x, perm)
         if found is not None:
             return found

@@ -1,8 +1,8 @@
 """Cuts vector loops where a comparison of their variable with a constant changes its answer.
 
-A roll, a pad or a concatenation along the lanes is a choice between loads whose indexes are clamped, lane by
-lane: a gather and a
-blend for every element, though the choice differs at the borders alone. Before::
+A roll, a pad or a concatenation along the lanes is a choice between loads whose indexes are
+clamped, lane by lane: a gather and a blend for every element, though the choice differs at the
+borders alone. Before::
 
     for j in 0 .. 64 vector 64:
       y[j] = select(lt(j, 63), x[add(min(j, 62), 1)], x[0])

@@ -215,8 +215,7 @@ class Assembler:
 
     def float_op(self, opcode: int, double: bool, to: int, x: int, operand) -> None:
         """``58`` add, ``59`` multiply, ``5C`` subtract, ``5D`` minimum, ``5E`` divide, ``5F`` maximum, ``51``
-        square root of the
-        operand, ``5A`` the operand in the other format."""
+        square root of the operand, ``5A`` the operand in the other format."""
         self.vex(opcode, 0xF2 if double else 0xF3, to, x, operand)
 
     def float_bits(self, opcode: int, to: int, x: int, y: int) -> None:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 
 from velax._ir.floats import FORMATS, round_float
@@ -53,8 +54,6 @@ _ML_DTYPES = {"bf16": "bfloat16", "f8e4m3fn": "float8_e4m3fn", "f8e5m2": "float8
 def numpy_dtype(dtype: str) -> np.dtype:
     """The NumPy dtype of a loop IR dtype (bf16 and f8 from ml_dtypes)."""
     if dtype in _ML_DTYPES:
-        import ml_dtypes
-
         return np.dtype(getattr(ml_dtypes, _ML_DTYPES[dtype]))
     name = _NUMPY.get(dtype) or f"{'uint' if dtype[0] == 'u' else 'int'}{dtype[1:]}"
     return np.dtype(name)

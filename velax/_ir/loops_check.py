@@ -67,7 +67,7 @@ class _Checker:
         self.defined: set[Var] = set()
 
     def fail(self, why: str) -> None:
-        from velax._ir.loops_text import print_kernel
+        from velax._ir.loops_text import print_kernel  # only errors need it
 
         try:
             shown = print_kernel(self.kernel, self.statement)

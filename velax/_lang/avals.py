@@ -100,9 +100,6 @@ class ShapedArray(AbstractValue):
         dtype = dtypes.tangent_dtype(self.dtype)
         return self if dtype == self.dtype else ShapedArray(self.shape, dtype, self.weak_type)
 
-    def to_cotangent_aval(self) -> ShapedArray:
-        return self.to_tangent_aval()
-
     def str_short(self, short_dtypes: bool = False) -> str:
         name = dtypes.short_name(self.dtype) if short_dtypes else self.dtype.name
         return f"{name}[{','.join(map(str, self.shape))}]"

@@ -57,8 +57,9 @@ def canonical_bytes(jaxpr: ClosedJaxpr | Jaxpr) -> bytes:
     Args:
       jaxpr: the program.
 
-    Raises: NotCanonicalError: a parameter holds a value that has no canonical form; the message names
-      primitive and parameter.
+    Raises:
+      NotCanonicalError: a parameter holds a value that has no canonical form; the message names
+        primitive and parameter.
     """
     encoder = _Encoder()
     encoder.out.append(_VERSION)

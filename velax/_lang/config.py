@@ -294,7 +294,9 @@ def _check(option: Option, value: Any) -> Any:
         if isinstance(value, str) and value in kind.values:
             return value
         none = "None or " if option.optional else ""
-        raise ValueError(f"{option.name}: the new value must be {none}one of {list(kind.values)}, got {value!r}")
+        raise ValueError(
+            f"{option.name}: new enum value must be {none}in {list(kind.values)}, got {value!r} of type {type(value)}."
+        )
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return _check_enum(option, value)
     if kind is bool:
@@ -441,9 +443,8 @@ class Config:
 
     def config_with_absl(self) -> None:
         """Defines a flag of the `absl` package for every option and reads them when the application starts."""
-        # An optional dependency of the caller's program.
-        import absl.app
-        import absl.flags
+        import absl.app  # an optional dependency of the caller's program
+        import absl.flags  # as above
 
         define = {bool: absl.flags.DEFINE_bool, int: absl.flags.DEFINE_integer, float: absl.flags.DEFINE_float}
         for name, state in _states.items():

@@ -228,10 +228,6 @@ class Backend(abc.ABC):
         """The arrays that live on `device`."""
         raise NotImplementedError(f"the {self.platform} back end keeps no list of the arrays on {device}")
 
-    def synchronize(self) -> None:
-        """Waits for everything that was started; back ends that run nothing in the background have nothing to do."""
-        return None
-
     def __repr__(self):
         return f"<{type(self).__name__} of platform {self.platform!r}>"
 

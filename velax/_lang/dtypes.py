@@ -26,7 +26,7 @@ __all__ = [
     "check_user_dtype_supported",
     "default_complex_dtype", "default_float_dtype", "default_int_dtype", "default_uint_dtype", "dtype",
     "dtype_of_python_scalar",
-    "extended", "finfo", "float0", "iinfo", "ir_name", "is_extended", "is_python_scalar", "is_weakly_typed",
+    "extended", "finfo", "float0", "float0_message", "iinfo", "ir_name", "is_extended", "is_python_scalar", "is_weakly_typed",
     "isdtype", "issubdtype",
     "itemsize_bits", "prng_key", "python_scalar_dtypes", "register_dtype_rule", "scalar_type_of", "short_name",
     "tangent_dtype",
@@ -49,6 +49,14 @@ bfloat16 = ml_dtypes.bfloat16
 
 #: The tangent dtype of integers and booleans: a type without information.
 float0 = np.dtype([("float0", np.void, 0)])
+
+#: what to say of an operation on an array of it
+float0_message = (
+    "float0s do not support any operations by design because they are not compatible with non-trivial vector spaces. "
+    "No implicit dtype conversion is done. You can use np.zeros_like(arr, dtype=np.float) to cast a float0 array to a "
+    "regular zeros array. They are the tangents of integers and booleans: perhaps a gradient was taken with respect to "
+    "one."
+)
 
 _custom_dtypes = {name: np.dtype(t) for name, t in _custom_types.items()}
 _custom_ints = frozenset(d for name, d in _custom_dtypes.items() if name.lstrip("u").startswith("int"))
@@ -183,9 +191,9 @@ class ExtendedDType(abc.ABC):
 class KeyTy(ExtendedDType):
     """The dtype of typed random keys, ``key<fry>``.
 
-    Args: impl: the generator; it has a ``name`` (``"threefry2x32"``), a ``tag`` (``"fry"``) and a
-      ``key_shape`` (``(2,)``), and is
-        hashable.
+    Args:
+      impl: the generator; it has a ``name`` (``"threefry2x32"``), a ``tag`` (``"fry"``) and a
+        ``key_shape`` (``(2,)``), and is hashable.
     """
 
     __slots__ = ("_impl",)
@@ -337,9 +345,8 @@ def canonicalize_dtype(dtype: Any, allow_extended_dtype: bool = False) -> np.dty
 def check_user_dtype_supported(dt: Any, fun_name: str | None = None) -> np.dtype | ExtendedDType:
     """Checks a dtype that a user asked for, and narrows it.
 
-    Warns when a 64-bit dtype was asked for by name while 64-bit dtypes are off (Python's ``int``, ``float``,
-    ``complex`` never
-    warn: they stand for the default widths).
+    Warns when a 64-bit dtype was asked for by name while 64-bit dtypes are off (Python's ``int``,
+    ``float``, ``complex`` never warn: they stand for the default widths).
 
     Args:
       dt: anything that names a dtype.
@@ -527,17 +534,12 @@ def _issubdtype(a: Any, b: Any) -> bool:
 _issubdtype_cached = functools.lru_cache(maxsize=4096)(_issubdtype)
 
 # Frozen sets answer in tens of nanoseconds what `issubdtype` answers for every spelling.
-_bool_set, _integer_set, _signed_set = frozenset(bool_dtypes), frozenset(integer_dtypes), frozenset(signed_dtypes)
+_integer_set, _signed_set = frozenset(integer_dtypes), frozenset(signed_dtypes)
 _unsigned_set, _floating_set, _complex_set = (
     frozenset(unsigned_dtypes),
     frozenset(floating_dtypes),
     frozenset(complex_dtypes),
 )
-
-
-def is_bool(dt: np.dtype | ExtendedDType) -> bool:
-    """Whether the dtype object `dt` is bool."""
-    return dt in _bool_set
 
 
 def is_integer(dt: np.dtype | ExtendedDType) -> bool:
@@ -584,9 +586,10 @@ _KINDS = {
 def isdtype(dt: Any, kind: Any) -> bool:
     """Whether `dt` is of a kind, as the array API standard names kinds.
 
-    Args: dt: a dtype or its name. kind: a kind (``"bool"``, ``"signed integer"``, ``"unsigned integer"``,
-      ``"integral"``, ``"real floating"``, ``"complex
-        floating"``, ``"numeric"``), a dtype, or a tuple of these.
+    Args:
+      dt: a dtype or its name.
+      kind: a kind (``"bool"``, ``"signed integer"``, ``"unsigned integer"``, ``"integral"``,
+        ``"real floating"``, ``"complex floating"``, ``"numeric"``), a dtype, or a tuple of these.
 
     Raises:
       ValueError: there is no such kind.

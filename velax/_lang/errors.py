@@ -177,9 +177,8 @@ class TracerArrayConversionError(JAXTypeError):
     """A traced value was passed to NumPy, or to something else that asks for its data.
 
     Call the function of `velax.numpy` instead of NumPy's; where there is none, call back with
-    ``velax.pure_callback(numpy_function, result_shape, x)``. A NumPy array that is indexed by a traced value
-    becomes an array
-    first: ``jnp.asarray(table)[i]``.
+    ``velax.pure_callback(numpy_function, result_shape, x)``. A NumPy array that is indexed by a
+    traced value becomes an array first: ``jnp.asarray(table)[i]``.
 
     Args:
       tracer: the traced value.

@@ -17,11 +17,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from velax._lang.avals import AbstractValue
 from velax._lang.effects import Effect, JaxprInputEffect, no_effects
 from velax._lang.source import SourceInfo
+from velax.tree_util import keystr, tree_flatten_with_path
 
 __all__ = [
     "Atom",
@@ -99,16 +98,41 @@ Atom = Var | Literal
 
 
 class DebugInfo(NamedTuple):
-    """Who was traced, for messages: the transformation, ``name at file:line``, argument and result paths."""
+    """Who was traced, for messages: the transformation, ``name at file:line``, argument paths, and the results' tree."""
 
     traced_for: str
     func_src_info: str
     arg_names: tuple[str, ...] | None
-    result_paths: tuple[str, ...] | None
+    results: Any = None
+
+    @property
+    def result_paths(self) -> tuple[str, ...] | None:
+        """Where in the result each value is, like ``result['loss']``; None if the tree is not known."""
+        if self.results is None:
+            return None
+        places = tree_flatten_with_path(self.results.unflatten([0] * self.results.num_leaves))[0]
+        return tuple(f"result{keystr(path)}" for path, _ in places)
 
     @property
     def func_name(self) -> str:
         return self.func_src_info.split(" ")[0] if self.func_src_info else "<unknown>"
+
+    @property
+    def func_filename(self) -> str | None:
+        """The file of the function, where that is known."""
+        return self._place()[0]
+
+    @property
+    def func_lineno(self) -> int | None:
+        return self._place()[1]
+
+    def _place(self) -> tuple[str | None, int | None]:
+        file, _, line = self.func_src_info.partition(" at ")[2].rpartition(":")
+        return (file, int(line)) if file and line.isdigit() else (None, None)
+
+    def safe_arg_names(self, expected: int) -> tuple[str, ...]:
+        """The argument paths; empty texts if there are not as many as expected."""
+        return self.arg_names if self.arg_names and len(self.arg_names) == expected else ("",) * expected
 
 
 class JaxprEqn:
@@ -161,7 +185,7 @@ class Jaxpr:
 
     @property
     def debug_info(self) -> DebugInfo:
-        return self._debug_info or DebugInfo("unknown", "<unknown>", None, None)
+        return self._debug_info or DebugInfo("unknown", "<unknown>", None)
 
     @property
     def in_avals(self):
@@ -186,7 +210,7 @@ class Jaxpr:
         return print_jaxpr(self)
 
     def pretty_print(self, **options) -> str:
-        from velax._lang.printer import print_jaxpr
+        from velax._lang.printer import print_jaxpr  # as above
 
         return print_jaxpr(self, **options)
 
@@ -282,8 +306,3 @@ def subjaxprs(jaxpr: Jaxpr) -> Iterator[Jaxpr]:
     """The jaxprs directly inside the equations of ``jaxpr``."""
     for eqn in jaxpr.eqns:
         yield from jaxprs_in_params(eqn.params)
-
-
-def is_literalable(x) -> bool:
-    """Whether a concrete value may stand in an equation as a `Literal`."""
-    return isinstance(x, (bool, int, float, complex, np.generic)) or (isinstance(x, np.ndarray) and x.shape == ())

@@ -33,11 +33,6 @@ from velax._lang.effects import no_effects
 
 __all__ = ["CallPrimitive", "Primitive", "RuleTable", "all_primitives", "define", "set_default_impl"]
 
-RULE_FIELDS = (
-    "abstract_eval", "impl", "lower", "jvp", "linearize", "transpose", "batch", "batch_axis", "dce", "depends",
-    "replay", "discharge",
-)  # fmt: skip
-
 all_primitives: list[Primitive] = []  #: every record, in order of definition
 _default_impl: Callable | None = None
 _get_trace = _native.get_trace
@@ -58,7 +53,6 @@ class Primitive:
     """
 
     call_primitive = False
-    map_primitive = False
     ref_primitive = False
     skip_canonicalization = False
     is_high = None
@@ -142,10 +136,6 @@ class Primitive:
     def def_bind_with_trace(self, bind_with_trace):
         self.bind_with_trace = bind_with_trace
         return bind_with_trace
-
-    def def_custom_bind(self, bind):
-        self.bind = bind
-        return bind
 
     def rule(self, field: str) -> Callable | None:
         return self.rules.get(field)

@@ -1,9 +1,8 @@
 """The text of jaxprs: ``{ lambda ; a:f32[3]. let b:f32[3] = sin a in (b,) }``.
 
-Variables are named in the order in which they are printed: a, b, ..., z, ba, bb, ... The jaxpr of a call
-takes the names of the
-call's arguments and results. A jaxpr that is used more than once, or is long, is written in front of the
-jaxpr that uses it::
+Variables are named in the order in which they are printed: a, b, ..., z, ba, bb, ... The jaxpr of a
+call takes the names of the call's arguments and results. A jaxpr that is used more than once, or is
+long, is written in front of the jaxpr that uses it::
 
     let f = { lambda ; a:f32[]. let b:f32[] = sin a in (b,) } in
     { lambda ; c:f32[]. let

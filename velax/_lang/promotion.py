@@ -101,6 +101,8 @@ def _least_upper_bound(strict: bool, x64: bool, members: tuple[Member, ...]) -> 
     bounds = _lattice(strict, x64)
     for member in members:
         if member not in bounds:
+            if member == dtypes.float0:
+                raise TypeError(dtypes.float0_message)
             raise ValueError(f"dtype={member!r} is not a valid dtype for type promotion: arrays cannot have it")
     common = frozenset.intersection(*(bounds[m] for m in members))
     # The least of the common bounds is the one that all of them are above.
@@ -116,9 +118,8 @@ def _no_path_message(strict: bool, members: Iterable[Member]) -> str:
     message = f"Input dtypes {names} have no available implicit dtype promotion path"
     if strict:
         return (
-            f"{message} when jax_numpy_dtype_promotion=strict. Cast the operands to the dtype that you want, "
-            "x.astype(dtype), "
-            "or set jax_numpy_dtype_promotion=standard."
+            f"{message} when jax_numpy_dtype_promotion=strict. Try explicitly casting inputs to the desired output "
+            "type, x.astype(dtype), or set jax_numpy_dtype_promotion=standard."
         )
     if any(m in dtypes.narrow_float_dtypes for m in members):
         return f"{message}. Floats of 8 bits and fewer are never promoted implicitly; cast them first, e.g. x.astype('float32')."

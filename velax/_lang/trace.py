@@ -1,10 +1,9 @@
 """Traces and tracers: how a transformation interprets a Python function.
 
-The current trace is thread-local (native; None means evaluate now). `Primitive.bind` hands each operation to
-it. A transformation is a `Trace`
-subclass: it boxes values in `Tracer`s of its own, interprets each primitive on them under its parent trace,
-  and unboxes. Values of other traces
-are opaque constants to it. The protocol is public: libraries subclass `Trace` and `Tracer`.
+The current trace is thread-local (native; None means evaluate now). `Primitive.bind` hands each
+operation to it. A transformation is a `Trace` subclass: it boxes values in `Tracer`s of its own,
+interprets each primitive on them under its parent trace, and unboxes. Values of other traces are
+opaque constants to it. The protocol is public: libraries subclass `Trace` and `Tracer`.
 """
 
 from __future__ import annotations
@@ -46,7 +45,6 @@ class Trace:
     """
 
     __slots__ = ("__weakref__", "_invalidated")
-    requires_low = True
 
     def __init__(self):
         self._invalidated = False
@@ -327,8 +325,9 @@ set_eval_trace(eval_trace)
 def escaped_tracer_error(tracer: Tracer) -> Exception:
     """The error for a tracer used outside the transformation that made it."""
     message = (
-        f"An intermediate value of {_describe(tracer.aval)} was used after the transformation that created it had "
-        f"ended. {tracer._made_msg()}"
+        "A function transformed by JAX had a side effect, allowing for a reference to an intermediate value with type "
+        f"{tracer.aval.str_short()} wrapped in a {type(tracer).__name__} to escape the scope of the transformation. "
+        f"{tracer._made_msg()}"
         f"A function passed to jit, grad, vmap, scan, ... must not store such values in globals, attributes or "
         "closures: return them instead. Functions with derivative or batching rules of their own take such values "
         "as arguments, not by closure."

@@ -14,10 +14,25 @@ from velax._lang.trace import get_aval
 from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 __all__ = [
-    "argnames_of", "argnums_partial", "check_callable", "debug_info_of", "flatten_call", "flatten_fun",
+    "Static", "argnames_of", "argnums_partial", "check_callable", "debug_info_of", "flatten_call", "flatten_fun",
     "function_name", "leaf_name", "normalize_argnums",
     "parameters_of", "resolve_kwargs", "signature_of",
 ]  # fmt: skip
+
+
+class Static:
+    """The place of a static argument in a flattened call: no leaf, compared by value."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value):
+        self.value = value
+
+    def __eq__(self, other):
+        return type(other) is Static and type(self.value) is type(other.value) and self.value == other.value
+
+    def __hash__(self):
+        return hash(self.value)
 
 
 def function_name(fun: Callable) -> str:
@@ -46,17 +61,16 @@ def signature_of(fun: Callable) -> inspect.Signature | None:
         return None
 
 
-def parameters_of(fun: Callable) -> tuple[tuple[str, ...], tuple[str, ...], str | None, bool] | None:
+def parameters_of(fun: Callable) -> tuple[tuple[str, ...], tuple[str, ...], str | None, str | None] | None:
     """What a signature says of a call: the names of positional parameters, those that keywords can give, the name of
-    the one that takes any number more, and whether there is one for more keywords. None for a callable without a
-    signature.
+    the one that takes any number more, and of the one for more keywords. None for a callable without a signature.
     """
     if type(fun) is FunctionType and not fun.__dict__:  # nothing wrapped: a tenth of the time of a signature
         code = fun.__code__
         names, n_positional = code.co_varnames, code.co_argcount
         n_named = n_positional + code.co_kwonlyargcount
         variadic = names[n_named] if code.co_flags & inspect.CO_VARARGS else None
-        keywords = bool(code.co_flags & inspect.CO_VARKEYWORDS)
+        keywords = names[n_named + (variadic is not None)] if code.co_flags & inspect.CO_VARKEYWORDS else None
         return names[:n_positional], names[code.co_posonlyargcount : n_named], variadic, keywords
     signature = signature_of(fun)
     if signature is None:
@@ -66,25 +80,29 @@ def parameters_of(fun: Callable) -> tuple[tuple[str, ...], tuple[str, ...], str 
         tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)),
         tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)),
         next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None),
-        any(p.kind is p.VAR_KEYWORD for p in parameters),
+        next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None),
     )
 
 
 def argnames_of(fun: Callable, args: Sequence, kwargs: dict) -> tuple[str, ...]:
-    """A path like ``params['w']`` for each leaf of a call's arguments, named as in the signature."""
-    positional, _, variadic, _ = parameters_of(fun) or ((), (), None, False)
+    """A path like ``params['w']`` for each leaf of a call's arguments but the `Static` ones, named as in the
+    signature.
+    """
+    positional, by_keyword, variadic, keywords = parameters_of(fun) or ((), (), None, None)
     more = range(len(args) - len(positional))
     roots = [*positional[: len(args)], *(f"{variadic or 'args'}[{i}]" for i in more)]
+    roots += [k if k in by_keyword else f"{keywords or 'kwargs'}[{k!r}]" for k in sorted(kwargs)]
     names: list[str] = []
-    for root, value in [*zip(roots, args, strict=True), *sorted(kwargs.items())]:
-        names.extend(root + keystr(path) for path, _ in tree_flatten_with_path(value)[0])
+    for root, value in zip(roots, [*args, *(kwargs[k] for k in sorted(kwargs))], strict=True):
+        if type(value) is not Static:
+            names.extend(root + keystr(path) for path, _ in tree_flatten_with_path(value)[0])
     return tuple(names)
 
 
 def debug_info_of(traced_for: str, fun: Callable, args: Sequence = (), kwargs: dict | None = None) -> DebugInfo:
     """Whose function is traced, for messages; naming leaves costs a flatten with paths, paid once a trace."""
     names = argnames_of(fun, args, kwargs or {}) if args or kwargs else None
-    return DebugInfo(traced_for, f"{function_name(fun)} at {line_of(fun)}", names, None)
+    return DebugInfo(traced_for, f"{function_name(fun)} at {line_of(fun)}", names)
 
 
 def flatten_call(fun: Callable, in_tree) -> tuple[Callable[..., list], list]:
@@ -177,19 +195,26 @@ def argnums_partial(fun: Callable, argnums: Sequence[int], args: Sequence) -> tu
     return partial, [args[i] for i in argnums]
 
 
-def resolve_kwargs(fun: Callable, args: Sequence, kwargs: dict) -> tuple:
-    """Keyword arguments as positional ones, defaults applied."""
+def resolve_kwargs(fun: Callable, args: Sequence, kwargs: dict, decorator: str) -> tuple:
+    """Keyword arguments as positional ones, defaults applied; ``decorator`` is whose function it is, for messages."""
     if isinstance(fun, functools.partial):
         fun, args, kwargs = fun.func, (*fun.args, *args), {**fun.keywords, **kwargs}
     signature = signature_of(fun)
+    lead = (
+        f"The input arguments to the {decorator}-decorated function {function_name(fun)} could not be resolved to "
+        "positional-only arguments. Binding failed with the error:\n"
+    )
     if signature is None:
         if kwargs:
-            raise TypeError(
-                f"keyword arguments of {function_name(fun)} cannot be resolved to positions: it has no signature"
-            )
+            raise TypeError(f"{lead}it has keyword arguments, but no signature that says where they belong")
         return tuple(args)
-    bound = signature.bind(*args, **kwargs)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{lead}{error}") from None
     bound.apply_defaults()
     if bound.kwargs:
-        raise TypeError(f"keyword arguments {', '.join(bound.kwargs)} could not be resolved to positions")
+        raise TypeError(
+            f"{lead}The following keyword arguments could not be resolved to positions: {', '.join(bound.kwargs)}"
+        )
     return bound.args

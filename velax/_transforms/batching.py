@@ -65,12 +65,17 @@ def axis_names() -> tuple:
     return tuple(axis_env())
 
 
+def axes_key() -> tuple:
+    """The named axes with their sizes: what a trace under them depends on."""
+    return tuple(axis_env().items())
+
+
 def axis_size(name) -> int:
     env = axis_env()
     if name not in env:
         known = f"the axes in scope are {', '.join(map(repr, env))}" if env else "no named axis is in scope"
         raise NameError(
-            f"unbound axis name: {name}. {known[0].upper() + known[1:]}; bind one with vmap(..., axis_name={name!r})."
+            f"Found an unbound axis name: {name}. {known[0].upper() + known[1:]}; bind one with vmap(..., axis_name={name!r})."
         )
     return env[name]
 
@@ -206,7 +211,7 @@ class BatchTrace(Trace):
                 else:
                     rule = rules.get("batch")
                     if rule is None:
-                        raise missing_rule("Batching rule (for vmap)", primitive)
+                        raise missing_rule("Batching rule", primitive)
                     out, out_dim = rule(values, dims, **params)
         except (TypeError, ValueError):
             clearer = _error_of_one_example(primitive, args, params)
@@ -320,7 +325,7 @@ def batch_jaxpr(
       The jaxpr and which outputs are mapped (along axis 0). Memoised on the jaxpr object.
     """
     force = instantiate if isinstance(instantiate, bool) else tuple(instantiate)
-    key = ("batch", axis_data, tuple(in_batched), force, axis_names())
+    key = ("batch", axis_data, tuple(in_batched), force, axes_key())
     return jaxpr.memo(key, lambda: _batch_jaxpr(jaxpr, axis_data, list(in_batched), instantiate))
 
 

@@ -73,7 +73,7 @@ class custom_vmap:
                 f"No batching rule defined for custom_vmap function {name} using def_vmap: decorate the rule with "
                 f"@{name}.def_vmap before calling it."
             )
-        args = resolve_kwargs(self.fun, args, kwargs)
+        args = resolve_kwargs(self.fun, args, kwargs, "custom_vmap")
         leaves, in_tree = tree_flatten(tuple(args))
         trees: list = []
 

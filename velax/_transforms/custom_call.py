@@ -4,8 +4,9 @@ user's arguments.
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ from velax._lang.avals import typematch
 from velax._lang.jaxpr import ClosedJaxpr, Literal
 from velax._lang.primitive import Primitive
 from velax._lang.trace import Tracer, as_array, current_trace, eval_trace, get_aval
-from velax._transforms.arguments import flatten_call
+from velax._transforms.arguments import Static, debug_info_of, flatten_call
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import SymbolicZero, zeros_like_aval
-from velax.tree_util import tree_flatten
+from velax.tree_util import tree_flatten, tree_unflatten
 
 __all__ = [
-    "CustomCall", "call_leaves", "check_primal_output", "fix_arguments", "inline_lower", "name_of", "nondiff_positions",
+    "CustomCall", "call_leaves", "check_primal_output", "description", "fix_arguments", "inline_lower", "name_of", "nondiff_positions",
     "stage_function", "typed_call", "zero_from_primal",
 ]  # fmt: skip
 
@@ -54,7 +55,8 @@ def stage_function(trace, fun, args) -> tuple[ClosedJaxpr, int, list]:
     closes over, and the operands of the equation.
     """
     tracers = [trace.to_tracer(x) for x in args]
-    closed = trace_to_jaxpr(fun, [t.aval for t in tracers])
+    describe = getattr(fun, "describe", None)
+    closed = trace_to_jaxpr(fun, [t.aval for t in tracers], describe() if describe is not None else None)
     consts = [trace.to_tracer(c) for c in closed.consts]
     body = closed.jaxpr
     closed = ClosedJaxpr(body.replace(constvars=[], invars=[*body.constvars, *body.invars]), [])
@@ -101,8 +103,10 @@ def fix_arguments(fun, argnums, args):
     return fixed, tuple(args[i] for i in dynamic_positions)
 
 
-def typed_call(fun, in_tree) -> tuple[Callable[..., list], list]:
-    """``fun`` as a function of leaves; when it runs, the list receives the structure and the types of its result."""
+def typed_call(fun, in_tree, describe: Callable) -> tuple[Callable[..., list], list]:
+    """``fun`` as a function of leaves; when it runs, the list receives the structure and the types of its result.
+    ``describe()`` says whose function it is, where it is staged.
+    """
     flat, out_tree = flatten_call(fun, in_tree)
     known: list = []
 
@@ -111,25 +115,69 @@ def typed_call(fun, in_tree) -> tuple[Callable[..., list], list]:
         known[:] = [(out_tree[0], [get_aval(x) for x in outs])]
         return outs
 
+    typed.describe = describe
     return typed, known
 
 
-def check_primal_output(rule: str, name: str, tree, outs, known: list) -> None:
-    """TypeError if a rule's primal output has not the structure and types of the function's, where these are known."""
+def description(what: str, fun, args, nondiff: Sequence[int]) -> Callable:
+    """What gives the `DebugInfo` of a call, made only where the call is staged."""
+    named = [Static(x) if i in nondiff else x for i, x in enumerate(args)]
+    return functools.partial(debug_info_of, what, fun, named)
+
+
+def check_primal_output(kind: str, rule: str, name: str, tree, outs, known: list) -> None:
+    """TypeError if a rule's primal output has not the structure and types of the function's, where these are known.
+
+    ``kind`` is "JVP" or "VJP fwd".
+    """
     if not known:
         return
     expected_tree, expected = known[0]
-    lead = (
-        f"{rule} for function {name} must produce a pair (list or tuple of length two) where the first element "
-        "represents the primal "
-        f"output, of the same structure and types as the output of {name}"
-    )
-    if tree != expected_tree:
-        raise TypeError(f"{lead}, but the rule's has the structure {tree} where that of {name} is {expected_tree}.")
     got = [get_aval(x) for x in outs]
-    if not all(map(typematch, got, expected)):
-        show = lambda avals: ", ".join(a.str_short() for a in avals)
-        raise TypeError(f"{lead}, but the rule's is of type {show(got)} where that of {name} is {show(expected)}.")
+    if tree != expected_tree:
+        same, what, show = "of the same container/pytree structure", "container/pytree structure", _show_tree
+    elif not all(map(typematch, got, expected)):
+        same, what, show = "with leaves of the same shape/dtype", "shapes/dtypes", _show_leaves
+    else:
+        return
+    if kind == "JVP":
+        role = (
+            f"(equal in value to the output of the custom_jvp-decorated function {name}, and in particular {same}), "
+            "but instead the JVP"
+        )
+        decorator = "custom_jvp"
+    else:
+        role = (
+            f"(equal to the output of the custom_vjp-decorated function {name}) and the second element represents "
+            "residuals (i.e. values stored from the forward pass for use on the backward pass), but instead the fwd"
+        )
+        decorator = "custom_vjp"
+    of, dot = ("", ".") if what.startswith("container") else (" of", "")
+    raise TypeError(
+        f"Custom {kind} rule {rule} for function {name} must produce a pair (list or tuple of length two) where the "
+        f"first element represents the primal output {role} rule output's first element had {what}{of}:\n"
+        f"    {show(tree, got)}\n"
+        f"while the {decorator}-decorated function {name} had output {what}{of}:\n"
+        f"    {show(expected_tree, expected)}{dot}"
+    )
+
+
+def _show_tree(tree, avals) -> str:
+    return str(tree_unflatten(tree, [_Shown(a.str_short()) for a in avals]))
+
+
+def _show_leaves(tree, avals) -> str:
+    return ", ".join(a.str_short() for a in avals)
+
+
+class _Shown:
+    """Prints as a text without quotes, in the print of a container."""
+
+    def __init__(self, text: str):
+        self._text = text
+
+    def __repr__(self):
+        return self._text
 
 
 def zero_from_primal(value, symbolic_zeros: bool = False):

@@ -16,6 +16,7 @@ from velax._transforms.custom_call import (
     CustomCall,
     call_leaves,
     check_primal_output,
+    description,
     fix_arguments,
     inline_lower,
     name_of,
@@ -116,7 +117,7 @@ class custom_jvp:
     def defjvps(self, *jvps: Callable | None) -> None:
         """Set a rule for each argument: ``jvps[i](t, primal_out, *primals)`` is its contribution; None means zero."""
         if self.nondiff_argnums:
-            raise TypeError("defjvps is not for functions with nondiff_argnums; use defjvp")
+            raise TypeError("Can't use ``defjvps`` with ``nondiff_argnums``: use defjvp")
 
         def jvp(primals, tangents):
             out = self(*primals)
@@ -134,14 +135,14 @@ class custom_jvp:
     def __call__(self, *args, **kwargs):
         if self.jvp is None:
             raise AttributeError(
-                f"No JVP defined for custom_jvp function {name_of(self.fun)} using defjvp: decorate the rule with "
+                f"No JVP defined for custom_jvp function {name_of(self.fun)} using defjvp. Decorate the rule with "
                 f"@{name_of(self.fun)}.defjvp before calling it."
             )
-        args = resolve_kwargs(self.fun, args, kwargs)
+        args = resolve_kwargs(self.fun, args, kwargs, "custom_jvp")
         nondiff = [args[i] for i in self.nondiff_argnums]
         fun, dynamic = fix_arguments(self.fun, self.nondiff_argnums, args)
         leaves, in_tree = call_leaves(dynamic)
-        flat_fun, known = typed_call(fun, in_tree)
+        flat_fun, known = typed_call(fun, in_tree, description("custom_jvp fun", self.fun, args, self.nondiff_argnums))
         flat_jvp = _flat_jvp(self.jvp, nondiff, in_tree, name_of(self.fun), known)
         outs = custom_jvp_call_p.bind(flat_fun, flat_jvp, *leaves, symbolic_zeros=self.symbolic_zeros)
         return tree_unflatten(known[0][0], outs)
@@ -162,7 +163,7 @@ def _flat_jvp(jvp, nondiff, in_tree, name, known):
         out, tangent_out = result
         outs, tree = tree_flatten(out)
         check_results(outs, "custom_jvp", jvp)
-        check_primal_output(f"Custom JVP rule {name_of(jvp)}", name, tree, outs, known)
+        check_primal_output("JVP", name_of(jvp), name, tree, outs, known)
         out_tangents, tangent_tree = tree_flatten(tangent_out, is_leaf=lambda x: isinstance(x, SymbolicZero))
         if tree != tangent_tree:
             raise TypeError(
@@ -176,10 +177,9 @@ def _flat_jvp(jvp, nondiff, in_tree, name, known):
             expected, got = get_aval(x).to_tangent_aval(), get_aval(t)
             if expected.shape != got.shape or (expected.dtype != got.dtype):
                 raise TypeError(
-                    f"Custom JVP rule {name_of(jvp)} must produce primal and tangent outputs with corresponding shapes "
-                    "and dtypes. Expected "
-                    f"{expected.str_short()} (tangent type of {get_aval(x).str_short()}) but got {got.str_short()} "
-                    f"at output component {i}."
+                    "Custom JVP rule must produce primal and tangent outputs with corresponding shapes and dtypes. "
+                    f"Expected {expected.str_short()} (tangent type of {get_aval(x).str_short()}) but got "
+                    f"{got.str_short()}. It is {name_of(jvp)} of {name}, at output component {i}."
                 )
         known[:] = [(tree, [get_aval(x) for x in outs])]
         return [*outs, *out_tangents]

@@ -21,6 +21,7 @@ from velax._transforms.custom_call import (
     CustomCall,
     call_leaves,
     check_primal_output,
+    description,
     fix_arguments,
     inline_lower,
     name_of,
@@ -31,7 +32,16 @@ from velax._transforms.custom_call import (
 from velax._transforms.custom_jvp import custom_jvp
 from velax._transforms.evaluate import jaxpr_as_fun
 from velax._transforms.zero import SymbolicZero, Zero, instantiate_zeros, ops
-from velax.tree_util import tree_flatten, tree_leaves, tree_map, tree_structure, tree_unflatten, treedef_is_leaf
+from velax.tree_util import (
+    keystr,
+    tree_flatten,
+    tree_flatten_with_path,
+    tree_leaves,
+    tree_map,
+    tree_structure,
+    tree_unflatten,
+    treedef_is_leaf,
+)  # fmt: skip
 
 __all__ = ["CustomVJPPrimal", "batch_bwd", "custom_vjp", "custom_vjp_call_p", "custom_vjp_primal_tree_values"]
 
@@ -242,16 +252,18 @@ class custom_vjp:
             reach ``bwd`` as `SymbolicZero`.
           optimize_remat: accepted; the compiler removes unused parts of the forward rule in any case.
         """
+        if symbolic_zeros and optimize_remat:
+            raise NotImplementedError("remat optimization for custom_vjp does not support symbolic zeros")
         self.fwd, self.bwd, self.symbolic_zeros, self.optimize_remat = fwd, bwd, symbolic_zeros, optimize_remat
 
     @api_boundary
     def __call__(self, *args, **kwargs):
         if self.fwd is None or self.bwd is None:
             raise AttributeError(
-                f"No VJP defined for custom_vjp function {name_of(self.fun)} using defvjp: call "
+                f"No VJP defined for custom_vjp function {name_of(self.fun)} using defvjp. Call "
                 f"{name_of(self.fun)}.defvjp(fwd, bwd) first."
             )
-        args = resolve_kwargs(self.fun, args, kwargs)
+        args = resolve_kwargs(self.fun, args, kwargs, "custom_vjp")
         for i in self.nondiff_argnums:
             if any(isinstance(x, Tracer) for x in tree_leaves(args[i])):
                 raise _traced_nondiff_error(self.fun, i)
@@ -259,7 +271,7 @@ class custom_vjp:
         fun, dynamic = fix_arguments(self.fun, self.nondiff_argnums, args)
         fwd, _ = fix_arguments(self.fwd, self.nondiff_argnums, args)
         leaves, in_tree = call_leaves(dynamic)
-        flat_fun, known = typed_call(fun, in_tree)
+        flat_fun, known = typed_call(fun, in_tree, description("custom_vjp fun", self.fun, args, self.nondiff_argnums))
         trees: list = []
         name = name_of(self.fun)
         flat_fwd = _flat_fwd(fwd, in_tree, name, known, trees)
@@ -304,7 +316,7 @@ def _flat_fwd(fwd, in_tree, name, known, trees):
                 f"represents the primal output (equal to those of the custom_vjp-decorated function {name}) and the "
                 "second element represents "
                 "residuals (i.e. values stored from the forward pass for use on the backward pass), but instead of "
-                f"a pair the fwd rule produced {result}."
+                f"a pair the fwd rule {name_of(fwd)} produced {result}."
             )
         out, res = result
         outs, out_tree = tree_flatten(out)
@@ -317,7 +329,7 @@ def _flat_fwd(fwd, in_tree, name, known, trees):
                         f"containers of them, but its {what} {i} is "
                         f"{x!r} of type {type(x)}. Fixed Python values belong in nondiff_argnums."
                     )
-        check_primal_output(f"Custom VJP fwd rule {name_of(fwd)}", name, out_tree, outs, known)
+        check_primal_output("VJP fwd", name_of(fwd), name, out_tree, outs, known)
         trees[:] = [(out_tree, res_tree)]
         return [*residuals, *outs]
 
@@ -337,44 +349,48 @@ def _flat_bwd(bwd, nondiff, in_tree, in_avals, name, trees):
         if isinstance(result, list):
             result = tuple(result)
         dummy = tree_unflatten(in_treedef, list(range(len(in_avals))))
-        if not isinstance(result, tuple) or len(result) != len(dummy):
-            got = f"a tuple of length {len(result)}" if isinstance(result, tuple) else f"{result}"
-            raise TypeError(
-                f"Custom VJP bwd rule {name_of(bwd)} for function {name} must produce a tuple of length equal to the "
-                f"primal args tuple ({len(dummy)}), one cotangent (or None) for each argument "
-                f"that is differentiated, but got {got}."
-            )
         cts_in: list = [None] * len(in_avals)
-        for arg, ct in zip(dummy, result, strict=True):
-            _match_cotangent(arg, ct, cts_in, name, bwd)
-        return [_checked_cotangent(i, a, ct, name, bwd) for i, (a, ct) in enumerate(zip(in_avals, cts_in, strict=True))]
+        matches = isinstance(result, tuple) and len(result) == len(dummy)
+        if not matches or not all([_match_cotangent(x, ct, cts_in) for x, ct in zip(dummy, result, strict=True)]):
+            got = tree_structure(result, is_leaf=_is_zero)
+            raise TypeError(
+                "Custom VJP bwd rule must produce an output with the same container (pytree) structure as the args "
+                "tuple of the primal function, and in particular must produce a tuple of length equal to the number "
+                f"of arguments to the primal function, but got bwd output structure {got} for primal input structure "
+                f"{in_treedef}. It is {name_of(bwd)} of {name}; None stands for the zero cotangent of an argument."
+            )
+        return [
+            _checked_cotangent(i, aval, ct, name, bwd, in_treedef)
+            for i, (aval, ct) in enumerate(zip(in_avals, cts_in, strict=True))
+        ]
 
     flat.__name__ = name_of(bwd)
     return flat
 
 
-def _match_cotangent(arg, ct, cts_in, name, bwd) -> None:
-    """Spread one argument's cotangent (None for zero, also inside) over its leaves, given as their flat positions."""
+def _is_zero(x) -> bool:
+    return x is None or isinstance(x, SymbolicZero)
+
+
+def _match_cotangent(arg, ct, cts_in) -> bool:
+    """Spread one argument's cotangent (None for zero, also inside) over its leaves, given as their flat positions;
+    False if it has another structure.
+    """
     if ct is None:
-        return
+        return True
     positions, tree = tree_flatten(arg)
-    is_leaf = lambda x: x is None or isinstance(x, SymbolicZero)
     try:
         leaves = tree.flatten_up_to(ct)
     except (ValueError, TypeError):
-        leaves = None
-    if leaves is None or any(not is_leaf(x) and not treedef_is_leaf(tree_structure(x)) for x in leaves):
-        raise TypeError(
-            f"Custom VJP bwd rule {name_of(bwd)} for function {name} must produce an output with the same container "
-            "(pytree) structure as the args tuple of "
-            f"the primal function, but for an argument of structure {tree} it produced "
-            f"{tree_structure(ct, is_leaf=is_leaf)}."
-        )
+        return False
+    if any(not _is_zero(x) and not treedef_is_leaf(tree_structure(x)) for x in leaves):
+        return False
     for i, leaf in zip(positions, leaves, strict=True):
         cts_in[i] = leaf
+    return True
 
 
-def _checked_cotangent(i, aval, ct, name, bwd):
+def _checked_cotangent(i, aval, ct, name, bwd, in_treedef):
     expected = aval.to_tangent_aval()
     if ct is None:
         return Zero(expected)
@@ -398,13 +414,13 @@ def _checked_cotangent(i, aval, ct, name, bwd):
         and (dtypes.is_complex(expected.dtype) or not dtypes.is_complex(got.dtype))
     ):
         return ct if got.dtype == expected.dtype else ops.convert(ct, expected.dtype, False)
+    paths = tree_flatten_with_path(tree_unflatten(in_treedef, list(range(in_treedef.num_leaves))))[0]
+    path = keystr(paths[i][0])
     why = "shapes" if got.shape != expected.shape else "dtypes"
     raise ValueError(
-        f"Custom VJP bwd rule {name_of(bwd)} for function {name} must produce an output with the same type as the args "
-        "tuple of the primal function, but "
-        f"produced a cotangent of type {got.str_short()} at input component {i} for an argument of type "
-        f"{aval.str_short()}, whose cotangent type is "
-        f"{expected.str_short()}: the {why} do not match."
+        "Custom VJP bwd rule must produce an output with the same type as the args tuple of the primal function, but "
+        f"at output{path} the bwd rule produced an output of type {got.str_short()} corresponding to an input of type "
+        f"{aval.str_short()}, so the {why} do not match. It is {name_of(bwd)} of {name}."
     )
 
 

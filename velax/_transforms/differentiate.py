@@ -25,6 +25,7 @@ from velax._transforms.arguments import (
     normalize_argnums,
 )
 from velax._transforms.evaluate import jaxpr_as_fun
+from velax._transforms.jit import jit
 from velax._transforms.jvp import jvp_flat
 from velax._transforms.linearize import linearize_flat
 from velax._transforms.staging import trace_to_jaxpr
@@ -70,13 +71,9 @@ def _flat_with_aux(fun: Callable, in_tree, has_aux: bool, what: str):
         aux_tree = None
         if has_aux:
             if not isinstance(result, (tuple, list)) or len(result) != 2:
-                got = (
-                    f"a {type(result).__name__} of length {len(result)}"
-                    if isinstance(result, (tuple, list))
-                    else _describe_output(result)
-                )
                 raise TypeError(
-                    f"{what} with has_aux=True needs {function_name(fun)} to return a pair (output, aux), got {got}"
+                    f"{what} with has_aux=True: expected function with aux output to return a two-element tuple, but "
+                    f"got type {type(result)} with value {result}. Return (output, aux) from {function_name(fun)}."
                 )
             result, aux = result
             aux, aux_tree = tree_flatten(aux)
@@ -133,9 +130,7 @@ def jvp(fun: Callable, primals, tangents, has_aux: bool = False):
     for x, t in zip(leaves, tangent_leaves, strict=True):
         _check_tangent("jax.jvp", x, t)
     flat, info = _flat_with_aux(fun, in_tree, has_aux, "jvp")
-    given = [
-        Zero(get_aval(x).to_tangent_aval()) if _is_float0(t) else t for x, t in zip(leaves, tangent_leaves, strict=True)
-    ]
+    given = [Zero.from_primal_value(x) if _is_float0(t) else t for x, t in zip(leaves, tangent_leaves, strict=True)]
     outs, out_tangents = jvp_flat(flat, leaves, given)
     out_tree, restore_aux, n = info
     tangents_out = tree_unflatten(out_tree, [_public_tangent(t) for t in out_tangents[:n]])
@@ -483,7 +478,8 @@ def _check_grad_output(what, aval, holomorphic) -> None:
     elif dtypes.is_complex(aval.dtype):
         raise TypeError(
             f"{what} requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got "
-            f"{aval.dtype}. For holomorphic differentiation, pass holomorphic=True."
+            f"{aval.dtype}. For holomorphic differentiation, pass holomorphic=True. For differentiation of "
+            "non-holomorphic functions involving complex outputs, use jax.vjp directly."
         )
     elif not dtypes.is_floating(aval.dtype):
         raise TypeError(
@@ -494,7 +490,6 @@ def _check_grad_output(what, aval, holomorphic) -> None:
 
 
 # -- Jacobians -------------------------------------------------------------------------------------
-# -----------------------
 
 
 def jacfwd(
@@ -631,7 +626,6 @@ def _split_axis(tree, x, axis, example):
 
 
 # -- transposition ---------------------------------------------------------------------------------
-# -----------------------
 
 
 @api_boundary
@@ -698,7 +692,6 @@ def fwd_and_bwd(
     Returns:
       ``fwd(*args) -> (out, vjp_fun)`` (and aux), and ``bwd(vjp_fun, cotangent) -> cotangents``.
     """
-    from velax._transforms.jit import jit
 
     def fwd(*args, **kwargs):
         nums = normalize_argnums(argnums, len(args), "fwd_and_bwd")

@@ -1,11 +1,10 @@
 """References to values: a jaxpr that reads and writes references as one that takes and returns values.
 
 References exist while a function is traced and in eager code. Where a jaxpr becomes the parameter
-of an equation (a call, a loop, a branch), is compiled or is
-transposed, it is discharged first: a reference among its inputs becomes the value it holds, and the
-  values at the end of those that it writes become
-further results. So nested jaxprs are always pure, and no transformation but the interpreters of
-eager code knows of references.
+of an equation (a call, a loop, a branch), is compiled or is transposed, it is discharged first: a
+reference among its inputs becomes the value it holds, and the values at the end of those that it
+writes become further results. So nested jaxprs are always pure, and no transformation but the
+interpreters of eager code knows of references.
 """
 
 from __future__ import annotations
@@ -131,8 +130,8 @@ def check_no_aliases(what: str, args: Sequence) -> None:
             if id(x) in seen:
                 raise ValueError(
                     "only one reference to a mutable array may be passed as an argument to a function, but when "
-                    f"tracing {what} the mutable array reference "
-                    f"of type {aval.str_short()} appeared twice among what it is passed and closes over. Pass it once."
+                    f"tracing {what} the mutable array reference of type {aval.str_short()} appeared twice: among its "
+                    "arguments, or both closed over and passed as an argument. Pass it once."
                 )
             seen.add(id(x))
 

@@ -59,7 +59,12 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args, propagate_source_info
 def jaxpr_as_fun(closed: ClosedJaxpr) -> Callable[..., list[Any]]:
     """The flat Python function of a closed jaxpr."""
     jaxpr, consts = closed.jaxpr, closed.consts
-    return lambda *args: eval_jaxpr(jaxpr, consts, *args)
+
+    def fun(*args):
+        return eval_jaxpr(jaxpr, consts, *args)
+
+    fun.describe = lambda: jaxpr._debug_info  # where it is staged again
+    return fun
 
 
 def move_consts_to_inputs(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Any]]:

@@ -10,6 +10,7 @@ from velax import _native
 from velax._lang.avals import ShapeDtypeStruct
 from velax._lang.devices import local_devices
 from velax._lang.shardings import SingleDeviceSharding
+from velax._lang.trace import Tracer
 from velax._lang.traceback import api_boundary
 from velax._transforms.arguments import check_callable, function_name
 from velax._transforms.batching import extend_axis_env
@@ -80,12 +81,11 @@ def eval_shape(fun: Callable, *args, **kwargs):
       The result's structure with `ShapeDtypeStruct` leaves.
     """
     check_callable(fun, "eval_shape")
-    target = fun if isinstance(fun, _native.JitFunction) else jit(lambda *a, **k: fun(*a, **k))
+    target = fun if isinstance(fun, _native.JitFunction) else jit(fun)
     return _shapes(infer_params(target, args, kwargs, abstract=True))
 
 
-# -- stages: f.trace(...).lower().compile()
-# ---------------------------------------------------------------------------------
+# -- stages: f.trace(...).lower().compile() ---------------------------------------------------------
 
 _stage_compiler: Callable[[TracedCall], Any] | None = None
 
@@ -173,7 +173,13 @@ class Lowered(_Stage):
     __slots__ = ()
 
     def as_text(self, dialect: str | None = None, *, debug_info: bool = False) -> str:
-        return _stage_compiler(self._traced).graph_text()
+        _check_dialect(dialect)
+        return f"module @jit_{_identifier(self._traced.name)}\n{_stage_compiler(self._traced).graph_text()}"
+
+    def compiler_ir(self, dialect: str | None = None):
+        """The array graph, `as_text` of which is its printed form; the dialects of XLA all mean it."""
+        _check_dialect(dialect)
+        return _stage_compiler(self._traced).graph()
 
     @api_boundary
     def compile(self, compiler_options=None) -> Compiled:
@@ -182,6 +188,16 @@ class Lowered(_Stage):
 
     def cost_analysis(self):
         return _stage_compiler(self._traced).cost_analysis()
+
+
+def _check_dialect(dialect) -> None:
+    if dialect not in (None, "stablehlo", "hlo", "mhlo"):
+        raise ValueError(f"unknown dialect: {dialect}")
+
+
+def _identifier(name: str) -> str:
+    """A function's name with what is neither letter nor digit as underscores: ``_lambda_``."""
+    return "".join(c if c.isalnum() else "_" for c in name)
 
 
 def _sharding() -> SingleDeviceSharding:
@@ -223,6 +239,12 @@ class Compiled(_Stage):
     @api_boundary
     def __call__(self, *args, **kwargs):
         leaves, tree = tree_flatten((args, kwargs))
+        for x in leaves:
+            if isinstance(x, Tracer):
+                raise TypeError(
+                    "Cannot apply JAX transformations to a function lowered and compiled for a particular signature. "
+                    f"Detected argument of Tracer type {type(x)}. Transform the jitted function instead."
+                )
         if tree != self.in_tree:
             raise TypeError(
                 "Function compiled with input pytree does not match the input pytree it was called "

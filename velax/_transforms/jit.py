@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import warnings
-import weakref
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -26,19 +26,25 @@ from velax._lang.errors import JaxRuntimeError
 from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.trace import Tracer, get_aval, shaped_abstractify
 from velax._lang.traceback import api_boundary, boundary, leave_boundary
-from velax._transforms.arguments import check_callable, debug_info_of, function_name, parameters_of, signature_of
-from velax._transforms.batching import axis_names
+from velax._transforms.arguments import (
+    Static,
+    check_callable,
+    debug_info_of,
+    function_name,
+    parameters_of,
+    signature_of,
+)
+from velax._transforms.batching import axes_key
 from velax._transforms.calls import bind_jit
 from velax._transforms.discharge import returned_ref_message
-from velax._transforms.staging import trace_to_jaxpr
+from velax._transforms.staging import drop_traces, keep_trace, trace_to_jaxpr, traces_of
 from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_leaves, tree_unflatten
 
 __all__ = [
-    "TracedCall", "clear_traces", "infer_params", "jit", "set_compiler", "trace_call", "warn_unusable_donation",
+    "TracedCall", "infer_params", "jit", "set_compiler", "trace_call", "warn_unusable_donation",
 ]  # fmt: skip
 
 _compiler: Callable[..., Any] | None = None
-_with_traces: weakref.WeakSet[Any] = weakref.WeakSet()  # functions that keep traces
 _VALUES = (ArrayImpl, Tracer, bool, int, float, complex, np.ndarray, np.generic)  # leaves that are what they stand for
 
 
@@ -46,21 +52,6 @@ def set_compiler(compiler: Callable[..., Any]) -> None:
     """Registered by the back end: ``compiler(closed_jaxpr, donated, name, in_tree, out_tree) -> JitEntry``."""
     global _compiler
     _compiler = compiler
-
-
-class _Static:
-    """The place of a static argument in a flattened call: no leaf, compared by value."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value):
-        self.value = value
-
-    def __eq__(self, other):
-        return type(other) is _Static and type(self.value) is type(other.value) and self.value == other.value
-
-    def __hash__(self):
-        return hash(self.value)
 
 
 class TracedCall:
@@ -150,6 +141,11 @@ def _make_jit(
         _check_placement(name, placement[name])
     check_compiler_options(placement["compiler_options"])
     if placement["backend"] is not None:
+        if placement["device"] is not None:
+            raise ValueError(
+                f"can't specify both a device and a backend for jit, got device={placement['device']} and "
+                f"backend={placement['backend']!r}"
+            )
         local_devices(backend=placement["backend"])  # raises for one that there is not
     # reading a signature costs more than the rest of `jit`; most functions name no arguments here
     named = any(v not in (None, ()) for v in (static_argnums, static_argnames, donate_argnums, donate_argnames))
@@ -225,7 +221,7 @@ def _resolve(parameters, nums: tuple, names: tuple, kind: str, fun) -> tuple[tup
 
 
 def _split_static(self, args, kwargs):
-    """``(args, kwargs)`` with `_Static` in place of static arguments, checked for hashability."""
+    """``(args, kwargs)`` with `Static` in place of static arguments, checked for hashability."""
     nums, names = self._static_argnums, self._static_argnames
     if not nums and not names:
         return args, kwargs
@@ -246,18 +242,18 @@ def _checked_static(self, which, value):
             f"type {type(value)} for the static "
             f"argument {which!r}, which must be hashable: {e}"
         ) from None
-    return _Static(value)
+    return Static(value)
 
 
 def _flatten_dynamic(args, kwargs):
-    """Leaves and tree of a call's dynamic arguments, and the static ones (those that are `_Static`)
+    """Leaves and tree of a call's dynamic arguments, and the static ones (those that are `Static`)
     with their positions and names.
     """
-    positional = tuple((i, x) for i, x in enumerate(args) if type(x) is _Static)
-    named = tuple((k, x) for k, x in kwargs.items() if type(x) is _Static)
+    positional = tuple((i, x) for i, x in enumerate(args) if type(x) is Static)
+    named = tuple((k, x) for k, x in kwargs.items() if type(x) is Static)
     if positional or named:
-        args = tuple(x for x in args if type(x) is not _Static)
-        kwargs = {k: x for k, x in kwargs.items() if type(x) is not _Static}
+        args = tuple(x for x in args if type(x) is not Static)
+        kwargs = {k: x for k, x in kwargs.items() if type(x) is not Static}
     leaves, tree = tree_flatten((args, kwargs))
     return leaves, tree, (positional, named)
 
@@ -285,13 +281,12 @@ def infer_params(self, args, kwargs, *, abstract: bool = False) -> TracedCall:
     except TypeError:
         _raise_bad_argument(self, split_args, split_kwargs, shaped_abstractify if abstract else get_aval)
         raise
-    key = (in_tree, in_avals, statics, _native.config_key(), axis_names())
-    cache = self.__dict__.get("_traces")
-    if cache is None:
-        cache = self.__dict__.setdefault("_traces", {})
-        _with_traces.add(self)
-    found = cache.get(key)
+    key = ("jit", in_tree, in_avals, statics, _native.config_key(), axes_key())
+    traces = traces_of(_traced_for(self))
+    found = traces.get(key)
     if found is None:
+        if config.jax_no_tracing:
+            raise RuntimeError(f"re-tracing function {self._fun} for `jit`, but 'no_tracing' is set")
         out_tree: list = []
 
         def flat(*leaves):
@@ -302,27 +297,30 @@ def infer_params(self, args, kwargs, *, abstract: bool = False) -> TracedCall:
             _check_outputs(self, outs, result)
             return outs
 
-        closed = trace_to_jaxpr(flat, in_avals, debug_info_of("jit", fun, args, kwargs))
+        info = debug_info_of("jit", fun, split_args, split_kwargs)
+        closed = trace_to_jaxpr(flat, in_avals, info, out_tree)
         found = (closed, out_tree[0])
-        if not any(isinstance(c, Tracer) for c in closed.consts):
-            cache[key] = found
-            if len(cache) > 4096:
-                cache.pop(next(iter(cache)))
+        keep_trace(traces, key, found, closed.consts)
     closed, out_tree = found
     donated = _donated_flags(self, split_args, split_kwargs)
     return TracedCall(closed, in_tree, out_tree, donated, leaves, self._name, in_avals)
+
+
+def _traced_for(self):
+    """Whose traces those of a `JitFunction` are: other callables than functions may be equal without being the same."""
+    return self._fun if type(self._fun) is FunctionType else self
 
 
 def _donated_flags(self, args, kwargs) -> tuple[bool, ...]:
     nums, names = self._donate_argnums, self._donate_argnames
     if not nums and not names:
         return ()
-    nums = {i % len(args) if args else i for i in nums}
+    nums = {i + len(args) if i < 0 else i for i in nums}
     flags: list[bool] = []
     for i, x in enumerate(args):
-        flags += [i in nums] * (0 if type(x) is _Static else len(tree_flatten(x)[0]))
+        flags += [i in nums] * (0 if type(x) is Static else len(tree_flatten(x)[0]))
     for k in sorted(kwargs):
-        flags += [k in names] * (0 if type(kwargs[k]) is _Static else len(tree_flatten(kwargs[k])[0]))
+        flags += [k in names] * (0 if type(kwargs[k]) is Static else len(tree_flatten(kwargs[k])[0]))
     return tuple(flags)
 
 
@@ -347,7 +345,7 @@ def _raise_bad_argument(self, args, kwargs, aval_of):
         *((names[i] if i < len(names) else f"args[{i}]", x) for i, x in enumerate(args)),
         *kwargs.items(),
     ]:
-        if type(value) is _Static:
+        if type(value) is Static:
             continue
         for path, leaf in tree_flatten_with_path(value)[0]:
             try:
@@ -370,17 +368,10 @@ _drop_compiled = _native.JitFunction.clear_cache
 def _clear_cache(self) -> None:
     """Drop what was traced and compiled for this function."""
     _drop_compiled(self)
-    self.__dict__.pop("_traces", None)
+    drop_traces(_traced_for(self))
 
 
 _native.JitFunction.clear_cache = _clear_cache
-
-
-def clear_traces() -> None:
-    """Drop the traces of all jitted functions."""
-    for f in tuple(_with_traces):
-        f.__dict__.pop("_traces", None)
-    _with_traces.clear()
 
 
 @boundary

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from velax._lang import dtypes
+from velax._lang.avals import AbstractRef
 from velax._lang.jaxpr import ClosedJaxpr, DebugInfo, Jaxpr, JaxprEqn, Var
 from velax._lang.primitive import Primitive
 from velax._lang.trace import Trace, TraceTag, as_array, current_trace, get_aval, set_current_trace
@@ -166,10 +167,15 @@ class LinearizeTrace(Trace):
                 fwd, primals, tangents, out_trees, symbolic_zeros
             )
             out_avals = tuple(get_aval(o).to_tangent_aval() for o in outs)
+        # a reference that is not differentiated has no cotangent: the backward rule may write to it
+        linear = [not (type(t) is Zero and isinstance(t.aval, AbstractRef)) for t in tangents]
+        if not all(linear):
+            of_all = bwd
+            bwd = lambda *args: [ct for ct, keep in zip(of_all(*args), linear, strict=True) if keep]
         with set_current_trace(self.tangent_trace):
             out_tangents = primitive.rules["linear_primitive"].bind(
                 *residuals,
-                *map(instantiate_zeros, tangents),
+                *(instantiate_zeros(t) for t, keep in zip(tangents, linear, strict=True) if keep),
                 bwd=bwd,
                 out_avals=out_avals,
                 symbolic_zeros=symbolic_zeros,

@@ -29,12 +29,15 @@ def pmap(
 ) -> Callable:  # fmt: skip
     """Map a function over devices, compiled.
 
-    Args: fun: a function of one device's part of the arguments. axis_name: a name of the mapped axis, for
-      collectives such as `lax.psum`. in_axes: for each positional argument the axis that is spread over the
-      devices, or None for one that all devices get; an
-        int for all, or a tree prefix of the arguments. Keyword arguments are spread over axis 0.
+    Args:
+      fun: a function of one device's part of the arguments.
+      axis_name: a name of the mapped axis, for collectives such as `lax.psum`.
+      in_axes: for each positional argument the axis that is spread over the devices, or None for
+        one that all devices get; an int for all, or a tree prefix of the arguments. Keyword
+        arguments are spread over axis 0.
       out_axes: where the axis of the devices goes in the results.
-      static_broadcasted_argnums: positions of arguments that are constants of the program, hashable.
+      static_broadcasted_argnums: positions of arguments that are constants of the program,
+        hashable.
       devices: the devices, of those that there are.
       backend: the platform.
       axis_size: the size of the mapped axis.

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
+from velax import _native
 from velax._lang import dtypes
+from velax._lang.errors import ConcretizationTypeError
 from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from velax._lang.primitive import define
 from velax._lang.trace import get_aval
 from velax._lang.traceback import api_boundary
-from velax._transforms.arguments import check_callable, debug_info_of, flatten_call, normalize_argnums
-from velax._transforms.batching import batch_jaxpr, matchaxis
+from velax._transforms.arguments import Static, check_callable, debug_info_of, flatten_call, normalize_argnums
+from velax._transforms.batching import axes_key, batch_jaxpr, matchaxis
 from velax._transforms.calls import dce_closed, inline_calls
 from velax._transforms.discharge import apply_discharged, has_refs
-from velax._transforms.evaluate import dce_jaxpr, dependent_outputs, eval_jaxpr
+from velax._transforms.evaluate import dce_jaxpr, dependent_outputs, eval_jaxpr, move_consts_to_inputs
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.linearize import linearize_jaxpr
-from velax._transforms.staging import trace_to_jaxpr
+from velax._transforms.staging import keep_trace, trace_to_jaxpr, traces_of
 from velax._transforms.transpose import transpose_jaxpr
 from velax._transforms.zero import UndefinedPrimal, Zero
 from velax.tree_util import tree_flatten, tree_unflatten
@@ -72,11 +75,13 @@ def checkpoint(
     @api_boundary
     @functools.wraps(fun, updated=())
     def checkpointed(*args, **kwargs):
-        call, dynamic = fun, args
+        call, dynamic, named, statics = fun, args, args, ()
         if static_argnums != ():
             nums = normalize_argnums(static_argnums, len(args), "checkpoint", "static_argnums")
             free = [i for i in range(len(args)) if i not in nums]
             dynamic = tuple(args[i] for i in free)
+            statics = tuple((i, Static(args[i])) for i in sorted(nums))
+            named = tuple(Static(x) if i in nums else x for i, x in enumerate(args))
 
             def call(*xs, **kw):
                 full = list(args)
@@ -85,25 +90,43 @@ def checkpoint(
                 return fun(*full, **kw)
 
         leaves, in_tree = tree_flatten((dynamic, kwargs))
-        flat, out_tree = flatten_call(call, in_tree)
-        closed = trace_to_jaxpr(
-            flat, [get_aval(x) for x in leaves], debug_info_of("checkpoint / remat", fun, args, kwargs)
-        )
-        consts, jaxpr = closed.consts, closed.jaxpr
-        jaxpr = jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars])
+        avals = tuple(get_aval(x) for x in leaves)
+        key = ("checkpoint", in_tree, avals, statics, _native.config_key(), axes_key())
+        traces = traces_of(fun if type(fun) is FunctionType else checkpointed)
+        try:
+            found = traces.get(key)
+        except TypeError:  # a static argument that is not hashable
+            traces, found = None, None
+        if found is None:
+            found = _trace(call, in_tree, avals, debug_info_of("checkpoint / remat", fun, named, kwargs))
+            if traces is not None:
+                keep_trace(traces, key, found, found[1])
+        hoisted, consts, out_tree = found
         apply = lambda pure, values: _bind(pure, values, bool(prevent_cse), False, policy)
-        hoisted = ClosedJaxpr(jaxpr, [])
         if has_refs(hoisted):
             outs = apply_discharged("a rematerialised function", hoisted, [*consts, *leaves], apply)
         else:
             outs = apply(hoisted, [*consts, *leaves])
-        return tree_unflatten(out_tree[0], outs)
+        return tree_unflatten(out_tree, outs)
 
     return checkpointed
 
 
+def _trace(call: Callable, in_tree, avals, info) -> tuple[ClosedJaxpr, list, Any]:
+    """The jaxpr of a call, its constants as first inputs; their values; and the structure of its result."""
+    flat, out_tree = flatten_call(call, in_tree)
+    try:
+        closed = trace_to_jaxpr(flat, avals, info, out_tree)
+    except ConcretizationTypeError as error:
+        if info.func_src_info in str(error):
+            advice = "Consider using the `static_argnums` parameter for `jax.remat` or `jax.checkpoint`."
+            error.args = (f"{error}\n{advice}",)
+        raise
+    hoisted, consts = move_consts_to_inputs(closed)
+    return hoisted, consts, out_tree[0]
+
+
 # -- the primitive -------------------------------------------------------------------------------
-# -----------------------
 
 _closed_of: dict[int, tuple[Jaxpr, ClosedJaxpr]] = {}
 
@@ -251,7 +274,6 @@ checkpoint_p.rules["physical"] = True  # the body sees keys as keys
 
 
 # -- names and policies --------------------------------------------------------------------------
-# -----------------------
 
 name_p = define(
     "name",

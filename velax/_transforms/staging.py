@@ -8,6 +8,7 @@ constants of the jaxpr (scalars: literals).
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,10 @@ from velax._lang.errors import LeakedTracerError, UnexpectedTracerError
 from velax._lang.jaxpr import ClosedJaxpr, DebugInfo, DropVar, Jaxpr, JaxprEqn, Literal, Var, effects_of
 from velax._lang.trace import Trace, Tracer, escaped_tracer_error, get_aval, set_current_trace
 
-__all__ = ["DynamicJaxprTrace", "DynamicJaxprTracer", "check_leaks", "trace_to_jaxpr"]
+__all__ = [
+    "DynamicJaxprTrace", "DynamicJaxprTracer", "check_leaks", "clear_traces", "drop_traces", "keep_trace",
+    "trace_to_jaxpr", "traces_of",
+]  # fmt: skip
 
 
 class DynamicJaxprTracer(Tracer):
@@ -46,9 +50,6 @@ class DynamicJaxprTracer(Tracer):
 
     def _contents(self):
         return ()
-
-    def _short_repr(self):
-        return f"JitTracer({self._aval})"
 
     def __repr__(self):
         return f"JitTracer({self._aval})"
@@ -83,6 +84,12 @@ class DynamicJaxprTrace(Trace):
     def eqns(self) -> list[JaxprEqn]:
         return self._frame_eqns
 
+    def invalidate(self) -> None:
+        super().invalidate()
+        # its tracers refer to it: without this, what it captured would live until the collector runs
+        self._const_of.clear()
+        self.consts = []
+
     # -- values -----------------------------------------------------------------------------------
 
     def new_arg(self, aval: AbstractValue) -> DynamicJaxprTracer:
@@ -115,8 +122,6 @@ class DynamicJaxprTrace(Trace):
         self.const_vars.append(var)
         self.consts.append(x)
         return tracer
-
-    new_const = to_tracer
 
     # -- equations --------------------------------------------------------------------------------
 
@@ -186,11 +191,18 @@ class DynamicJaxprTrace(Trace):
             plural = "s" if len(used) > 1 else ""
             return (
                 f"{head} This concrete value was not available in Python because it depends on the value{plural} "
-                f"of the argument{plural} {', '.join(used)}."
+                f"of the argument{plural} {_listed(used)}."
             )
         if sources:
-            return f"{head} This value became a tracer due to the following operations:\n" + "\n".join(sources)
+            return f"{head} This value became a tracer due to JAX operations on these lines:\n" + "\n".join(sources)
         return head
+
+
+def _listed(names: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b, and c``."""
+    if len(names) < 3:
+        return " and ".join(names)
+    return f"{', '.join(names[:-1])}, and {names[-1]}"
 
 
 def _literal_value(x, aval: ShapedArray):
@@ -221,8 +233,45 @@ def _mark_unused(jaxpr: Jaxpr) -> None:
             eqn.outvars = [v if v in used else DropVar(v.aval) for v in eqn.outvars]
 
 
+#: what was traced: for each function a dict, which all that transform the same function share
+_traces: weakref.WeakKeyDictionary[Any, dict] = weakref.WeakKeyDictionary()
+_MAX_FUNCTIONS = 4096  #: a trace may hold its own function, which then lives until others have taken its place
+
+
+def traces_of(fun: Callable) -> dict:
+    """The traces kept for a function. Those of one that cannot be a key, as an unhashable one, are not kept."""
+    try:
+        found = _traces.get(fun)
+        if found is None:
+            if len(_traces) >= _MAX_FUNCTIONS:
+                _traces.pop(next(iter(_traces)))
+            found = _traces.setdefault(fun, {})
+        return found
+    except TypeError:
+        return {}
+
+
+def keep_trace(traces: dict, key, found: tuple, consts: Sequence) -> None:
+    """Keep a trace, unless it is about values of an enclosing one; the oldest makes room for it."""
+    if any(isinstance(c, Tracer) for c in consts):
+        return
+    traces[key] = found
+    if len(traces) > 4096:
+        traces.pop(next(iter(traces)))
+
+
+def drop_traces(fun: Callable) -> None:
+    """Forget what was traced for a function."""
+    traces_of(fun).clear()
+
+
+def clear_traces() -> None:
+    """Forget what was traced for all functions."""
+    _traces.clear()
+
+
 def trace_to_jaxpr(
-    fun: Callable, in_avals: Sequence[AbstractValue], debug_info: DebugInfo | None = None
+    fun: Callable, in_avals: Sequence[AbstractValue], debug_info: DebugInfo | None = None, out_tree: Sequence = ()
 ) -> ClosedJaxpr:
     """Trace ``fun`` (flat values -> flat list of values) on arguments of these types.
 
@@ -230,6 +279,7 @@ def trace_to_jaxpr(
       fun: the function; it runs once.
       in_avals: an aval for each argument; `AbstractRef` for a mutable reference.
       debug_info: whose function it is, for messages.
+      out_tree: receives the structure of the result while ``fun`` runs; for the same.
 
     Returns:
       The closed jaxpr. Its constants may be tracers of enclosing traces.
@@ -239,12 +289,13 @@ def trace_to_jaxpr(
     try:
         with set_current_trace(trace):
             outs = fun(*args)
-            jaxpr, consts = trace.to_jaxpr(outs)
+            if out_tree and debug_info is not None:
+                debug_info = debug_info._replace(results=out_tree[0])
+            jaxpr, consts = trace.to_jaxpr(outs, debug_info)
     finally:
         trace.invalidate()
     if config.check_tracer_leaks.value:
         del args, outs
-        trace._const_of.clear()
         check_leaks(trace, debug_info)
     return ClosedJaxpr(jaxpr, consts)
 

@@ -8,7 +8,14 @@ from typing import Any
 
 from velax._lang.trace import get_aval
 from velax._lang.traceback import api_boundary
-from velax._transforms.arguments import argnames_of, check_callable, check_results, flatten_call, function_name
+from velax._transforms.arguments import (
+    argnames_of,
+    check_callable,
+    check_results,
+    flatten_call,
+    function_name,
+    parameters_of,
+)  # fmt: skip
 from velax._transforms.batching import AxisData, batch_flat, matchaxis
 from velax._tree_prefix import flatten_axis_prefix
 from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
@@ -108,6 +115,8 @@ def vmap(
             placed.append(matchaxis(size, d, axis % ndim, x))
         return tree_unflatten(out_tree[0], placed)
 
+    described = f"Vectorized version of {function_name(fun)}: over axes {in_axes} of its arguments, to axes {out_axes}."
+    vmap_f.__doc__ = f"{described}\n\n{vmap_f.__doc__}" if vmap_f.__doc__ else described
     return vmap_f
 
 
@@ -137,6 +146,16 @@ def _canonical(axis, x, i, fun, args, kwargs):
     return axis % ndim
 
 
+def _argument_names(fun, args, kwargs) -> list[str]:
+    """How each leaf of a call is written by the caller: those beyond the named parameters by their places."""
+    positional = (parameters_of(fun) or ((),))[0]
+    names = []
+    for i, x in enumerate(args):
+        root = f"argument {positional[i]}" if i < len(positional) else f"args[{i}]"
+        names += [root + keystr(path) for path, _ in tree_flatten_with_path(x)[0]]
+    return names + [f"kwargs{keystr(path)}" for path, _ in tree_flatten_with_path(kwargs)[0]]
+
+
 def _axis_size(fun, axes, leaves, args, kwargs, given) -> int:
     sizes = [(get_aval(x).shape[d], i) for i, (x, d) in enumerate(zip(leaves, axes, strict=True)) if d is not None]
     if given is not None:
@@ -151,13 +170,21 @@ def _axis_size(fun, axes, leaves, args, kwargs, given) -> int:
     size = sizes[0][0]
     if all(n == size for n, _ in sizes):
         return size
-    names = argnames_of(fun, args, kwargs)
-    lines = [
-        f"  * axis_size is {n}" if i < 0 else
-        f"  * axis {axes[i]} of argument {names[i]} of type {get_aval(leaves[i]).str_short()} has size {n}"
-        for n, i in sizes
-    ]  # fmt: skip
+    names = _argument_names(fun, args, kwargs)
+    of_size: dict[int, list[str]] = {}
+    for n, i in sizes:
+        what = "axis_size"
+        if i >= 0:
+            what = f"axis {axes[i]} of {names[i]} of type {get_aval(leaves[i]).str_short()}"
+        of_size.setdefault(n, []).append(what)
+    lines, some = [], "most"
+    for n, found in sorted(of_size.items(), key=lambda item: -len(item[1])):
+        if len(found) == 1:
+            lines.append(f"  * one axis had size {n}: {found[0]}")
+        else:
+            lines.append(f"  * {some} axes ({len(found)} of them) had size {n}, e.g. {found[0]}")
+            some = "some"
     raise ValueError(
-        "vmap got inconsistent sizes for array axes to be mapped:\n" + "\n".join(lines) + "\nMapped axes of "
+        "vmap got inconsistent sizes for array axes to be mapped:\n" + ";\n".join(lines) + "\nMapped axes of "
         f"{function_name(fun)} must have one size; give None in in_axes for arguments that are not mapped over."
     )

@@ -52,10 +52,6 @@ class Zero:
     def from_primal_value(value) -> Zero:
         return Zero(get_aval(value).to_tangent_aval())
 
-    @staticmethod
-    def from_value(value) -> Zero:
-        return Zero(get_aval(value))
-
     def __repr__(self):
         return f"Zero({self.aval})"
 

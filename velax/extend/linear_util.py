@@ -128,14 +128,20 @@ def transformation_with_aux(gen: Callable) -> Callable[..., tuple[WrappedFun, Ca
     return transform
 
 
-def transformation2(gen: Callable, fun: WrappedFun, *gen_static_args) -> WrappedFun:
-    """Put ``gen(f, *gen_static_args, *args)`` around a function."""
+def transformation2(gen: Callable, fun: WrappedFun | None = None, *gen_static_args):
+    """Put ``gen(f, *gen_static_args, *args)`` around a function; without one, for use as a decorator."""
+    if fun is None:
+        return functools.partial(transformation2, gen)
     return fun.wrap(gen, gen_static_args)
 
 
-def transformation_with_aux2(gen: Callable, fun: WrappedFun, *gen_static_args, use_eq_store: bool = False):
+def transformation_with_aux2(
+    gen: Callable, fun: WrappedFun | None = None, *gen_static_args, use_eq_store: bool = False
+):
     """As `transformation2` for ``gen(f, store, *gen_static_args, *args)``; also returns a function that gives what it
     stored."""
+    if fun is None:
+        return functools.partial(transformation_with_aux2, gen)
     store = _Store()
     return fun.wrap(gen, gen_static_args, store), lambda: store.val
 

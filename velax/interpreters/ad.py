@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from velax._lang.primitive import Primitive, RuleTable
-from velax._lang.trace import get_aval
 from velax._transforms.jvp import JVPTrace as JVPTrace, JVPTracer as JVPTracer, jvp_flat as _jvp_flat
 from velax._transforms.zero import (
     SymbolicZero as SymbolicZero,
@@ -91,7 +90,7 @@ def defjvp2(primitive: Primitive, *jvprules: Callable | None) -> None:
             if rule is not None and type(t) is not Zero:
                 term = rule(t, out, *primals, **params)
                 total = term if total is None else add_tangents(total, term)
-        return out, Zero(get_aval(out).to_tangent_aval()) if total is None else total
+        return out, Zero.from_primal_value(out) if total is None else total
 
     primitive_jvps[primitive] = jvp_rule
 

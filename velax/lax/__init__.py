@@ -11,6 +11,7 @@ from velax.lax._collectives import *
 from velax.lax._comparison import *
 from velax.lax._cond import *
 from velax.lax._contraction import *
+from velax.lax._dynamic_slicing import *
 from velax.lax._gather import *
 from velax.lax._indexing import *
 from velax.lax._reduce_general import *

@@ -11,9 +11,12 @@ from velax.lax._rules import (
     ARITH,
     FLOAT,
     INEXACT,
+    NUM,
     ORDERED,
     broadcast_node,
+    check_dtype,
     elementwise,
+    elementwise_type,
     jvp_from,
     unbroadcast,
     zero_derivative,
@@ -271,11 +274,16 @@ def sign(x):
 
 
 def _pow_type(x, y):
-    from velax.lax._rules import check_dtype, elementwise_type
-
     if dtypes.is_integer(y.dtype) and dtypes.is_inexact(x.dtype):
         check_dtype("pow", x, INEXACT, 0)
         return elementwise_type("pow", INEXACT)(x, y.update(dtype=x.dtype, weak_type=x.weak_type))
+    if x.dtype != y.dtype and dtypes.is_inexact(x.dtype):
+        check_dtype("pow", y, NUM, 1)
+        raise TypeError(
+            "the first argument to pow must have an inexact dtype (float or complex), and the second argument must "
+            f"have an inexact or integer dtype, and two inexact dtypes must match, but got {x.dtype} and {y.dtype} "
+            "respectively."
+        )
     return elementwise_type("pow", INEXACT)(x, y)
 
 
@@ -291,7 +299,7 @@ def _pow_jvp_x(t, out, x, y):
 
 def _pow_jvp_y(t, out, x, y):
     if dtypes.is_integer(get_aval(y).dtype):
-        return Zero(get_aval(out).to_tangent_aval())
+        return Zero.from_primal_value(out)
     safe = ops.select(ops.eq(x, full_like(x, 0)), full_like(x, 1), x)
     return mul(t, mul(ops.log(safe), out))
 
@@ -337,7 +345,7 @@ def _integer_pow_lower(ctx, x, *, y):
 
 def _integer_pow_jvp(t, out, x, *, y):
     if y == 0:
-        return Zero(get_aval(out).to_tangent_aval())
+        return Zero.from_primal_value(out)
     return mul(t, mul(full_like(x, y), integer_pow(x, y - 1)))
 
 
@@ -393,7 +401,7 @@ def rsqrt(x):
 
 
 cbrt_p = elementwise(
-    "cbrt", FLOAT, jvp=jvp_from(lambda t, out, x: mul(t, div(out, mul(full_like(x, 3), x)))), lower="cbrt"
+    "cbrt", FLOAT, jvp=jvp_from(lambda t, out, x: mul(t, mul(full_like(x, 1 / 3), integer_pow(out, -2)))), lower="cbrt"
 )
 
 

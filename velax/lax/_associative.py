@@ -15,9 +15,12 @@ __all__ = ["associative_scan"]
 def associative_scan(fn: Callable, elems, reverse: bool = False, axis: int = 0):
     """All prefixes of a sequence under an associative function, with O(n) applications in O(log n) steps.
 
-    Args: fn: an associative function ``fn(a, b) -> c`` of pytrees like ``elems``, vectorized along ``axis``:
-      it is called on arrays that hold several elements. elems: a pytree of arrays of one size along ``axis``.
-      reverse: whether to combine from the end (``fn`` gets the later elements first). axis: the axis.
+    Args:
+      fn: an associative function ``fn(a, b) -> c`` of pytrees like ``elems``, vectorized along
+        ``axis``: it is called on arrays that hold several elements.
+      elems: a pytree of arrays of one size along ``axis``.
+      reverse: whether to combine from the end (``fn`` gets the later elements first).
+      axis: the axis.
 
     Returns:
       A pytree like ``elems``: element i is ``fn(fn(elems[0], elems[1]), ... elems[i])``.

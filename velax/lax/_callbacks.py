@@ -99,7 +99,7 @@ def _operand_wrappers(avals) -> list[Callable]:
     wrappers = []
     for aval in avals:
         if dtypes.is_extended(aval.dtype):
-            from velax._backends.cpu.dispatch import wrap_keys  # registered by a library above this layer
+            from velax._backends.cpu.dispatch import wrap_keys  # a layer above; libraries of keys register there
 
             wrappers.append(functools.partial(wrap_keys[type(aval.dtype)], aval))
         else:
@@ -122,7 +122,6 @@ def _define_callback(name: str, **rules) -> Primitive:
 
 
 # -- pure_callback ---------------------------------------------------------------------------------
-# -------------------------
 
 
 def _no_jvp(message: str) -> Callable:
@@ -251,7 +250,6 @@ def pure_callback(
 
 
 # -- io_callback -----------------------------------------------------------------------------------
-# -------------------------
 
 
 def _io_type(*avals, result_avals, ordered, **_):
@@ -306,7 +304,6 @@ def io_callback(callback: Callable, result_shape_dtypes, *args, sharding=None, o
 
 
 # -- debugging -------------------------------------------------------------------------------------
-# -------------------------
 
 
 class _EachExample(Record):
@@ -417,7 +414,6 @@ def debug_callback(callback: Callable, *args, ordered: bool = False, partitioned
 
 
 # -- printing --------------------------------------------------------------------------------------
-# -------------------------
 
 
 class _Printer(Record):

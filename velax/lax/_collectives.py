@@ -21,7 +21,7 @@ from velax.lax._arithmetic import add, div, mul
 from velax.lax._loop_tools import flatten_values
 from velax.lax._reductions import reduce_max, reduce_min, reduce_sum
 from velax.lax._slicing import concatenate, index_in_dim, slice_in_dim
-from velax.lax._structural import convert_element_type, expand_dims, reshape, squeeze
+from velax.lax._structural import convert_element_type, expand_dims, iota, reshape, squeeze
 from velax.tree_util import tree_unflatten
 
 __all__ = [
@@ -55,18 +55,20 @@ def _unbound(what: str):
     def lower(ctx, *_, axes=None, axis_name=None, **__):
         names = axes if axes is not None else axis_name
         name = names[0] if isinstance(names, tuple) else names
-        raise NameError(f"unbound axis name: {name}. {what} works inside vmap(..., axis_name={name!r}).")
+        raise NameError(f"Found an unbound axis name: {name}. {what} works inside vmap(..., axis_name={name!r}).")
 
     return lower
 
 
 def _no_groups(groups) -> None:
     if groups is not None:
-        raise NotImplementedError("axis_index_groups not supported in vmap collectives.")
+        raise NotImplementedError(
+            "axis_index_groups not supported in vmap collectives. Give each group an axis name of its own: reshape the "
+            "mapped axis to (groups, members) and map both."
+        )
 
 
 # -- reductions ----------------------------------------------------------------------------------
-# -------------------------
 
 
 def _define_reduction(name, reduce, of_unmapped, linear):
@@ -185,12 +187,9 @@ def pmin(x, axis_name, *, axis_index_groups=None):
 
 
 # -- axis_index ----------------------------------------------------------------------------------
-# -------------------------
 
 
 def _axis_index_batch(axis_data, args, dims, *, axis_name):
-    from velax.lax._structural import iota  # only here: the other operations take operands
-
     return iota(np.dtype(np.int32), axis_data.size), 0
 
 
@@ -229,7 +228,6 @@ def axis_index(axis_name):
 
 
 # -- moving data ---------------------------------------------------------------------------------
-# -------------------------
 
 
 def _one_name(what: str, axis_name):

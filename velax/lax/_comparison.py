@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import numpy as np
 
 from velax._ir.narrow_integers import is_narrow, sign_extended, zero_extended
@@ -18,16 +20,18 @@ from velax.lax._rules import (
     INT,
     ORDERED,
     broadcast_node,
+    dtype_mismatch,
     elementwise,
     zero_derivative,
 )
 from velax.lax._values import core_args
 
 __all__ = [
-    "RoundingMethod", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "clamp", "clamp_p", "clz",
-    "eq", "floor", "ge", "gt",
-    "is_finite", "le", "lt", "ne", "nextafter", "population_count", "round", "shift_left", "shift_right_arithmetic",
-    "shift_right_logical",
+    "RoundingMethod", "and_p", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "ceil", "ceil_p", "clamp",
+    "clamp_p", "clz", "clz_p", "eq", "eq_p", "floor", "floor_p", "ge", "ge_p", "gt", "gt_p", "is_finite",
+    "is_finite_p", "le", "le_p", "lt", "lt_p", "ne", "ne_p", "nextafter", "nextafter_p", "not_p", "or_p",
+    "population_count", "population_count_p", "round", "round_p", "shift_left", "shift_left_p",
+    "shift_right_arithmetic", "shift_right_arithmetic_p", "shift_right_logical", "shift_right_logical_p", "xor_p",
 ]  # fmt: skip
 
 
@@ -174,7 +178,7 @@ floor_p = elementwise("floor", FLOAT, jvp=zero_derivative, lower="floor")
 ceil_p = elementwise("ceil", FLOAT, jvp=zero_derivative, lower="ceil")
 
 
-class RoundingMethod:
+class RoundingMethod(enum.IntEnum):
     """How `round` treats halves: ``AWAY_FROM_ZERO`` or ``TO_NEAREST_EVEN``."""
 
     AWAY_FROM_ZERO = 0
@@ -203,7 +207,7 @@ def round(x, rounding_method: int = RoundingMethod.AWAY_FROM_ZERO):
     """Elementwise nearest integer, as a float; halves go away from zero, or to even with
     ``RoundingMethod.TO_NEAREST_EVEN``.
     """
-    return round_p.bind(*core_args("round", x), rounding_method=int(rounding_method))
+    return round_p.bind(*core_args("round", x), rounding_method=int(RoundingMethod(rounding_method)))
 
 
 def nextafter(x1, x2):
@@ -222,7 +226,7 @@ def _clamp_type(lo, x, hi):
                 f"operand.shape={x.shape}."
             )
         if a.dtype != x.dtype:
-            raise TypeError(f"clamp requires arguments to have the same dtypes, got {lo.dtype}, {x.dtype}, {hi.dtype}.")
+            raise dtype_mismatch("clamp", (lo, x, hi))
     return shaped_array(x.shape, x.dtype, lo.weak_type and x.weak_type and hi.weak_type)
 
 
@@ -231,13 +235,13 @@ def _clamp_jvp(primals, tangents):
     dlo, dx, dhi = tangents
     out = clamp_p.bind(lo, x, hi)
     if all(type(t) is Zero for t in tangents):
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
     shape = get_aval(x).shape
     wide = lambda t: ops.broadcast_in_dim(t, shape, ()) if get_aval(t).shape != shape else t
     dx, dlo, dhi = (wide(instantiate_zeros(t)) for t in (dx, dlo, dhi))
     # at a bound the derivative is that of neither side: 0, as in JAX; where the bounds cross, the upper one
     # is the result
-    zero = instantiate_zeros(Zero(get_aval(out).to_tangent_aval()))
+    zero = instantiate_zeros(Zero.from_primal_value(out))
     below, above = bitwise_and(lt(x, lo), lt(lo, hi)), gt(x, hi)
     inside = bitwise_and(gt(x, lo), lt(x, hi))
     return out, ops.select(above, dhi, ops.select(below, dlo, ops.select(inside, dx, zero)))

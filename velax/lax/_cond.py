@@ -68,7 +68,7 @@ def _jvp(primals, tangents, *, branches):
     n = len(out_nonzeros)
     given = iter(outs[n:])
     return outs[:n], [
-        next(given) if nz else Zero(get_aval(x).to_tangent_aval()) for nz, x in zip(out_nonzeros, outs, strict=False)
+        next(given) if nz else Zero.from_primal_value(x) for nz, x in zip(out_nonzeros, outs, strict=False)
     ]
 
 
@@ -287,7 +287,6 @@ cond_p.rules["physical"] = True
 
 
 # -- the functions ---------------------------------------------------------------------------------
-# -------------------------
 
 
 def _trace_branches(what: str, names: Sequence[str], funs: Sequence[Callable], operands) -> tuple:
@@ -531,7 +530,7 @@ def switch(index, branches: Sequence[Callable], *operands, operand=_NO_OPERAND):
         raise TypeError(f"Index type must be an integer, got {index} as {aval.dtype.name}")
     branches = tuple(branches)
     if not branches:
-        raise ValueError("Empty branch sequence")
+        raise ValueError("Empty branch sequence: lax.switch needs at least one branch")
     if len(branches) == 1:
         return branches[0](*operands)
     last = len(branches) - 1

@@ -231,7 +231,8 @@ def _result_dtype(lhs, rhs, preferred):
     natural = _common_dtype(lhs, rhs)
     if preferred is None:
         return natural
-    if dtypes.is_integer(natural) and dtypes.itemsize_bits(preferred) < dtypes.itemsize_bits(natural):
+    width = lambda d: dtypes.itemsize_bits(d) // (2 if dtypes.is_complex(d) else 1)
+    if not dtypes.is_floating(natural) and natural != np.bool_ and width(preferred) < width(natural):
         raise TypeError(
             "`preferred_element_type` must not be narrower than the original type, got preferred_element_type of "
             f"{preferred} for result type "
@@ -309,7 +310,7 @@ def _dot_general_jvp(primals, tangents, **params):
     lhs, rhs = primals
     tl, tr = tangents
     out = dot_general_p.bind(lhs, rhs, **params)
-    tangent = Zero(get_aval(out).to_tangent_aval())
+    tangent = Zero.from_primal_value(out)
     if type(tl) is not Zero:
         tangent = add_tangents(tangent, dot_general_p.bind(tl, rhs, **params))
     if type(tr) is not Zero:
@@ -386,13 +387,17 @@ def _axes(dims) -> tuple[int, ...]:
 def dot_general(lhs, rhs, dimension_numbers, precision=None, preferred_element_type=None, *, out_sharding=None):
     """The sum of products over any axes of two arrays.
 
-    Args: lhs, rhs: arrays; of different dtypes, the product has the one to which they promote.
-      dimension_numbers: ``((lhs_contract, rhs_contract), (lhs_batch, rhs_batch))``: the axes to sum over,
-      pairwise, and those that run along, pairwise. precision: a `Precision`, its name, a pair of either, a
-      `DotAlgorithmPreset`, its name, or a `DotAlgorithm`. preferred_element_type: the dtype of the result
-      and, if it is wider than the operands, of the sums.
+    Args:
+      lhs, rhs: arrays; of different dtypes, the product has the one to which they promote.
+      dimension_numbers: ``((lhs_contract, rhs_contract), (lhs_batch, rhs_batch))``: the axes to sum
+        over, pairwise, and those that run along, pairwise.
+      precision: a `Precision`, its name, a pair of either, a `DotAlgorithmPreset`, its name, or a
+        `DotAlgorithm`.
+      preferred_element_type: the dtype of the result and, if it is wider than the operands, of the
+        sums.
 
-    Returns: An array whose axes are the batch axes, the remaining axes of ``lhs``, and those of ``rhs``.
+    Returns:
+      An array whose axes are the batch axes, the remaining axes of ``lhs``, and those of ``rhs``.
       Float16 and bfloat16 accumulate in float32; integers wrap in the result's dtype.
 
     Raises:

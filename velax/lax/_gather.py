@@ -16,6 +16,7 @@ from velax.lax._indexing import (
     GatherScatterMode,
     ScatterDimensionNumbers,
     check_batching,
+    check_index_type,
     check_indices,
     check_mode,
     increasing,
@@ -34,8 +35,7 @@ __all__ = ["gather", "gather_p"]
 def _gather_type(x, indices, *, dimension_numbers, slice_sizes, unique_indices, indices_are_sorted, mode, fill_value):
     dims, rank = dimension_numbers, len(x.shape)
     check_mode("gather", mode)
-    if not dtypes.is_integer(indices.dtype):
-        raise ValueError("indices must have an integer type")
+    check_index_type("gather", indices)
     result_rank = len(dims.offset_dims) + len(indices.shape) - 1
     increasing(dims.offset_dims, "gather", "offset_dims")
     for i, d in enumerate(dims.offset_dims):
@@ -73,14 +73,13 @@ def _gather_type(x, indices, *, dimension_numbers, slice_sizes, unique_indices, 
                 f"Slice size at index {i} in gather op is out of range, must be within [0, {n} + 1), got {size}."
             )
     for what, field in (
-        ("collapse", dims.collapsed_slice_dims),
-        ("have operand batching dims as", dims.operand_batching_dims),
+        ("collapse slice dims with bound 1", dims.collapsed_slice_dims),
+        ("have operand batching dims with bound 0/1", dims.operand_batching_dims),
     ):
         for i, d in enumerate(field):
             if slice_sizes[d] > 1:
                 raise TypeError(
-                    f"Gather op can only {what} slice dims with bound 1, but bound is "
-                    f"{slice_sizes[d]} for index {d} at position {i}."
+                    f"Gather op can only {what}, but bound is {slice_sizes[d]} for index {d} at position {i}."
                 )
     dropped = (*dims.collapsed_slice_dims, *dims.operand_batching_dims)
     window = iter(n for i, n in enumerate(slice_sizes) if i not in dropped)
@@ -109,7 +108,7 @@ def _gather_jvp(primals, tangents, *, fill_value, **params):
     out = gather_p.bind(x, indices, fill_value=fill_value, **params)
     t = tangents[0]
     if type(t) is Zero:
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
     return out, gather_p.bind(t, indices, fill_value=None if fill_value is None else 0, **params)
 
 

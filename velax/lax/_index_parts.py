@@ -13,6 +13,7 @@ from velax._lang.trace import get_aval
 from velax._transforms.jit import jit
 from velax.lax._arithmetic import add, mul
 from velax.lax._comparison import lt
+from velax.lax._dynamic_slicing import dynamic_slice
 from velax.lax._gather import gather
 from velax.lax._index_plan import ADVANCED, index_dtype
 from velax.lax._indexing import GatherDimensionNumbers, GatherScatterMode, ScatterDimensionNumbers
@@ -25,8 +26,8 @@ from velax.lax._scatter import (
     scatter_mul,
     scatter_sub,
 )
-from velax.lax._slicing import concatenate, dynamic_slice, slice as slice_
-from velax.lax._structural import broadcast_in_dim, convert_type, expand_dims, iota, rev, select, squeeze
+from velax.lax._slicing import concatenate, slice as slice_
+from velax.lax._structural import broadcast_in_dim, convert_type, expand_dims, full_like, iota, rev, select, squeeze
 
 __all__ = [
     "Gather", "Window", "broadcast_to", "make_gather", "make_window", "read_part", "read_part_call", "write_part",
@@ -138,9 +139,9 @@ def make_window(shape, plan: tuple, operands: Sequence) -> Window | None:
             continue
         if item == "gap":
             continue
-        start, size, from_end = 0, shape[len(starts)], False
         if item == "flag" or (isinstance(item, tuple) and item[2] != 1):
             return None
+        start, size, from_end = 0, shape[len(starts)], False
         if item != "full":
             start = next(given)
             if type(start) is not int and get_aval(start).shape:
@@ -375,10 +376,14 @@ def _column(index, dims: tuple[int, ...], positions: Sequence[int], dtype):
 
 def _gathered(x, g: Gather, indices_are_sorted, unique_indices, mode, fill_value):
     numbers = GatherDimensionNumbers(g.offset_dims, g.collapsed, g.start_index_map)
-    x = gather(
-        expand_dims(x, g.flags) if g.flags else x, g.indices, numbers, g.slice_sizes, mode=mode, fill_value=fill_value,
-        unique_indices=unique_indices or g.scalar, indices_are_sorted=indices_are_sorted or g.scalar,
-    )  # fmt: skip
+    if 0 in g.shape:  # nothing is read, so an indexed axis may be of size 0, which no window fits
+        x = full_like(x, 0, shape=g.shape)
+    else:
+        x = gather(
+            expand_dims(x, g.flags) if g.flags else x, g.indices, numbers, g.slice_sizes, mode=mode,
+            fill_value=fill_value, unique_indices=unique_indices or g.scalar,
+            indices_are_sorted=indices_are_sorted or g.scalar,
+        )  # fmt: skip
     if g.reversed_axes:
         x = rev(x, g.reversed_axes)
     return expand_dims(x, g.new_axes) if g.new_axes else x

@@ -168,9 +168,12 @@ def check_batching(
         )
 
 
-def check_indices(op: str, indices, mapped, field: str, operand_rank: int) -> None:
+def check_index_type(op: str, indices) -> None:
     if not dtypes.is_integer(indices.dtype):
-        raise ValueError("indices must have an integer type")
+        raise ValueError(f"indices must have an integer type in {op}, got {indices.str_short()}")
+
+
+def check_indices(op: str, indices, mapped, field: str, operand_rank: int) -> None:
     if not indices.shape:
         raise TypeError(
             f"{op.capitalize()} op requires indices of rank at least 1, whose last axis "

@@ -4,7 +4,6 @@ that types agree, rearranging jaxprs.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,12 +14,12 @@ from velax._lang.avals import AbstractRef, shaped_array, typematch
 from velax._lang.effects import JaxprInputEffect
 from velax._lang.jaxpr import ClosedJaxpr, Literal, Var
 from velax._lang.source import line_of
-from velax._lang.trace import Tracer, as_array, get_aval
+from velax._lang.trace import as_array, get_aval
 from velax._transforms.arguments import argnames_of, debug_info_of, flatten_fun, function_name
-from velax._transforms.batching import axis_names
+from velax._transforms.batching import axes_key
 from velax._transforms.discharge import returned_ref_message
 from velax._transforms.evaluate import jaxpr_as_fun, move_consts_to_inputs
-from velax._transforms.staging import trace_to_jaxpr
+from velax._transforms.staging import keep_trace, trace_to_jaxpr, traces_of
 from velax._transforms.zero import ops, zeros_like_aval
 from velax.lax._structural import convert_type
 from velax.tree_util import (
@@ -33,18 +32,11 @@ from velax.tree_util import (
 )
 
 __all__ = [
-    "argument_tree", "check_carry", "check_no_refs", "clear_traces", "describe", "fill_outputs", "flatten_values",
+    "argument_tree", "check_carry", "check_no_refs", "describe", "fill_outputs", "flatten_values",
     "forwarded", "give_result", "group", "is_ref", "message_lines",
     "path_of", "permuted", "promote_carry", "shift_input_effects", "structure_errors", "trace_body", "type_errors",
     "values_of",
 ]  # fmt: skip
-
-_traced: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-def clear_traces() -> None:
-    """Forget the traced bodies."""
-    _traced.clear()
 
 
 def group(items: Sequence, *sizes: int) -> list:
@@ -79,12 +71,9 @@ def trace_body(what: str, fun: Callable, in_tree, in_avals) -> tuple[ClosedJaxpr
       The jaxpr without constants, what it closes over (its first inputs), and the structure of its
       result. Kept for functions seen again.
     """
-    key = (what, in_tree, tuple(in_avals), _native.config_key(), axis_names())
-    try:
-        known = _traced.setdefault(fun, {})
-        found = known.get(key)
-    except TypeError:  # not weakly referenceable or unhashable
-        known, found = None, None
+    key = (what, in_tree, tuple(in_avals), _native.config_key(), axes_key())
+    traces = traces_of(fun)
+    found = traces.get(key)
     if found is None:
         flat, out_tree = flatten_fun(fun, in_tree)
 
@@ -94,12 +83,11 @@ def trace_body(what: str, fun: Callable, in_tree, in_avals) -> tuple[ClosedJaxpr
             return outs
 
         closed = trace_to_jaxpr(
-            checked, in_avals, debug_info_of(what, fun, tree_unflatten(in_tree, [0] * len(in_avals)))
+            checked, in_avals, debug_info_of(what, fun, tree_unflatten(in_tree, [0] * len(in_avals))), out_tree
         )
         hoisted, consts = move_consts_to_inputs(closed)
         found = (hoisted, consts, out_tree[0])
-        if known is not None and not any(isinstance(c, Tracer) for c in consts):
-            known[key] = found
+        keep_trace(traces, key, found, consts)
     return found
 
 
@@ -155,7 +143,6 @@ def forwarded(x):
 
 
 # -- jaxprs --------------------------------------------------------------------------------------
-# -------------------------
 
 
 def permuted(jaxpr: ClosedJaxpr, ins: Sequence[int] | None = None, outs: Sequence[int] | None = None) -> ClosedJaxpr:
@@ -205,7 +192,6 @@ def fill_outputs(jaxpr: ClosedJaxpr, layout: Sequence) -> ClosedJaxpr:
 
 
 # -- types ---------------------------------------------------------------------------------------
-# -------------------------
 
 
 def message_lines(lines: Sequence[str], article: str = "The") -> str:

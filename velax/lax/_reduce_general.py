@@ -124,7 +124,7 @@ def _reduce_jvp(primals, tangents, *, computation, jaxpr, dimensions):
     count = len(primals) // 2
     if all(type(t) is Zero for t in tangents):
         outs = reduce_p.bind(*primals, computation=computation, jaxpr=jaxpr, dimensions=dimensions)
-        return outs, [Zero(get_aval(o).to_tangent_aval()) for o in outs]
+        return outs, [Zero.from_primal_value(o) for o in outs]
     run = lambda *values: _reduce_tree(values[:count], values[count:], jaxpr=jaxpr, dimensions=dimensions)
     return jvp_flat(run, primals, tangents)
 
@@ -225,11 +225,13 @@ def _hashable(x) -> bool:
 def reduce(operands, init_values, computation: Callable, dimensions: Sequence[int], out_sharding=None):
     """Reduce arrays over axes by any associative function.
 
-    Args: operands: a pytree of arrays of one shape. init_values: a pytree of scalars like it: what the
-      reduction starts from. It should be neutral: how often it enters is unspecified, except that it is
-        the result of reducing nothing.
-      computation: an associative function of two pytrees of scalars like ``init_values``, to one. The order
-        in which elements are combined is unspecified.
+    Args:
+      operands: a pytree of arrays of one shape.
+      init_values: a pytree of scalars like it: what the reduction starts from. It should be
+        neutral: how often it enters is unspecified, except that it is the result of reducing
+        nothing.
+      computation: an associative function of two pytrees of scalars like ``init_values``, to one.
+        The order in which elements are combined is unspecified.
       dimensions: the axes to reduce.
 
     Returns:
@@ -340,7 +342,7 @@ def _reduce_precision_lower(ctx, x, *, exponent_bits, mantissa_bits):
 def _reduce_precision_jvp(primals, tangents, **params):
     (x,), (t,) = primals, tangents
     out = reduce_precision_p.bind(x, **params)
-    return out, Zero(get_aval(out).to_tangent_aval()) if type(t) is Zero else reduce_precision_p.bind(t, **params)
+    return out, Zero.from_primal_value(out) if type(t) is Zero else reduce_precision_p.bind(t, **params)
 
 
 reduce_precision_p = define(
@@ -363,7 +365,8 @@ def reduce_precision(operand, exponent_bits: int, mantissa_bits: int):
       exponent_bits: the format's exponent bits; at least 1.
       mantissa_bits: its mantissa bits, without the implicit one.
 
-    Returns: The nearest numbers of the format, ties to even; too large ones are infinite, those below its
+    Returns:
+      The nearest numbers of the format, ties to even; too large ones are infinite, those below its
       least normal number are zero, NaN stays.
 
     Example:

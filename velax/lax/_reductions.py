@@ -18,14 +18,17 @@ from velax.lax._rules import ARITH, BITS, ORDERED, check_dtype
 from velax.lax._values import core_args, full_like
 
 __all__ = [
-    "argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "reduce_and", "reduce_max",
-    "reduce_min", "reduce_or",
-    "reduce_prod", "reduce_sum", "reduce_xor",
+    "argmax", "argmax_p", "argmin", "argmin_p", "cumlogsumexp", "cumlogsumexp_p", "cummax", "cummax_p", "cummin",
+    "cummin_p", "cumprod", "cumprod_p", "cumsum", "cumsum_p", "reduce_and", "reduce_and_p", "reduce_max",
+    "reduce_max_p", "reduce_min", "reduce_min_p", "reduce_or", "reduce_or_p", "reduce_prod", "reduce_prod_p",
+    "reduce_sum", "reduce_sum_p", "reduce_xor", "reduce_xor_p",
 ]  # fmt: skip
 
 
 def _reduction_type(name, classes):
     def rule(x, *, axes, out_sharding=None):
+        if classes is BITS and not (x.dtype == np.bool_ or dtypes.is_integer(x.dtype)):
+            raise TypeError(f"logical reduction requires operand dtype bool or int, got {x.dtype}.")
         check_dtype(name, x, classes)
         if len(set(axes)) != len(axes):
             raise ValueError(f"duplicate value in 'axes' of reduction: {axes}")
@@ -59,7 +62,7 @@ def _keepdims(x, reduced, axes):
 def _sum_jvp(primals, tangents, **params):
     (x,), (t,) = primals, tangents
     out = reduce_sum_p.bind(x, **params)
-    return out, Zero(get_aval(out).to_tangent_aval()) if type(t) is Zero else reduce_sum_p.bind(t, **params)
+    return out, Zero.from_primal_value(out) if type(t) is Zero else reduce_sum_p.bind(t, **params)
 
 
 def _sum_transpose(ct, x, *, axes, **_):
@@ -79,7 +82,7 @@ def _prod_jvp(primals, tangents, *, axes, **params):
     (x,), (t,) = primals, tangents
     out = reduce_prod_p.bind(x, axes=axes, **params)
     if type(t) is Zero:
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
     shape = get_aval(x).shape
     kept = [i for i in range(len(shape)) if i not in axes]
     rows = (*(shape[i] for i in kept), math.prod(shape[i] for i in axes))
@@ -107,7 +110,7 @@ def _extremum_jvp(primitive):
         (x,), (t,) = primals, tangents
         out = primitive().bind(x, axes=axes, **params)
         if type(t) is Zero:
-            return out, Zero(get_aval(out).to_tangent_aval())
+            return out, Zero.from_primal_value(out)
         mask = ops.convert(ops.eq(x, _keepdims(x, out, axes)), get_aval(x).dtype)
         count = reduce_sum(mask, axes)
         return out, ops.div(reduce_sum(ops.mul(t, mask), axes), count)
@@ -122,7 +125,7 @@ reduce_min_p = _define_reduction("reduce_min", "min", ORDERED, _extremum_jvp(lam
 def _no_tangent(primitive):
     def rule(primals, tangents, **params):
         out = primitive().bind(*primals, **params)
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
 
     return rule
 
@@ -202,9 +205,9 @@ def _arg_type(name):
         if not 0 <= axis < len(x.shape):
             raise ValueError(f"Invalid axis {axis} for operand shape {x.shape} in {name}")
         if x.shape[axis] == 0:
-            raise ValueError(f"attempt to get {name} of an empty sequence: axis {axis} of shape {x.shape} has size 0")
+            raise ValueError(f"argmin and argmax require non-empty reduced dimension. operand.shape={x.shape} {axis=}")
         if not dtypes.is_integer(index_dtype):
-            raise TypeError(f"{name}: index_dtype must be an integer type, got {index_dtype}")
+            raise TypeError(f"{name}: index_dtype must be an integer type, but got {index_dtype}")
         return shaped_array(x.shape[:axis] + x.shape[axis + 1 :], index_dtype)
 
     return rule
@@ -274,7 +277,7 @@ def _define_cumulative(name, fn, classes, jvp, transpose=None, linear_in=None) -
 def _cumsum_jvp(primals, tangents, **params):
     (x,), (t,) = primals, tangents
     out = cumsum_p.bind(x, **params)
-    return out, Zero(get_aval(out).to_tangent_aval()) if type(t) is Zero else cumsum_p.bind(t, **params)
+    return out, Zero.from_primal_value(out) if type(t) is Zero else cumsum_p.bind(t, **params)
 
 
 cumsum_p = _define_cumulative(
@@ -294,7 +297,7 @@ def _cumulative_jvp(primitive, combine):
         (x,), (t,) = primals, tangents
         out = primitive().bind(x, axis=axis, reverse=reverse)
         if type(t) is Zero:
-            return out, Zero(get_aval(out).to_tangent_aval())
+            return out, Zero.from_primal_value(out)
         return out, ops.associative_scan_tangent(combine, x, t, axis, reverse)
 
     return rule
@@ -309,7 +312,7 @@ def _cumlogsumexp_jvp(primals, tangents, *, axis, reverse):
     (x,), (t,) = primals, tangents
     out = cumlogsumexp_p.bind(x, axis=axis, reverse=reverse)
     if type(t) is Zero:
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
     # d out_i = sum_{j<=i} exp(x_j - out_i) t_j, kept in range by the total
     axis_max = _keepdims(x, reduce_max(x, (axis,)), (axis,))
     safe = ops.select(ops.is_finite(axis_max), axis_max, ops.full(get_aval(x), 0))

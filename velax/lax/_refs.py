@@ -13,18 +13,19 @@ from velax import _native
 from velax._lang import dtypes
 from velax._lang.avals import AbstractRef, ShapedArray, aval_factories
 from velax._lang.effects import JaxprInputEffect, control_flow_allowed_effects
+from velax._lang.jaxpr import DropVar
 from velax._lang.pretty import concat, text
 from velax._lang.primitive import define
-from velax._lang.printer import register_eqn_printer
+from velax._lang.printer import _atom, _vars, register_eqn_printer
 from velax._lang.trace import Tracer, as_array, get_aval
 from velax._transforms.batching import batch_flat, matchaxis
 from velax._transforms.discharge import MakesRef, makes_ref
 from velax._transforms.jit import jit
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import Zero, instantiate_zeros, ops, zeros_like_aval
+from velax.lax._dynamic_slicing import dynamic_update_slice
 from velax.lax._index_parts import make_window, read_part, read_part_call, write_part
 from velax.lax._index_plan import ADVANCED, make_plan
-from velax.lax._slicing import dynamic_update_slice
 from velax.lax._structural import convert_type, squeeze
 
 __all__ = ["AccumEffect", "ReadEffect", "Ref", "WriteEffect", "addupdate_p", "freeze_p", "get_p", "new_ref_p", "swap_p"]
@@ -164,7 +165,6 @@ def _check_ref(name, ref) -> None:
 
 
 # -- making and freezing ---------------------------------------------------------------------------
-# -------------------------
 
 
 def _new_ref_type(x, *, memory_space, kind):
@@ -221,7 +221,7 @@ new_ref_p.ref_primitive = True
 def _freeze_jvp(primals, tangents):
     out = freeze_p.bind(*primals)
     (t,) = tangents
-    return out, Zero(get_aval(out).to_tangent_aval()) if type(t) is Zero else freeze_p.bind(t)
+    return out, Zero.from_primal_value(out) if type(t) is Zero else freeze_p.bind(t)
 
 
 freeze_p = define(
@@ -271,7 +271,6 @@ def freeze(ref):
 
 
 # -- get -------------------------------------------------------------------------------------------
-# -------------------------
 
 
 def _get_type(ref, *operands, plan):
@@ -283,7 +282,7 @@ def _get_jvp(primals, tangents, *, plan):
     ref, *operands = primals
     out = get_p.bind(ref, *operands, plan=plan)
     t = tangents[0]
-    return out, Zero(get_aval(out).to_tangent_aval()) if type(t) is Zero else get_p.bind(t, *operands, plan=plan)
+    return out, Zero.from_primal_value(out) if type(t) is Zero else get_p.bind(t, *operands, plan=plan)
 
 
 def _full_plan(aval):
@@ -321,7 +320,6 @@ get_p = define(
 
 
 # -- swap and addupdate ----------------------------------------------------------------------------
-# -------------------------
 
 
 def _check_value(name, ref, value, operands, plan) -> ShapedArray:
@@ -360,7 +358,7 @@ def _swap_jvp(primals, tangents, *, plan):
         if type(t) is not Zero and _has_tangent(get_aval(ref)):
             raise _undifferentiated(ref)
         out = swap_p.bind(*primals, plan=plan)
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
     return swap_p.bind(*primals, plan=plan), swap_p.bind(t_ref, instantiate_zeros(t), *operands, plan=plan)
 
 
@@ -394,7 +392,9 @@ def _swap_now(ref, value, *operands, plan):
 
 def _write_now(ref, value, operands, plan, op="set"):
     if _is_full(plan):
-        ref._value = as_array(value) if op == "set" else as_array(ops.add(ref._value, value))
+        new = as_array(value if op == "set" else ops.add(ref._value, value))
+        # what is stored has the reference's type: whether a number was weak says nothing any more
+        ref._value = new if new.weak_type == ref.weak_type else convert_type(new, new.dtype, ref.weak_type)
         return
     ref._value = _store_call(ref._value, tuple(operands), value, plan, op)
 
@@ -470,7 +470,6 @@ addupdate_p = define(
 
 
 # -- indexing --------------------------------------------------------------------------------------
-# -------------------------
 
 
 def _planned(ref, index):
@@ -559,13 +558,10 @@ AbstractRef._setitem = staticmethod(ref_set)
 
 
 # -- text ------------------------------------------------------------------------------------------
-# -------------------------
 
 
 def _index_text(eqn, context, first: int) -> str:
     """The indexed reference of an equation: ``ref[i,1:]``."""
-    from velax._lang.printer import _atom
-
     ref, plan = eqn.invars[0], eqn.params["plan"]
     name = context.name(ref)
     if _is_full(plan):
@@ -595,15 +591,10 @@ def _index_text(eqn, context, first: int) -> str:
 
 
 def _print_get(eqn, context, settings):
-    from velax._lang.printer import _vars
-
     return concat([_vars(eqn.outvars, context, settings), text(" <- "), text(_index_text(eqn, context, 1))])
 
 
 def _print_swap(eqn, context, settings):
-    from velax._lang.jaxpr import DropVar
-    from velax._lang.printer import _atom, _vars
-
     target, value = _index_text(eqn, context, 2), _atom(eqn.invars[1], context)
     if isinstance(eqn.outvars[0], DropVar):
         return text(f"{target} <- {value}")
@@ -611,8 +602,6 @@ def _print_swap(eqn, context, settings):
 
 
 def _print_addupdate(eqn, context, settings):
-    from velax._lang.printer import _atom
-
     return text(f"{_index_text(eqn, context, 2)} += {_atom(eqn.invars[1], context)}")
 
 

@@ -17,6 +17,8 @@ from velax.lax import (
     _structural as structural,
     _transcendental as transcendental,
 )
+from velax.lax._associative import associative_scan
+from velax.lax._slicing import pad, split
 from velax.lax._values import scalar_of
 
 __all__: list[str] = []
@@ -72,15 +74,11 @@ def _select(which, on_true, on_false):
 
 
 def _split(x, sizes, axis):
-    from velax.lax._slicing import split  # slicing is defined after the operations registered here
-
     return split(x, sizes, axis)
 
 
 def _shift(x, axis, offset, fill):
     """``x`` moved by one along an axis, with ``fill`` coming in."""
-    from velax.lax._slicing import pad
-
     config = [(0, 0, 0)] * get_aval(x).ndim
     config[axis] = (offset, -offset, 0)
     return pad(x, fill, config)
@@ -88,7 +86,6 @@ def _shift(x, axis, offset, fill):
 
 def _associative_scan_tangent(combine, x, t, axis, reverse):
     """The tangent of a cumulative product or extremum: an associative scan over (value, tangent) pairs."""
-    from velax.lax._associative import associative_scan
 
     def product(a, b):
         (x, dx), (y, dy) = a, b

@@ -50,11 +50,27 @@ def _accepts(dtype, classes) -> bool:
 
 def check_dtype(name: str, aval, classes, position: int | None = None) -> None:
     if not _accepts(aval.dtype, classes):
+        if aval.dtype == dtypes.float0:
+            raise TypeError(f"Called {name} with a float0 array. {dtypes.float0_message}")
         accepted = ", ".join(_NAMES[c] for c in classes)
         at = "" if position is None else f" at position {position}"
         raise TypeError(
             f"{name} does not accept dtype {aval.dtype}{at}. Accepted dtypes{at} are subtypes of {accepted}."
         )
+
+
+_PROMOTING = {
+    "add": "add", "atan2": "arctan2", "div": "divide", "eq": "equal", "max": "maximum", "min": "minimum",
+    "mul": "multiply", "ne": "not_equal", "nextafter": "nextafter", "select": "where", "shift_left": "left_shift",
+    "shift_right_arithmetic": "right_shift", "shift_right_logical": "right_shift", "sub": "subtract",
+}  # fmt: skip
+
+
+def dtype_mismatch(name: str, avals) -> TypeError:
+    """The error for operands of different dtypes; it names the function of `velax.numpy` that promotes them."""
+    names, promoting = ", ".join(str(a.dtype) for a in avals), _PROMOTING.get(name)
+    tip = f" (Tip: jnp.{promoting} is a similar function that does automatic type promotion on inputs)."
+    return TypeError(f"lax.{name} requires arguments to have the same dtypes, got {names}.{tip if promoting else ''}")
 
 
 def broadcast_shapes(name: str, shapes: Sequence[tuple]) -> tuple:
@@ -96,11 +112,7 @@ def elementwise_type(name: str, classes: Sequence, result: Callable | None = Non
             check_dtype(name, a, classes, i if many else None)
         dtype = avals[0].dtype
         if many and any(a.dtype != dtype for a in avals):
-            names = ", ".join(str(a.dtype) for a in avals)
-            raise TypeError(
-                f"lax.{name} requires arguments to have the same dtypes, got {names}. "
-                f"(Tip: jnp.{name} is a similar function that does automatic type promotion on inputs)."
-            )
+            raise dtype_mismatch(name, avals)
         shape = broadcast_shapes(name, [a.shape for a in avals]) if many else avals[0].shape
         weak = all(a.weak_type for a in avals)
         return shaped_array(shape, result(dtype) if result else dtype, weak)
@@ -185,7 +197,7 @@ def jvp_from(*terms: Callable | None) -> Callable:
             contribution = term(t, out, *primals, **params)
             total = contribution if total is None else add_tangents(_expand(total, out), _expand(contribution, out))
         if total is None:
-            return out, Zero(get_aval(out).to_tangent_aval())
+            return out, Zero.from_primal_value(out)
         return out, _expand(total, out)
 
     return rule
@@ -204,7 +216,7 @@ def _expand(t, out):
 def zero_derivative(primals, tangents, *, _primitive, **params):
     """The JVP rule of operations whose derivative is zero almost everywhere (rounding, comparison, bits)."""
     out = _primitive.bind(*primals, **params)
-    return out, Zero(get_aval(out).to_tangent_aval())
+    return out, Zero.from_primal_value(out)
 
 
 def elementwise(

@@ -222,9 +222,7 @@ def _transpose(cts, *args, jaxpr, length, num_consts, num_carry, reverse, unroll
         return [Zero(x.aval.to_tangent_aval()) if lin else None for x, lin in zip(args, linear, strict=True)]
     known = _known_carries(jaxpr, linear, num_consts, num_carry)
     if known:
-        return _transpose_beside_known_carries(
-            known, cts, args, linear, jaxpr, length, num_consts, num_carry, reverse, unroll
-        )
+        return _transpose_beside_known_carries(known, cts, args, jaxpr, length, num_consts, num_carry, reverse, unroll)
     has_ct = tuple(type(ct) is not Zero for ct in cts[num_carry:])
     if not all(has_ct):
         smaller, used = dce_closed(jaxpr, [*[True] * num_carry, *has_ct])
@@ -335,7 +333,7 @@ def _known_carries(jaxpr, linear, num_consts, num_carry) -> list[int]:
         known -= lost
 
 
-def _transpose_beside_known_carries(known, cts, args, linear, jaxpr, length, num_consts, num_carry, reverse, unroll):
+def _transpose_beside_known_carries(known, cts, args, jaxpr, length, num_consts, num_carry, reverse, unroll):
     """Run the known carries on their own, saving each step's value, then transpose with these as slices."""
     n_outs, n_fixed = len(jaxpr.out_avals), num_consts + num_carry
     smaller, used = dce_closed(jaxpr, [i in known for i in range(n_outs)])
@@ -522,7 +520,7 @@ def scan(
     check_carry("scan body function", f, init_tree, init_avals, carry_tree, carry_avals)
     steps = operator.index(unroll) if not isinstance(unroll, bool) else (length if unroll else 1)
     if steps < 0:
-        raise ValueError("`unroll` must be a `bool` or a positive `int`.")
+        raise ValueError(f"`unroll` must be a `bool` or a positive `int` in lax.scan, got {unroll}.")
     outs = _bind_scan(jaxpr, consts, init_leaves, x_leaves, length, bool(reverse), max(1, steps))
     return tree_unflatten(out_tree, outs)
 
@@ -530,20 +528,8 @@ def scan(
 def _pair(out_tree, out_avals):
     children = out_tree.children()
     if len(children) != 2:
-        raise TypeError(
-            f"scan body output must be a pair, got {tree_unflatten(out_tree, [_Shown(a) for a in out_avals])}."
-        )
+        raise TypeError(f"scan body output must be a pair, got {tree_unflatten(out_tree, out_avals)}.")
     return children
-
-
-class _Shown:
-    """An aval that shows itself briefly inside a container."""
-
-    def __init__(self, aval):
-        self._aval = aval
-
-    def __repr__(self):
-        return str(self._aval)
 
 
 def _bind_scan(jaxpr, consts, init, xs, length, reverse, unroll) -> list:

@@ -26,6 +26,7 @@ from velax.lax._indexing import (
     GatherScatterMode,
     ScatterDimensionNumbers,
     check_batching,
+    check_index_type,
     check_indices,
     check_mode,
     increasing,
@@ -54,6 +55,7 @@ def _scatter_type(
     check_mode("scatter", mode)
     if x.dtype != updates.dtype:
         raise TypeError(f"lax.scatter requires arguments to have the same dtypes, got {x.dtype}, {updates.dtype}.")
+    check_index_type("scatter", indices)
     check_indices("scatter", indices, dims.scatter_dims_to_operand_dims, "scatter_dims_to_operand_dims", rank)
     expected = len(dims.update_window_dims) + len(indices.shape) - 1
     if len(updates.shape) != expected:
@@ -196,7 +198,7 @@ def _additive_jvp(primitive, primals, tangents, **params):
     tx, _, tu = tangents
     out = primitive.bind(x, indices, updates, **params)
     if type(tx) is Zero and type(tu) is Zero:
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
     return out, primitive.bind(instantiate_zeros(tx), indices, instantiate_zeros(tu), **params)
 
 
@@ -245,7 +247,7 @@ def _mul_jvp(primitive, primals, tangents, *, unique_indices, **params):
     tx, _, tu = tangents
     params["unique_indices"] = unique_indices
     out = primitive.bind(x, indices, updates, **params)
-    tangent = Zero(get_aval(out).to_tangent_aval())
+    tangent = Zero.from_primal_value(out)
     if type(tx) is not Zero:
         tangent = primitive.bind(tx, indices, updates, **params)
     if type(tu) is not Zero:
@@ -300,7 +302,7 @@ def _extremal_jvp(
     numbers = dict(dimension_numbers=dimension_numbers, indices_are_sorted=indices_are_sorted, mode=mode)
     out = primitive.bind(x, indices, updates, unique_indices=unique_indices, **numbers, **params)
     if type(tx) is Zero and type(tu) is Zero:
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
     tx, tu = instantiate_zeros(tx), instantiate_zeros(tu)
     aval, shape = get_aval(x), get_aval(updates).shape
     add_jaxpr = combiner("scatter-add", aval.dtype)
@@ -377,7 +379,9 @@ def _set_jvp(
     update_consts,
 ):
     if update_jaxpr is not None:
-        raise NotImplementedError("scatter_apply JVP not implemented")
+        raise NotImplementedError(
+            "scatter_apply JVP not implemented; gather the elements, apply the function, and scatter the results instead"
+        )
     x, indices, updates = primals
     tx, _, tu = tangents
     params = dict(
@@ -390,7 +394,7 @@ def _set_jvp(
     )
     out = primitive.bind(x, indices, updates, **params)
     if type(tx) is Zero and type(tu) is Zero:
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
     tx, tu = instantiate_zeros(tx), instantiate_zeros(tu)
     if unique_indices:
         return out, primitive.bind(tx, indices, tu, **params)
@@ -495,9 +499,8 @@ scatter_p = _define_scatter("scatter", "set", _set_jvp, _set_transpose, lower=_s
 # -- public functions ------------------------------------------------------------------------------
 
 
-def _bind_scatter(
-    name: str, primitive: Primitive, operand, scatter_indices, updates, dimension_numbers, sorted_, unique, mode
-):
+def _bind_scatter(primitive: Primitive, operand, scatter_indices, updates, dimension_numbers, sorted_, unique, mode):
+    name = primitive.name.replace("-", "_")
     (operand, updates), (indices,) = core_args(name, operand, updates), core_args(name, scatter_indices)
     jaxpr = None if primitive is scatter_p else combiner(primitive.name, get_aval(operand).dtype)
     return primitive.bind(
@@ -548,15 +551,7 @@ def scatter(
       Array([8., 0., 7.], dtype=float32)
     """
     return _bind_scatter(
-        "scatter",
-        scatter_p,
-        operand,
-        scatter_indices,
-        updates,
-        dimension_numbers,
-        indices_are_sorted,
-        unique_indices,
-        mode,
+        scatter_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode
     )
 
 
@@ -565,15 +560,7 @@ def scatter_add(
 ):
     """A copy of an array with updates added at computed positions; arguments as `scatter`."""
     return _bind_scatter(
-        "scatter_add",
-        scatter_add_p,
-        operand,
-        scatter_indices,
-        updates,
-        dimension_numbers,
-        indices_are_sorted,
-        unique_indices,
-        mode,
+        scatter_add_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode
     )
 
 
@@ -582,15 +569,7 @@ def scatter_sub(
 ):
     """A copy of an array with updates subtracted at computed positions; arguments as `scatter`."""
     return _bind_scatter(
-        "scatter_sub",
-        scatter_sub_p,
-        operand,
-        scatter_indices,
-        updates,
-        dimension_numbers,
-        indices_are_sorted,
-        unique_indices,
-        mode,
+        scatter_sub_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode
     )
 
 
@@ -602,15 +581,7 @@ def scatter_mul(
     The derivative with respect to the updates needs ``unique_indices=True``.
     """
     return _bind_scatter(
-        "scatter_mul",
-        scatter_mul_p,
-        operand,
-        scatter_indices,
-        updates,
-        dimension_numbers,
-        indices_are_sorted,
-        unique_indices,
-        mode,
+        scatter_mul_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode
     )
 
 
@@ -621,15 +592,7 @@ def scatter_min(
     as `scatter`.
     """
     return _bind_scatter(
-        "scatter_min",
-        scatter_min_p,
-        operand,
-        scatter_indices,
-        updates,
-        dimension_numbers,
-        indices_are_sorted,
-        unique_indices,
-        mode,
+        scatter_min_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode
     )
 
 
@@ -640,15 +603,7 @@ def scatter_max(
     as `scatter`.
     """
     return _bind_scatter(
-        "scatter_max",
-        scatter_max_p,
-        operand,
-        scatter_indices,
-        updates,
-        dimension_numbers,
-        indices_are_sorted,
-        unique_indices,
-        mode,
+        scatter_max_p, operand, scatter_indices, updates, dimension_numbers, indices_are_sorted, unique_indices, mode
     )
 
 

@@ -84,11 +84,12 @@ def custom_linear_solve(
 ):
     """Solve ``A x = b`` by a given solver, with derivatives of any order by ``matvec`` and ``b``.
 
-    Args: matvec: the linear function ``x -> A x``; what it closes over is differentiated by. b: the
-      right-hand side, an array or a pytree. solve: ``solve(matvec, b) -> x``, e.g. an iteration; it need not
-      be differentiable. transpose_solve: ``transpose_solve(vecmat, b) -> x``, the solver of the transposed
-      system, needed by reverse mode unless
-        ``symmetric``.
+    Args:
+      matvec: the linear function ``x -> A x``; what it closes over is differentiated by.
+      b: the right-hand side, an array or a pytree.
+      solve: ``solve(matvec, b) -> x``, e.g. an iteration; it need not be differentiable.
+      transpose_solve: ``transpose_solve(vecmat, b) -> x``, the solver of the transposed system,
+        needed by reverse mode unless ``symmetric``.
       symmetric: whether ``A`` is its own transpose, so that ``solve`` serves for both.
       has_aux: whether the solvers return ``(x, aux)``; ``aux`` has no derivative.
 
@@ -155,13 +156,14 @@ def _solve_jvp(primals, tangents, *, const_lengths, **params):
         change = jaxpr_as_fun(derived)(*product_consts, *outs[:n], *dots)[n:]
         rhs = [sub(r, c) for r, c in zip(rhs, change, strict=True)]
     dots = custom_linear_solve_p.bind(*consts, *rhs, const_lengths=const_lengths, **params)
-    return outs, [*dots[:n], *(Zero(get_aval(aux).to_tangent_aval()) for aux in outs[n:])]
+    return outs, [*dots[:n], *(Zero.from_primal_value(aux) for aux in outs[n:])]
 
 
 def _solve_transpose(cts, *args, jaxprs, const_lengths):
     if len(jaxprs) == 2:
         raise TypeError(
-            "custom_linear_solve: reverse-mode differentiation needs the argument transpose_solve, or symmetric=True."
+            "transpose_solve required for backwards mode automatic differentiation of custom_linear_solve; pass it, or "
+            "symmetric=True."
         )
     *consts, b = group(args, *const_lengths)
     swapped = [x for i in (2, 3, 0, 1) for x in consts[i]]
@@ -210,11 +212,14 @@ custom_linear_solve_p = define(
 def custom_root(f: Callable, initial_guess: Any, solve: Callable, tangent_solve: Callable, has_aux: bool = False):
     """Find a root of a function by a given solver, with derivatives of any order by what the function closes over.
 
-    Args: f: the function whose root is wanted; its result has the structure of its argument. initial_guess:
-      where the search begins, an array or a pytree. The root's derivative by it is zero. solve: ``solve(f,
-      initial_guess) -> root``; it need not be differentiable. tangent_solve: ``tangent_solve(g, y) -> x``
-      with ``g(x) == y`` for the linear ``g``, the derivative of ``f`` at the root. For
-        reverse mode it must be linear in ``y``: ``y / g(1.0)`` for numbers, a matrix solve, `custom_linear_solve`.
+    Args:
+      f: the function whose root is wanted; its result has the structure of its argument.
+      initial_guess: where the search begins, an array or a pytree. The root's derivative by it is
+        zero.
+      solve: ``solve(f, initial_guess) -> root``; it need not be differentiable.
+      tangent_solve: ``tangent_solve(g, y) -> x`` with ``g(x) == y`` for the linear ``g``, the
+        derivative of ``f`` at the root. For reverse mode it must be linear in ``y``: ``y / g(1.0)``
+        for numbers, a matrix solve, `custom_linear_solve`.
       has_aux: whether ``solve`` returns ``(root, aux)``; ``aux`` has no derivative.
 
     Returns:

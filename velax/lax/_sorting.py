@@ -136,7 +136,7 @@ def sort_key_val(keys, values, dimension: int = -1, is_stable: bool = True):
 
 def _top_k_type(x, *, k, axis):
     if dtypes.is_complex(x.dtype):
-        raise ValueError("top_k is not compatible with complex inputs.")
+        raise ValueError(f"top_k is not compatible with complex inputs. Got {x.str_short()}; take those of its abs.")
     if dtypes.is_extended(x.dtype):
         raise TypeError(f"top_k does not accept dtype {x.dtype}; it takes real numbers and booleans.")
     if k < 0:

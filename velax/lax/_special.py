@@ -196,9 +196,10 @@ zeta_p = _define(
 def zeta(x, q):
     """Elementwise Hurwitz zeta function, ``sum((q + k)**-x for k in 0, 1, ...)``; operands as in `add`.
 
-    Args: x: floats; NaN below 1, inf at 1. q: floats. At the poles 0, -1, ... the result is inf for even
-      ``x`` and NaN for others; elsewhere left of 0 it is NaN
-        unless ``x`` is whole.
+    Args:
+      x: floats; NaN below 1, inf at 1.
+      q: floats. At the poles 0, -1, ... the result is inf for even ``x`` and NaN for others;
+        elsewhere left of 0 it is NaN unless ``x`` is whole.
 
     Example:
       >>> from velax import lax
@@ -378,8 +379,10 @@ def _log_gamma_rate(a, x, log_x):
     """
     moderate = cmp.lt(a, 1e8)
     left = cmp.le(x, max(a, full_like(a, 1.0)))
-    total, total_a = _series(a, x, _both(moderate, left))
-    fraction, fraction_a = _fraction(a, x, _both(moderate, cmp.bitwise_not(left), cmp.lt(x, np.inf)))
+    # outside of the domain the series need not converge, and what comes of it is not used
+    steps = _both(moderate, cmp.gt(a, 0.0), cmp.ge(x, 0.0), cmp.lt(x, np.inf))
+    total, total_a = _series(a, x, _both(steps, left))
+    fraction, fraction_a = _fraction(a, x, _both(steps, cmp.bitwise_not(left)))
     below = neg(div(add(total_a, mul(total, sub(log_x, digamma(add(a, 1.0))))), a))
     above = add(fraction_a, mul(fraction, sub(log_x, digamma(a))))
     return _where(cmp.bitwise_not(moderate), _cube_root_rate(a, x), left, below, above)

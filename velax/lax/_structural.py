@@ -13,13 +13,15 @@ import numpy as np
 
 from velax._ir.narrow_integers import zero_extended
 from velax._lang import dtypes
+from velax._lang.array import Array
 from velax._lang.avals import ShapedArray, shaped_array
 from velax._lang.primitive import define
 from velax._lang.trace import Tracer, get_aval
 from velax._transforms.batching import matchaxis
 from velax._transforms.zero import UndefinedPrimal, Zero, instantiate_zeros, ops
-from velax.lax._rules import broadcast_node, shape_error
+from velax.lax._rules import broadcast_node, dtype_mismatch, shape_error
 from velax.lax._values import constant, core_args, is_number
+from velax.tree_util import tree_flatten, tree_map, tree_unflatten
 
 __all__ = [
     "bitcast_convert_type", "bitcast_convert_type_p", "broadcast", "broadcast_in_dim", "broadcast_in_dim_p",
@@ -28,7 +30,7 @@ __all__ = [
     "optimization_barrier",
     "optimization_barrier_p", "reshape", "reshape_p", "rev", "rev_p", "select", "select_n", "select_n_p", "squeeze",
     "squeeze_p",
-    "stop_gradient", "stop_gradient_p", "transpose", "transpose_p", "zeros_like_array",
+    "stop_gradient", "stop_gradient_p", "transpose", "transpose_p",
 ]  # fmt: skip
 
 
@@ -58,7 +60,7 @@ def shape_type_error(shape, where: str = "") -> TypeError:
 
 def canonical_shape(shape, name: str) -> tuple[int, ...]:
     """A shape as a tuple of non-negative Python integers."""
-    if isinstance(shape, (int, np.integer)):
+    if isinstance(shape, (int, np.integer)) or (isinstance(shape, (Array, np.ndarray)) and not shape.shape):
         shape = (shape,)
     try:
         sizes = tuple(operator.index(n) for n in shape)
@@ -85,7 +87,7 @@ def _convert_jvp(primals, tangents, *, new_dtype, weak_type, **_):
     out = convert_element_type_p.bind(x, new_dtype=new_dtype, weak_type=weak_type)
     tangent_dtype = dtypes.tangent_dtype(new_dtype)
     if type(t) is Zero or tangent_dtype == dtypes.float0 or get_aval(t).dtype == dtypes.float0:
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
     return out, convert_element_type_p.bind(t, new_dtype=tangent_dtype, weak_type=weak_type)
 
 
@@ -156,22 +158,19 @@ def _bitcast_type(x, *, new_dtype):
     if x.dtype == new_dtype:
         return shaped_array(x.shape, new_dtype)
     old, new = dtypes.itemsize_bits(x.dtype), dtypes.itemsize_bits(new_dtype)
+    if old < new and (not x.shape or x.shape[-1] * old != new):
+        raise ValueError(
+            f"Attempting to convert array of shape {x.shape} from {x.dtype} of size {old} bits to {new_dtype} of size "
+            f"{new}, bits but {x.shape[-1] if x.shape else 1} * {old} != {new}: lax.bitcast_convert_type to a wider "
+            f"dtype needs a last axis of size {new // old}"
+        )
     if any(d == np.bool_ or dtypes.is_complex(d) for d in (x.dtype, new_dtype)):
         raise TypeError(
             "lax.bitcast_convert_type does not support bool or complex values unless the operand and destination types "
-            f"match, got operand dtype={x.dtype}, {new_dtype=!s}. Use astype, lax.real and lax.imag."
+            f"match. Got operand dtype={x.dtype}, new_dtype={new_dtype!r}. Consider using astype, lax.real and "
+            "lax.imag, or the arr.view() method instead."
         )
-    if old == new:
-        shape = x.shape
-    elif old > new:
-        shape = (*x.shape, old // new)
-    else:
-        if not x.shape or x.shape[-1] * old != new:
-            raise ValueError(
-                f"lax.bitcast_convert_type: converting {x.dtype} to the wider {new_dtype} needs a last axis of "
-                f"size {new // old}, got shape {x.shape}"
-            )
-        shape = x.shape[:-1]
+    shape = x.shape if old == new else (*x.shape, old // new) if old > new else x.shape[:-1]
     return shaped_array(shape, new_dtype)
 
 
@@ -210,7 +209,7 @@ bitcast_convert_type_p = define(
     "bitcast_convert_type",
     abstract_eval=_bitcast_type,
     lower=_bitcast_lower,
-    jvp=lambda primals, tangents, **p: (lambda out: (out, Zero(get_aval(out).to_tangent_aval())))(
+    jvp=lambda primals, tangents, **p: (lambda out: (out, Zero.from_primal_value(out)))(
         bitcast_convert_type_p.bind(*primals, **p)
     ),
     transpose=None,
@@ -221,8 +220,10 @@ bitcast_convert_type_p = define(
 def bitcast_convert_type(operand, new_dtype):
     """Reinterpret the bits of the elements as another dtype.
 
-    Args: operand: an array of a real dtype. new_dtype: if narrower, the result has a new last axis; if wider,
-      the operand's last axis is consumed (low bits first).
+    Args:
+      operand: an array of a real dtype.
+      new_dtype: if narrower, the result has a new last axis; if wider, the operand's last axis is
+        consumed (low bits first).
     """
     (operand,) = core_args("bitcast_convert_type", operand)
     return bitcast_convert_type_p.bind(operand, new_dtype=dtypes.canonicalize_dtype(new_dtype))
@@ -234,23 +235,29 @@ def bitcast_convert_type(operand, new_dtype):
 def _broadcast_in_dim_type(x, *, shape, broadcast_dimensions, sharding=None):
     name = "broadcast_in_dim"
     if len(broadcast_dimensions) != len(x.shape):
-        raise shape_error(
-            name,
-            f"broadcast_dimensions must have one entry an operand axis, got {broadcast_dimensions} for shape {x.shape}",
+        raise TypeError(
+            f"{name} broadcast_dimensions must have length equal to operand ndim; got broadcast_dimensions "
+            f"{broadcast_dimensions} for operand ndim {x.ndim}."
+        )
+    if len(shape) < x.ndim:
+        raise TypeError(
+            f"{name} target broadcast shape must have equal or higher rank to the operand shape; got operand ndim "
+            f"{x.ndim} and target broadcast ndim {len(shape)}."
+        )
+    if not all(0 <= d < len(shape) for d in broadcast_dimensions):
+        raise TypeError(
+            f"{name} broadcast_dimensions must be a subset of output dimensions, got {broadcast_dimensions} for "
+            f"operand ndim {x.ndim} and shape {shape}."
+        )
+    if any(n not in (1, shape[d]) for n, d in zip(x.shape, broadcast_dimensions, strict=True)):
+        raise TypeError(
+            f"{name} operand dimension sizes must either be 1, or be equal to their corresponding dimensions in the "
+            f"target broadcast shape; got operand of shape {x.shape}, target broadcast shape {shape}, "
+            f"broadcast_dimensions {broadcast_dimensions}"
         )
     if list(broadcast_dimensions) != sorted(set(broadcast_dimensions)):
-        raise shape_error(name, f"broadcast_dimensions must be strictly increasing, got {broadcast_dimensions}")
-    for n, d in zip(x.shape, broadcast_dimensions, strict=True):
-        if not 0 <= d < len(shape):
-            raise shape_error(
-                name, f"broadcast_dimensions {broadcast_dimensions} must lie in [0, {len(shape)}) for the shape {shape}"
-            )
-        if n not in (1, shape[d]):
-            raise shape_error(
-                name,
-                f"operand shape {x.shape} is not broadcastable to {shape}: its axes map to {broadcast_dimensions}, "
-                "sizes must be 1 or equal",
-            )
+        problem = "be increasing" if len(set(broadcast_dimensions)) == x.ndim else "not contain duplicates"
+        raise TypeError(f"{name} broadcast_dimensions must {problem}, got broadcast_dimensions {broadcast_dimensions}")
     return shaped_array(tuple(shape), x.dtype, x.weak_type)
 
 
@@ -285,7 +292,7 @@ def _linear_jvp(primitive, primals, tangents, params):
     """The JVP rule of a linear primitive of one operand."""
     (x,), (t,) = primals, tangents
     out = primitive.bind(x, **params)
-    return out, Zero(get_aval(out).to_tangent_aval()) if type(t) is Zero else primitive.bind(t, **params)
+    return out, Zero.from_primal_value(out) if type(t) is Zero else primitive.bind(t, **params)
 
 
 def broadcast_in_dim(operand, shape, broadcast_dimensions: Sequence[int], *, out_sharding=None):
@@ -314,6 +321,8 @@ def broadcast_in_dim(operand, shape, broadcast_dimensions: Sequence[int], *, out
         and not np.isscalar(operand)
     ):
         return operand
+    if len(dims) == aval.ndim and list(dims) != sorted(dims):  # the primitive keeps the order of the axes
+        operand, dims = transpose(operand, np.argsort(dims)), tuple(sorted(dims))
     return broadcast_in_dim_p.bind(operand, shape=shape, broadcast_dimensions=dims, sharding=None)
 
 
@@ -377,7 +386,14 @@ def reshape(operand, new_sizes, dimensions: Sequence[int] | None = None, *, out_
       dimensions: a permutation applied first, or None.
     """
     (operand,) = core_args("reshape", operand)
+    if isinstance(new_sizes, (tuple, list)) and any(isinstance(n, int) and n < 0 for n in new_sizes):
+        raise TypeError(f"reshape new_sizes must all be positive, got {tuple(new_sizes)}; -1 is for jnp.reshape.")
     new_sizes = canonical_shape(new_sizes, "reshape")
+    if dimensions is not None and sorted(dimensions) != list(range(get_aval(operand).ndim)):
+        raise TypeError(
+            f"reshape dimensions must be a permutation of operand dimensions, got dimensions {tuple(dimensions)} for "
+            f"shape {get_aval(operand).shape}."
+        )
     if dimensions is not None and tuple(dimensions) != tuple(range(get_aval(operand).ndim)):
         operand = transpose(operand, dimensions)
     if get_aval(operand).shape == new_sizes and not np.isscalar(operand):
@@ -448,16 +464,17 @@ def collapse(operand, start_dimension: int, stop_dimension: int | None = None):
     shape = get_aval(operand).shape
     lo, hi, _ = builtins.slice(start_dimension, stop_dimension).indices(len(shape))
     if hi < lo:
-        raise ValueError(f"collapse: invalid dimension range [{start_dimension}, {stop_dimension}) for shape {shape}")
+        raise ValueError(
+            f"Invalid dimension range passed to collapse: [{start_dimension}, {stop_dimension}) for shape {shape}"
+        )
     return reshape(operand, (*shape[:lo], math.prod(shape[lo:hi]), *shape[hi:]))
 
 
 def _transpose_type(x, *, permutation):
     if sorted(permutation) != list(range(len(x.shape))):
-        raise shape_error(
-            "transpose",
-            f"permutation isn't a permutation of operand's dimensions, got permutation {permutation} for operand "
-            f"shape {x.shape}.",
+        raise TypeError(
+            f"transpose permutation isn't a permutation of operand dimensions, got permutation {permutation} for "
+            f"operand shape {x.shape}."
         )
     return shaped_array(tuple(x.shape[p] for p in permutation), x.dtype, x.weak_type)
 
@@ -490,8 +507,11 @@ def transpose(operand, permutation: Sequence[int]):
 
 
 def _rev_type(x, *, dimensions):
-    if len(set(dimensions)) != len(dimensions) or not all(0 <= d < len(x.shape) for d in dimensions):
-        raise shape_error("rev", f"dimensions must be unique axes of the operand, got {dimensions} for shape {x.shape}")
+    if len(set(dimensions)) != len(dimensions):
+        raise TypeError(f"rev dimensions must be unique, got {dimensions}.")
+    if not all(0 <= d < x.ndim for d in dimensions):
+        problem = "have every element be nonnegative" if min(dimensions) < 0 else "all be less than operand ndim"
+        raise TypeError(f"rev dimensions must {problem}, got {dimensions} for operand ndim {x.ndim}.")
     return x
 
 
@@ -521,14 +541,14 @@ def rev(operand, dimensions: Sequence[int]):
 def _select_n_type(which, *cases):
     if not cases:
         raise TypeError("select_n must have at least one case")
-    if which.dtype != np.bool_ and which.dtype != np.int32:
-        raise TypeError(f"select `which` must be boolean or int32 type, got {which.dtype}.")
+    if which.dtype != np.bool_ and not dtypes.is_integer(which.dtype):
+        raise TypeError(f"select `which` must be boolean or integer type, got {which.dtype}.")
     if which.dtype == np.bool_ and len(cases) > 2:
         raise TypeError(f"select with boolean `which` cannot have > 2 cases, got {len(cases)}.")
     if any(c.shape != cases[0].shape for c in cases):
         raise TypeError(f"select cases must have the same shapes, got [{', '.join(str(c.shape) for c in cases)}].")
     if any(c.dtype != cases[0].dtype for c in cases):
-        raise TypeError(f"select cases must have the same dtypes, got [{', '.join(str(c.dtype) for c in cases)}].")
+        raise dtype_mismatch("select", cases)
     if which.shape and which.shape != cases[0].shape:
         raise TypeError(
             f"select `which` must be scalar or have the same shape as cases, got `which` shape {which.shape} but "
@@ -555,7 +575,7 @@ def _select_n_jvp(primals, tangents):
     _, *ts = tangents
     out = select_n_p.bind(which, *cases)
     if all(type(t) is Zero for t in ts):
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
     return out, select_n_p.bind(which, *map(instantiate_zeros, ts))
 
 
@@ -605,8 +625,10 @@ select_n_p = define(
 def select_n(which, *cases):
     """Choose elementwise among arrays.
 
-    Args: which: booleans (two cases: False chooses the first) or int32, rank 0 or of the cases' shape; out of
-      range integers choose the nearest case. *cases: arrays of one shape and dtype.
+    Args:
+      which: booleans (two cases: False chooses the first) or integers, rank 0 or of the cases' shape;
+        out of range integers choose the nearest case.
+      *cases: arrays of one shape and dtype.
     """
     if not cases:
         raise ValueError("select_n() must have at least one case")
@@ -696,7 +718,7 @@ def full_like(x, fill_value, dtype=None, shape=None, sharding=None):
         x if isinstance(x, ShapedArray) else get_aval(x) if not hasattr(x, "shape") or isinstance(x, Tracer) else None
     )
     have_shape = aval.shape if aval is not None else x.shape
-    have_dtype = aval.dtype if aval is not None else x.dtype
+    have_dtype = aval.dtype if aval is not None else dtypes.canonicalize_dtype(x.dtype, allow_extended_dtype=True)
     weak = dtype is None and (aval.weak_type if aval is not None else getattr(x, "weak_type", False))
     shape = have_shape if shape is None else canonical_shape(shape, "full_like")
     dtype = have_dtype if dtype is None else dtypes.check_user_dtype_supported(dtype, "full_like")
@@ -704,10 +726,6 @@ def full_like(x, fill_value, dtype=None, shape=None, sharding=None):
         return dtype.full(shape, fill_value)
     value = full(shape, fill_value, dtype)
     return convert_type(value, dtype, weak_type=True) if weak else value
-
-
-def zeros_like_array(x):
-    return full_like(x, 0)
 
 
 # -- identities ----------------------------------------------------------------------------------
@@ -745,7 +763,6 @@ def stop_gradient(x):
       >>> float(velax.grad(lambda x: x * velax.lax.stop_gradient(x))(3.0))
       3.0
     """
-    from velax.tree_util import tree_map
 
     def stop(leaf):
         aval = get_aval(leaf)
@@ -776,7 +793,5 @@ def optimization_barrier(operand, /):
     """The identity on a pytree, across which the compiler moves nothing: all inputs are computed before any
     output is used.
     """
-    from velax.tree_util import tree_flatten, tree_unflatten
-
     leaves, tree = tree_flatten(operand)
     return tree_unflatten(tree, optimization_barrier_p.bind(*leaves)) if leaves else operand

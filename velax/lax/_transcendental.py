@@ -10,13 +10,15 @@ from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax._transforms.zero import Zero
 from velax.lax._arithmetic import add, div, mul, neg, rsqrt, sqrt, square, sub
-from velax.lax._rules import COMPLEX, FLOAT, INEXACT, elementwise, jvp_from
+from velax.lax._rules import COMPLEX, FLOAT, INEXACT, elementwise, is_linear, jvp_from, unbroadcast
 from velax.lax._values import core_args, full_like
 
 __all__ = [
-    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "complex", "conj", "cos", "cosh", "digamma", "erf",
-    "erf_inv", "erfc", "exp",
-    "exp2", "expm1", "imag", "lgamma", "log", "log1p", "logistic", "real", "sin", "sinh", "tan", "tanh",
+    "acos", "acos_p", "acosh", "acosh_p", "asin", "asin_p", "asinh", "asinh_p", "atan", "atan2", "atan2_p", "atan_p",
+    "atanh", "atanh_p", "complex", "complex_p", "conj", "conj_p", "cos", "cos_p", "cosh", "cosh_p", "digamma",
+    "digamma_p", "erf", "erf_inv", "erf_inv_p", "erf_p", "erfc", "erfc_p", "exp", "exp2", "exp2_p", "exp_p", "expm1",
+    "expm1_p", "imag", "imag_p", "lgamma", "lgamma_p", "log", "log1p", "log1p_p", "log_p", "logistic", "logistic_p",
+    "real", "real_p", "sin", "sin_p", "sinh", "sinh_p", "tan", "tan_p", "tanh", "tanh_p",
 ]  # fmt: skip
 
 
@@ -146,8 +148,6 @@ imag_p = elementwise(
 
 def _complex_transpose(ct, x, y):
     zero = type(ct) is Zero
-    from velax.lax._rules import is_linear, unbroadcast
-
     return [
         (Zero(x.aval) if zero else unbroadcast(x.aval, real(ct))) if is_linear(x) else None,
         (Zero(y.aval) if zero else unbroadcast(y.aval, imag(neg(ct)))) if is_linear(y) else None,

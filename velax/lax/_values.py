@@ -49,13 +49,7 @@ def core_args(name: str, *args, same_dtype: bool = True) -> list:
         out.append(x)
     if has_scalar and target is not None and same_dtype and len(args) > 1:
         out = [_scalar_as(x, target) if type(x) in _SCALARS else x for x in out]
-    elif has_scalar and target is None and same_dtype and len(args) > 1:
-        wide = builtin_max((type(x) for x in out), key=_SCALARS.index)
-        out = [wide(x) for x in out]
     return out
-
-
-builtin_max = max
 
 
 def _scalar_as(x, dtype):

@@ -118,7 +118,7 @@ def _jvp(primals, tangents, *, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconst
     given = [instantiate_zeros(t) if f else None for t, f in zip(tangents[cond_nconsts:], needed, strict=True)]
     outs, tangents_out = _bind_jvp(primals, given, flags, derived, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts)
     given = iter(tangents_out)
-    return outs, [next(given) if f else Zero(get_aval(x).to_tangent_aval()) for f, x in zip(flags, outs, strict=True)]
+    return outs, [next(given) if f else Zero.from_primal_value(x) for f, x in zip(flags, outs, strict=True)]
 
 
 def _linearize(nonzeros, *primals, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):

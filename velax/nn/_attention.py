@@ -9,6 +9,7 @@ from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax.lax._structural import convert_type
+from velax.nn._normalization import softmax
 from velax.scipy.special import logsumexp
 
 __all__ = ["dot_product_attention"]
@@ -25,13 +26,19 @@ def dot_product_attention(
     ``K`` those of keys and values (``N`` a multiple of it: neighbouring query heads share one), ``H`` the
     size of a head. ``B`` may be left out of query, key and value.
 
-    Args: query: (B, T, N, H). key, value: (B, S, K, H). bias: added to the logits; broadcasts to (B, N, T,
-      S). mask: booleans that broadcast to (B, N, T, S); False excludes. scale: factor of the logits, by
-      default ``1 / sqrt(H)``. is_causal: whether a query sees keys at its own and earlier positions only.
-      query_seq_lengths, key_value_seq_lengths: int32 (B,), the true lengths of padded sequences; results past
-      a query's length are 0. local_window_size: how many positions to the left and to the right a query sees,
-      one number or two. implementation: "xla" or None: this one. return_residual: whether to return the
-      log-sum-exp of the logits too.
+    Args:
+      query: (B, T, N, H).
+      key, value: (B, S, K, H).
+      bias: added to the logits; broadcasts to (B, N, T, S).
+      mask: booleans that broadcast to (B, N, T, S); False excludes.
+      scale: factor of the logits, by default ``1 / sqrt(H)``.
+      is_causal: whether a query sees keys at its own and earlier positions only.
+      query_seq_lengths, key_value_seq_lengths: int32 (B,), the true lengths of padded sequences;
+        results past a query's length are 0.
+      local_window_size: how many positions to the left and to the right a query sees, one number or
+        two.
+      implementation: "xla" or None: this one.
+      return_residual: whether to return the log-sum-exp of the logits too.
 
     Returns:
       (B, T, N, H); with ``return_residual`` a pair with an array (B, T, N).
@@ -115,8 +122,6 @@ def _attend(query, key, value, bias, mask, scale, is_causal, q_lengths, kv_lengt
     visible = _visible(mask, is_causal, q_lengths, kv_lengths, window, T, S, K, G)
     if visible is not None:
         logits = jnp.where(visible, logits, jnp.asarray(-0.7 * float(dtypes.finfo(logit_dtype).max), logit_dtype))
-    from velax.nn._normalization import softmax  # attention is defined beside the functions it uses
-
     weights = convert_type(softmax(logits, axis=-1), key.dtype)
     # (B, K, G, T, S) with (B, S, K, H): (B, K, G, T, H), then (B, T, K, G, H)
     out = lax.dot_general(weights, value, (((4,), (1,)), ((0, 1), (0, 2))), preferred_element_type=value.dtype)

@@ -150,10 +150,14 @@ def _count(x, axis, where, keepdims):
 def standardize(x, axis=-1, mean=None, variance=None, epsilon=1e-5, where=None, *, algorithm: str = "fast"):
     """``(x - mean) / sqrt(variance + epsilon)`` along axes.
 
-    Args: x: an array. axis: an axis, several, or None for all. mean, variance: known moments that broadcast
-      against ``x``; by default those of ``x``. epsilon: a small number. where: booleans that broadcast
-      against ``x``: the elements that count in the moments. algorithm: "fast" takes the variance as the mean
-      square less the squared mean; "stable" from the differences to the mean.
+    Args:
+      x: an array.
+      axis: an axis, several, or None for all.
+      mean, variance: known moments that broadcast against ``x``; by default those of ``x``.
+      epsilon: a small number.
+      where: booleans that broadcast against ``x``: the elements that count in the moments.
+      algorithm: "fast" takes the variance as the mean square less the squared mean; "stable" from
+        the differences to the mean.
 
     Raises:
       ValueError: for an unknown algorithm.

@@ -163,10 +163,14 @@ def variance_scaling(
 ) -> Initializer:
     """An initializer whose variance adapts to the shape: ``scale / n``.
 
-    Args: scale: a positive number. mode: what ``n`` is: "fan_in", "fan_out", "fan_avg" (their mean) or
-      "fan_geo_avg" (their geometric mean). distribution: "truncated_normal", "normal" or "uniform". in_axis,
-      out_axis, batch_axis: axes of inputs, of outputs, and those that are ignored; the others are the
-      receptive field. dtype: dtype of results, unless given in the call.
+    Args:
+      scale: a positive number.
+      mode: what ``n`` is: "fan_in", "fan_out", "fan_avg" (their mean) or "fan_geo_avg" (their
+        geometric mean).
+      distribution: "truncated_normal", "normal" or "uniform".
+      in_axis, out_axis, batch_axis: axes of inputs, of outputs, and those that are ignored; the
+        others are the receptive field.
+      dtype: dtype of results, unless given in the call.
 
     Returns:
       An initializer. It raises `ValueError` for shapes of fewer than two axes, and unknown modes and distributions.
@@ -278,7 +282,7 @@ def orthogonal(scale=1.0, column_axis: int = -1, dtype=None) -> Initializer:
     def init(key, shape, dtype=dtype, out_sharding=None):
         dtype = _dtype(dtype, None)
         if len(shape) < 2:
-            raise ValueError("orthogonal initializer requires at least a 2D shape")
+            raise ValueError(f"orthogonal initializer requires at least a 2D shape, got {tuple(shape)}")
         rows, columns = math.prod(shape) // shape[column_axis], shape[column_axis]
         tall = (rows, columns) if rows > columns else (columns, rows)
         q, r = _qr(random.normal(key, tall, dtype))
@@ -304,9 +308,11 @@ def delta_orthogonal(scale=1.0, column_axis: int = -1, dtype=None) -> Initialize
     def init(key, shape, dtype=dtype, out_sharding=None):
         dtype = _dtype(dtype, None)
         if len(shape) not in (3, 4, 5):
-            raise ValueError("Delta orthogonal initializer requires a 3D, 4D or 5D shape.")
+            raise ValueError(f"Delta orthogonal initializer requires a 3D, 4D or 5D shape, got {tuple(shape)}.")
         if shape[-1] < shape[-2]:
-            raise ValueError("`fan_in` must be less or equal than `fan_out`.")
+            raise ValueError(
+                f"`fan_in` must be less or equal than `fan_out` in the delta orthogonal initializer, got {tuple(shape)}."
+            )
         matrix = orthogonal(scale, column_axis, dtype)(key, shape[-2:])
         centre = tuple((n - 1) // 2 for n in shape[:-2])
         out = jnp.zeros(shape, get_aval(matrix).dtype)

@@ -26,9 +26,18 @@ from velax.numpy._ufunc import *
 _public_module(globals())
 # what few programs use, and all would wait for
 _public_rooms(globals(), {
+    "_bit_packing": ("packbits", "unpackbits"),
+    "_correlation": ("convolve", "correlate", "corrcoef", "cov"),
+    "_files": (
+        "array_repr", "array_str", "fromfile", "get_printoptions", "load", "printoptions", "save", "savez",
+        "set_printoptions",
+    ),
     "_functional": ("apply_along_axis", "apply_over_axes", "vectorize"),
     "_histograms": ("bincount", "histogram", "histogram2d", "histogram_bin_edges", "histogramdd"),
     "_padding": ("pad",),
+    "_polynomials": (
+        "poly", "polyadd", "polyder", "polydiv", "polyint", "polymul", "polysub", "unwrap", "vander",
+    ),
     "_sets": (
         "intersect1d", "isin", "setdiff1d", "setxor1d", "union1d", "unique", "unique_all", "unique_counts",
         "unique_inverse", "unique_values",
@@ -37,5 +46,6 @@ _public_rooms(globals(), {
         "median", "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin",
         "nanpercentile", "nanprod", "nanquantile", "nanstd", "nansum", "nanvar", "percentile", "quantile",
     ),
+    "_windows": ("bartlett", "blackman", "hamming", "hanning", "i0", "kaiser"),
     "linalg": (),
 })  # fmt: skip

@@ -10,12 +10,14 @@ import numpy as np
 from velax import _native, lax
 from velax._lang import dtypes, promotion
 from velax._lang.array import ArrayImpl
+from velax._lang.config import config
 from velax._lang.trace import get_aval
 from velax._lang.traceback import public_class
 from velax._transforms.jit import jit
 from velax.lax._index_parts import broadcast_to, write_part
 from velax.lax._index_plan import make_plan
 from velax.lax._structural import convert_type
+from velax.numpy._arithmetic import divide, power
 from velax.numpy._indexing import index_array
 from velax.numpy._util import promote_dtypes, to_array
 
@@ -109,8 +111,6 @@ def _check_cast(x, y) -> None:
 
 
 def _promotion_name() -> str:
-    from velax._lang.config import config
-
     return config.jax_numpy_dtype_promotion
 
 
@@ -257,8 +257,6 @@ class IndexUpdateRef:
         wrap_negative_indices: bool = True
     ):  # fmt: skip
         """The array after ``x[index] /= values``."""
-        from velax.numpy._arithmetic import divide
-
         ones = lax.full_like(self.array, 1)
         return divide(
             self.array,
@@ -270,8 +268,6 @@ class IndexUpdateRef:
         wrap_negative_indices: bool = True
     ):  # fmt: skip
         """The array after ``x[index] **= values``."""
-        from velax.numpy._arithmetic import power
-
         ones = lax.full_like(self.array, 1)
         return power(
             self.array,

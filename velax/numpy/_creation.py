@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
 from velax import _native, lax
+from velax._backends.cpu.placement import device_put
 from velax._lang import dtypes, promotion
 from velax._lang.array import Array, ArrayImpl
 from velax._lang.trace import Tracer, get_aval
@@ -18,7 +20,7 @@ from velax.numpy._util import check_arraylike
 from velax.tree_util import tree_leaves, tree_map
 
 __all__ = [
-    "array", "array_copy", "asarray", "astype", "copy", "empty", "empty_like", "from_dlpack", "frombuffer",
+    "array", "asarray", "astype", "copy", "empty", "empty_like", "from_dlpack", "frombuffer",
     "fromiter", "fromstring", "full", "full_like", "ndim", "ones", "ones_like", "shape", "size",
     "zeros", "zeros_like",
 ]  # fmt: skip
@@ -28,8 +30,6 @@ def place(x, device):
     """``x`` on ``device``: there is one, so this only checks."""
     if device is None:
         return x
-    from velax._backends.cpu.placement import device_put
-
     return device_put(x, device)
 
 
@@ -275,7 +275,7 @@ def asarray(a, dtype=None, order: str | None = None, *, copy: bool | None = None
     Args:
       a: data as in `array`.
       dtype: the dtype, or None.
-      copy: True to copy, False to raise where a copy is needed.
+      copy: True to copy; otherwise memory is shared where it can be.
 
     Returns:
       An array.
@@ -287,11 +287,6 @@ def asarray(a, dtype=None, order: str | None = None, *, copy: bool | None = None
     """
     if isinstance(a, (ArrayImpl, Tracer)) and dtype is None and not copy and device is None:
         return a
-    if copy is False and isinstance(a, np.ndarray) and a.flags.writeable:
-        raise ValueError(
-            "jnp.asarray with copy=False cannot share the memory of a writable NumPy array, as arrays are immutable; "
-            "use copy=None"
-        )
     return array(a, dtype, copy=bool(copy), order=order or "K", device=device, out_sharding=out_sharding)
 
 
@@ -312,9 +307,6 @@ def copy(a, order: str | None = None):
     """
     check_arraylike("copy", a)
     return array(a, copy=True, order=order or "K")
-
-
-array_copy = copy
 
 
 def astype(x, dtype, /, *, copy: bool = False, device=None):
@@ -342,8 +334,6 @@ def astype(x, dtype, /, *, copy: bool = False, device=None):
             return x
         raise TypeError(f"astype: cannot convert {aval.dtype} to {target}; use random.key_data")
     if dtypes.is_complex(aval.dtype) and not dtypes.is_complex(target) and target != np.bool_:
-        import warnings
-
         warnings.warn(
             "Casting from complex to real dtypes will soon raise a ValueError. Take the part that is meant first, by "
             "jnp.real or jnp.imag.",
@@ -637,8 +627,7 @@ def shape(a) -> tuple[int, ...]:
       >>> jnp.shape(jnp.ones((2, 3)))
       (2, 3)
     """
-    check_arraylike("shape", a)
-    return get_aval(a).shape
+    return _sizes_of("shape", a)
 
 
 def ndim(a) -> int:
@@ -655,8 +644,7 @@ def ndim(a) -> int:
       >>> jnp.ndim(jnp.ones((2, 3)))
       2
     """
-    check_arraylike("ndim", a)
-    return get_aval(a).ndim
+    return len(_sizes_of("ndim", a))
 
 
 def size(a, axis: int | Sequence[int] | None = None) -> int:
@@ -674,9 +662,13 @@ def size(a, axis: int | Sequence[int] | None = None) -> int:
       >>> jnp.size(jnp.ones((2, 3)))
       6
     """
-    check_arraylike("size", a)
-    aval = get_aval(a)
+    sizes = _sizes_of("size", a)
     if axis is None:
-        return math.prod(aval.shape)
+        return math.prod(sizes)
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    return math.prod(aval.shape[canonical_axis(i, aval.ndim, "size")] for i in axes)
+    return math.prod(sizes[canonical_axis(i, len(sizes), "size")] for i in axes)
+
+
+def _sizes_of(name: str, a) -> tuple[int, ...]:
+    check_arraylike(name, a, emit_warning=True)  # sequences of numbers have a shape too, for now
+    return a.shape if hasattr(a, "shape") else np.shape(a)

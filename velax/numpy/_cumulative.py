@@ -23,7 +23,9 @@ __all__ = [
 def _cumulate(name, operation, a, axis, dtype):
     check_arraylike(name, a)
     own = get_aval(a).dtype
-    if axis is None or not get_aval(a).ndim:
+    if axis is None or (
+        not get_aval(a).ndim and get_aval(a).weak_type
+    ):  # a Python number has one element along any axis
         a, axis = ravel(a), axis or 0
     axis = axis_index(axis, get_aval(a).ndim)
     if dtype is None:

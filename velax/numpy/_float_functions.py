@@ -63,15 +63,21 @@ log1p = _float_function("log1p", lax.log1p, "``log(1 + x)``", "1.", "0.693")
 sin = _float_function("sin", lax.sin, "sine", "1.", "0.841")
 cos = _float_function("cos", lax.cos, "cosine", "1.", "0.54")
 tan = _float_function("tan", lax.tan, "tangent", "1.", "1.557")
-arcsin = asin = _float_function("arcsin", lax.asin, "inverse sine", "0.5", "0.524")
-arccos = acos = _float_function("arccos", lax.acos, "inverse cosine", "0.5", "1.047")
-arctan = atan = _float_function("arctan", lax.atan, "inverse tangent", "1.", "0.785")
+arcsin = _float_function("arcsin", lax.asin, "inverse sine", "0.5", "0.524")
+asin = _float_function("asin", lax.asin, "inverse sine", "0.5", "0.524")
+arccos = _float_function("arccos", lax.acos, "inverse cosine", "0.5", "1.047")
+acos = _float_function("acos", lax.acos, "inverse cosine", "0.5", "1.047")
+arctan = _float_function("arctan", lax.atan, "inverse tangent", "1.", "0.785")
+atan = _float_function("atan", lax.atan, "inverse tangent", "1.", "0.785")
 sinh = _float_function("sinh", lax.sinh, "hyperbolic sine", "1.", "1.175")
 cosh = _float_function("cosh", lax.cosh, "hyperbolic cosine", "1.", "1.543")
 tanh = _float_function("tanh", lax.tanh, "hyperbolic tangent", "1.", "0.762")
-arcsinh = asinh = _float_function("arcsinh", lax.asinh, "inverse hyperbolic sine", "1.", "0.881")
-arccosh = acosh = _float_function("arccosh", lax.acosh, "inverse hyperbolic cosine", "2.", "1.317")
-arctanh = atanh = _float_function("arctanh", lax.atanh, "inverse hyperbolic tangent", "0.5", "0.549")
+arcsinh = _float_function("arcsinh", lax.asinh, "inverse hyperbolic sine", "1.", "0.881")
+asinh = _float_function("asinh", lax.asinh, "inverse hyperbolic sine", "1.", "0.881")
+arccosh = _float_function("arccosh", lax.acosh, "inverse hyperbolic cosine", "2.", "1.317")
+acosh = _float_function("acosh", lax.acosh, "inverse hyperbolic cosine", "2.", "1.317")
+arctanh = _float_function("arctanh", lax.atanh, "inverse hyperbolic tangent", "0.5", "0.549")
+atanh = _float_function("atanh", lax.atanh, "inverse hyperbolic tangent", "0.5", "0.549")
 
 
 @compiled
@@ -167,7 +173,7 @@ def ceil(x, /):
 
 
 @compiled
-def trunc(x, /):
+def trunc(x):
     """Elementwise integer part, toward zero; integers stay.
 
     Args:

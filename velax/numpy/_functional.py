@@ -78,7 +78,10 @@ def apply_over_axes(func: Callable, a, axes: Sequence[int]):
         elif get_aval(b).ndim == get_aval(out).ndim - 1:
             out = expand_dims(b, axis)
         else:
-            raise ValueError("function is not returning an array of the correct shape")
+            raise ValueError(
+                f"function is not returning an array of the correct shape to apply_over_axes, got {get_aval(b).shape} for "
+                f"an argument of shape {get_aval(out).shape}; it must keep the axis or remove it"
+            )
     return out
 
 
@@ -191,7 +194,8 @@ def vectorize(pyfunc: Callable, *, excluded=frozenset(), signature: str | None =
     @functools.wraps(pyfunc)
     def wrapped(*args, **kwargs):
         where = f"on vectorized function with excluded={excluded!r} and signature={signature!r}"
-        fun, args = _exclude(pyfunc, args, kwargs, excluded)
+        absent = {i for i, x in enumerate(args) if x is None} if signature is None else set()
+        fun, args = _exclude(pyfunc, args, kwargs, {*excluded, *absent})
         inputs, outputs = _parse(signature) if signature is not None else ([()] * len(args), None)
         if len(args) != len(inputs):
             raise TypeError(f"wrong number of positional arguments: expected {len(inputs)}, got {len(args)} {where}")

@@ -13,6 +13,7 @@ from velax._lang.array import Array
 from velax._lang.trace import concrete_or_error, get_aval
 from velax.lax._structural import convert_type
 from velax.numpy._creation import asarray
+from velax.numpy._joining import stack
 from velax.numpy._ranges import linspace
 from velax.numpy._reductions import max as _max, min as _min, sum as _sum
 from velax.numpy._selecting import _where, diff
@@ -126,7 +127,10 @@ def histogram_bin_edges(a, bins=10, range=None, weights=None):
     """
     del weights
     if isinstance(bins, str):
-        raise NotImplementedError("string values for `bins` not implemented.")
+        raise NotImplementedError(
+            f"string values for `bins` not implemented in jnp.histogram_bin_edges, got {bins!r}; give a number of bins, or "
+            "edges such as those of numpy.histogram_bin_edges"
+        )
     check_arraylike("histogram_bin_edges", a, bins)
     (a,) = promote_dtypes_inexact(to_array(a))
     dtype = get_aval(a).dtype
@@ -184,7 +188,10 @@ def histogram(a, bins=10, range=None, weights=None, density: bool | None = None)
     else:
         check_arraylike("histogram", a, bins, weights)
         if get_aval(a).shape != get_aval(weights).shape:
-            raise ValueError("weights should have the same shape as a.")
+            raise ValueError(
+                "weights should have the same shape as a in jnp.histogram, got shapes "
+                f"{get_aval(weights).shape} and {get_aval(a).shape}"
+            )
         a, weights = promote_dtypes_inexact(to_array(a), to_array(weights))
     edges = histogram_bin_edges(a, bins, range)
     return _histogram(a, weights, edges, bool(density)), edges
@@ -234,8 +241,6 @@ def histogramdd(sample, bins=10, range: Sequence | None = None, weights=None, de
     """
     if isinstance(sample, (list, tuple)):
         check_arraylike("histogramdd", *sample)
-        from velax.numpy._joining import stack
-
         sample = stack(list(sample), axis=-1)
     if weights is None:
         check_arraylike("histogramdd", sample)
@@ -247,12 +252,15 @@ def histogramdd(sample, bins=10, range: Sequence | None = None, weights=None, de
         raise ValueError(f"jnp.histogramdd: the sample must have shape (n, d), got {get_aval(sample).shape}")
     n, d = get_aval(sample).shape
     if weights is not None and get_aval(weights).shape != (n,):
-        raise ValueError("should have one weight for each sample.")
+        raise ValueError(
+            "should have one weight for each sample in jnp.histogramdd, got weights of shape "
+            f"{get_aval(weights).shape} for {n} samples"
+        )
     if range is not None and (len(range) != d or any(r is not None and len(r) != 2 for r in range)):
         raise ValueError(f"For sample.shape={(n, d)}, range must be a sequence of {d} pairs or Nones; got {range=}")
     listed = list(bins) if isinstance(bins, (list, tuple)) or getattr(bins, "ndim", 0) >= 1 else [bins] * d
     if len(listed) != d:
-        raise ValueError("should be a bin for each dimension.")
+        raise ValueError(f"should be a bin for each dimension in jnp.histogramdd, got {len(listed)} for {d} dimensions")
     edges = [
         histogram_bin_edges(lax.index_in_dim(sample, i, 1, keepdims=False), b, None if range is None else range[i])
         for i, b in enumerate(listed)
@@ -311,7 +319,5 @@ def histogram2d(x, y, bins=10, range=None, weights=None, density: bool | None = 
             bins = [asarray(bins), asarray(bins)]
         elif count == 1:
             bins = [bins[0], bins[0]]
-    from velax.numpy._joining import stack
-
     counts, (edges_x, edges_y) = histogramdd(stack([to_array(x), to_array(y)], axis=-1), bins, range, weights, density)
     return counts, edges_x, edges_y

@@ -17,6 +17,7 @@ from velax.lax._index_parts import broadcast_to
 from velax.lax._structural import convert_type
 from velax.numpy._creation import asarray
 from velax.numpy._indexing import common_shape, count_from_end, modulo, nonzero
+from velax.numpy._joining import concatenate
 from velax.numpy._ranges import arange, linspace, meshgrid
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
 
@@ -105,7 +106,7 @@ def ravel_multi_index(multi_index: Sequence, dims: Sequence[int], mode: str = "r
     indices = [to_array(i) for i in multi_index]
     for i in indices:
         if not dtypes.is_integer(get_aval(i).dtype):
-            raise TypeError(f"ravel_multi_index requires integer indices, got dtype {get_aval(i).dtype}")
+            raise ValueError(f"dtype={get_aval(i).dtype!r} is not an integer type; ravel_multi_index takes integers.")
     if mode == "raise":
         for i, d in zip(indices, dims, strict=True):
             concrete = concrete_or_error(
@@ -205,9 +206,9 @@ def diag_indices_from(arr) -> tuple:
     check_arraylike("diag_indices_from", arr)
     shape = get_aval(arr).shape
     if len(shape) < 2:
-        raise ValueError("input array must be at least 2-d")
+        raise ValueError(f"input array must be at least 2-d in diag_indices_from, got shape {shape}")
     if len(set(shape)) != 1:
-        raise ValueError("All dimensions of input must be of equal length")
+        raise ValueError(f"All dimensions of input must be of equal length in diag_indices_from, got shape {shape}")
     return diag_indices(shape[0], len(shape))
 
 
@@ -292,7 +293,7 @@ def triu_indices_from(arr, k: int = 0) -> tuple:
 def _matrix_shape(name: str, arr) -> tuple[int, int]:
     shape = arr.shape if hasattr(arr, "shape") else np.shape(arr)
     if len(shape) != 2:
-        raise ValueError("Only 2-D inputs are accepted")
+        raise ValueError(f"Only 2-D inputs are accepted by {name}, got an array of shape {tuple(shape)}")
     return shape
 
 
@@ -416,13 +417,11 @@ class _AxisConcatenator:
             if isinstance(item, str):
                 raise ValueError("string directive must be placed at the beginning")
             part = _range_of(item, self.name) if isinstance(item, slice) else asarray(item)
-            parts.append(self._placed(part, ndmin, trans1d, isinstance(item, slice)))
+            parts.append(self._placed(part, ndmin, trans1d))
         if matrix == "c":
             axis = 0
         elif matrix == "r":
             axis = -1
-        from velax.numpy._joining import concatenate  # joining imports the indexing functions
-
         return concatenate(parts, axis=axis)
 
     @staticmethod
@@ -437,7 +436,7 @@ class _AxisConcatenator:
         return tuple((given + [axis, ndmin, trans1d][len(given) :])[:3])  # type: ignore[return-value]
 
     @staticmethod
-    def _placed(part, ndmin: int, trans1d: int, is_range: bool):
+    def _placed(part, ndmin: int, trans1d: int):
         """``part`` with at least ``ndmin`` axes, its own ones starting at ``trans1d``."""
         shape = get_aval(part).shape
         if not shape:

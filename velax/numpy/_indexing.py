@@ -131,7 +131,7 @@ def choose(a, choices, out: None = None, mode: str = "raise"):
     check_arraylike("choose", a, *choices)
     a = to_array(a)
     if not dtypes.is_integer(get_aval(a).dtype) and get_aval(a).dtype != np.bool_:
-        raise ValueError("`a` array must be integer typed")
+        raise ValueError(f"`a` array must be integer typed in choose, got {get_aval(a).dtype}")
     n = len(choices)
     if mode == "raise":
         concrete = concrete_or_error(
@@ -361,7 +361,7 @@ def put(a, ind, v, mode: str | None = None, *, inplace: bool = True):
       a: an array.
       ind: integers, flat positions.
       v: the new elements, repeated or cut to the number of positions.
-      mode: for positions outside: "drop" (the default), "clip" or "wrap".
+      mode: for positions outside: "clip", "wrap", "drop"; None clips after counting negative ones from the end.
       inplace: must be False, as arrays are immutable.
 
     Returns:
@@ -384,12 +384,14 @@ def put(a, ind, v, mode: str | None = None, *, inplace: bool = True):
     if not size or not count or not get_aval(v).shape[0]:
         return a
     v = _cycled(v, count)
-    if mode in ("clip", "wrap"):
+    if mode in (None, "clip", "wrap"):
         ind = _wide_index(ind, size)
         dtype = get_aval(ind).dtype
-        ind = lax.clamp(dtype.type(0), ind, dtype.type(size - 1)) if mode == "clip" else modulo(ind, size)
+        if mode is None:
+            ind = lax.select(lax.lt(ind, dtype.type(0)), lax.add(ind, dtype.type(size)), ind)
+        ind = modulo(ind, size) if mode == "wrap" else lax.clamp(dtype.type(0), ind, dtype.type(size - 1))
         scatter_mode = "promise_in_bounds"
-    elif mode in (None, "drop"):
+    elif mode == "drop":
         scatter_mode = "drop"
     else:
         raise ValueError(
@@ -498,9 +500,11 @@ def place(arr, mask, vals, *, inplace: bool = True):
     check_arraylike("place", arr, mask, vals)
     arr, mask, vals = to_array(arr), to_array(mask), _raveled(to_array(vals))
     if get_aval(arr).size != get_aval(mask).size:
-        raise ValueError("place: arr and mask must be the same size")
+        raise ValueError(
+            f"place: arr and mask must be the same size, got shapes {get_aval(arr).shape} and {get_aval(mask).shape}"
+        )
     if not get_aval(vals).size:
-        raise ValueError("Cannot place values from an empty array")
+        raise ValueError("Cannot place values from an empty array: vals of jnp.place has none")
     if not get_aval(arr).size:
         return arr
     return _place(arr, mask, vals)
@@ -545,9 +549,9 @@ def fill_diagonal(a, val, wrap: bool = False, *, inplace: bool = True):
     a, val = to_array(a), to_array(val)
     shape = get_aval(a).shape
     if len(shape) < 2:
-        raise ValueError("array must be at least 2-d")
+        raise ValueError(f"array must be at least 2-d in fill_diagonal, got shape {shape}")
     if len(shape) > 2 and len(set(shape)) > 1:
-        raise ValueError("All dimensions of input must be of equal length")
+        raise ValueError(f"All dimensions of input must be of equal length in fill_diagonal, got shape {shape}")
     n = min(shape)
     if not n:
         return a
@@ -708,7 +712,7 @@ def compress(condition, a, axis: int | None = None, *, size: int | None = None, 
     check_arraylike("compress", condition, a, fill_value)
     condition, a = to_array(condition), to_array(a)
     if get_aval(condition).ndim != 1:
-        raise ValueError("condition must be a 1D array")
+        raise ValueError(f"condition must be a 1D array in compress, got shape {get_aval(condition).shape}")
     if axis is None:
         a, axis = _raveled(a), 0
     axis = canonical_axis(axis, get_aval(a).ndim, "compress")

@@ -95,7 +95,7 @@ def _concatenate(arrays, axis, dtype):
     if axis is None:
         arrays, axis = [ravel(a) for a in arrays], 0
     if get_aval(arrays[0]).ndim == 0:
-        raise ValueError("Zero-dimensional arrays cannot be concatenated.")
+        raise ValueError("Zero-dimensional arrays cannot be concatenated; join scalars with jnp.stack.")
     return lax.concatenate(arrays, axis_index(axis, get_aval(arrays[0]).ndim))
 
 
@@ -273,7 +273,9 @@ def _block_depth(arrays) -> int:
         raise ValueError("jnp.block does not allow empty list arguments")
     depths = {_block_depth(x) for x in arrays}
     if len(depths) > 1:
-        raise ValueError("Mismatched list depths in jnp.block")
+        raise ValueError(
+            f"Mismatched list depths in jnp.block: the entries of a list are lists of the depths {sorted(depths)}"
+        )
     return depths.pop() + 1
 
 
@@ -491,7 +493,7 @@ def tile(A, reps):
       Array([1, 2, 1, 2], dtype=int32)
     """
     check_arraylike("tile", A)
-    reps = tuple(reps) if isinstance(reps, (tuple, list, np.ndarray)) else (reps,)
+    reps = tuple(reps) if isinstance(reps, (tuple, list)) or np.ndim(reps) else (reps,)
     reps = tuple(concrete_or_error(operator.index, r, "The repetitions of jnp.tile must be static.") for r in reps)
     if any(r < 0 for r in reps):
         raise ValueError(f"jnp.tile: repetitions must not be negative, got {reps}")

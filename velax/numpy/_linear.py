@@ -12,11 +12,12 @@ from velax._lang import dtypes, promotion
 from velax._lang.trace import get_aval
 from velax.lax._structural import convert_type
 from velax.numpy._arithmetic import add, multiply
+from velax.numpy._reductions import sum
+from velax.numpy._selecting import diff
 from velax.numpy._shaping import axis_index, broadcast_shapes, moveaxis, no_out, ravel, spread
 from velax.numpy._util import (
     check_arraylike,
     compiled,
-    promote_args,
     promote_args_numeric,
     promote_dtypes,
     promote_dtypes_inexact,
@@ -227,7 +228,7 @@ def _vecdot(x1, x2, *, precision, preferred_element_type):
     return lax.squeeze(out, (-1, -2))
 
 
-def _check_core(name: str, x1, x2, n: int, m: int, signature: str) -> None:
+def _check_core(name: str, n: int, m: int, signature: str) -> None:
     if n != m:
         raise ValueError(
             f"inconsistent size for core dimension 'n': {m} vs {n} on vectorized function with excluded=frozenset() "
@@ -256,7 +257,7 @@ def matvec(x1, x2, /):
         raise ValueError(
             f"matvec requires shapes (..., m, n) and (..., n), got {get_aval(x1).shape} and {get_aval(x2).shape}"
         )
-    _check_core("matvec", x1, x2, get_aval(x1).shape[-1], get_aval(x2).shape[-1], "(m,n),(n)->(m)")
+    _check_core("matvec", get_aval(x1).shape[-1], get_aval(x2).shape[-1], "(m,n),(n)->(m)")
     return _matvec(x1, x2)
 
 
@@ -287,7 +288,7 @@ def vecmat(x1, x2, /):
         raise ValueError(
             f"vecmat requires shapes (..., n) and (..., n, m), got {get_aval(x1).shape} and {get_aval(x2).shape}"
         )
-    _check_core("vecmat", x1, x2, get_aval(x1).shape[-1], get_aval(x2).shape[-2], "(n),(n,m)->(m)")
+    _check_core("vecmat", get_aval(x1).shape[-1], get_aval(x2).shape[-2], "(n),(n,m)->(m)")
     return _vecmat(x1, x2)
 
 
@@ -419,7 +420,8 @@ def kron(a, b):
       >>> jnp.kron(jnp.array([1, 10]), jnp.array([1, 2]))
       Array([ 1,  2, 10, 20], dtype=int32)
     """
-    a, b = promote_args("kron", a, b)
+    check_arraylike("kron", a, b)
+    a, b = promote_dtypes(to_array(a), to_array(b))
     m, n = get_aval(a).ndim, get_aval(b).ndim
     rank = max(m, n)
     a = lax.reshape(a, (1,) * (rank - m) + get_aval(a).shape)
@@ -456,7 +458,10 @@ def cross(a, b, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | N
         axisa = axisb = axisc = axis
     a, b = moveaxis(a, axisa, -1), moveaxis(b, axisb, -1)
     if get_aval(a).shape[-1] not in (2, 3) or get_aval(b).shape[-1] not in (2, 3):
-        raise ValueError("Dimension must be either 2 or 3 for cross product")
+        raise ValueError(
+            "Dimension must be either 2 or 3 for cross product, got vectors of sizes "
+            f"{get_aval(a).shape[-1]} and {get_aval(b).shape[-1]}"
+        )
     lead = broadcast_shapes(get_aval(a).shape[:-1], get_aval(b).shape[:-1])
     part = lambda v, i: spread(lax.index_in_dim(v, i, -1, keepdims=False), lead) if i < get_aval(v).shape[-1] else None
 
@@ -532,9 +537,6 @@ def trapezoid(y, x=None, dx=1.0, axis: int = -1):
 
 @compiled(static=("axis",))
 def _trapezoid(y, x, dx, axis):
-    from velax.numpy._reductions import sum
-    from velax.numpy._selecting import diff
-
     if x is None:
         check_arraylike("trapezoid", y)
         y, dx = promote_dtypes_inexact(*promote_dtypes_inexact(y), dx)

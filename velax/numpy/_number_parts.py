@@ -139,6 +139,10 @@ def spacing(x, /):
     (x,) = promote_args_inexact("spacing", x)
     if dtypes.is_complex(get_aval(x).dtype):
         raise ValueError("jnp.spacing is not defined for complex inputs; apply it to real and imag")
+    if dtypes.itemsize_bits(get_aval(x).dtype) < 16:
+        raise NotImplementedError(
+            f"jax.numpy.spacing only supports 16, 32, and 64-bit types, not {get_aval(x).dtype}; widen it with astype"
+        )
     x = convert_type(x, get_aval(x).dtype, False)
     return lax.sub(lax.nextafter(x, copysign(lax.full_like(x, math.inf), x)), x)
 

@@ -111,9 +111,9 @@ def _pad_widths(given, ndim: int, name: str = "pad_width") -> tuple[tuple[int, i
     except ValueError:
         raise ValueError(f"jnp.pad: {name} must be an integer, a pair, or a pair for each axis, got {given}") from None
     if widths.size and widths.dtype.kind not in "iu":
-        raise TypeError(f"`{name}` must be of integral type.")
+        raise TypeError(f"`{name}` must be of integral type in jnp.pad, got {given}")
     if (widths < 0).any():
-        raise ValueError("index can't contain negative values")
+        raise ValueError(f"index can't contain negative values in jnp.pad, got {name}={given}")
     if widths.shape not in ((), (1,), (2,), (1, 2), (ndim, 2)):
         raise ValueError(
             f"jnp.pad: {name} with nd={ndim} has unsupported shape {widths.shape}. Valid shapes are ({ndim}, 2), (1, "
@@ -186,7 +186,7 @@ def _ramp(array, axis, size, side, values, edge):
 def _statistic(part, axis, mode):
     aval = get_aval(part)
     if mode == "median":
-        from velax.numpy._statistics import median
+        from velax.numpy._statistics import median  # many functions, of which one mode needs one
 
         out = median(part, axis, keepdims=True)
     else:
@@ -228,7 +228,7 @@ def _wrap(array, axis, before, after):
 
 
 def _pad_function(array, widths, function, kwargs):
-    from velax.numpy._functional import apply_along_axis
+    from velax.numpy._functional import apply_along_axis  # rarely needed
 
     padded = _pad_constant(array, widths, 0)
     for axis in range(get_aval(padded).ndim):

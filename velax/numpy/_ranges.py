@@ -13,9 +13,13 @@ from velax import lax
 from velax._lang import dtypes, promotion
 from velax._lang.array import ArrayImpl
 from velax._lang.trace import Tracer, concrete_or_error, get_aval
+from velax._transforms.vectorize import vmap
 from velax.lax._index_parts import broadcast_to as spread
 from velax.lax._structural import canonical_axis, canonical_shape, convert_type
+from velax.numpy._arithmetic import divide, multiply, power, sign
 from velax.numpy._creation import _dtype, asarray, place, zeros
+from velax.numpy._float_functions import log10
+from velax.numpy._shaping import diagonal
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes_inexact
 
 __all__ = [
@@ -79,7 +83,7 @@ def arange(start, stop=None, step=None, dtype=None, *, device=None, out_sharding
 def _concrete_number(v, name):
     v = concrete_or_error(None, v, f"It arose in the jnp.arange argument '{name}'")
     if hasattr(v, "shape") and v.shape != ():
-        raise TypeError(f"arange: argument '{name}' must be a scalar, got an array of shape {v.shape}")
+        raise ValueError(f"jax.numpy.arange: arguments must be scalars; got {name}={v}")
     return v.item() if hasattr(v, "item") else v
 
 
@@ -177,8 +181,6 @@ def logspace(start, stop, num: int = 50, endpoint: bool = True, base=10.0, dtype
       >>> jnp.logspace(0., 2., 3, base=2.)
       Array([1., 2., 4.], dtype=float32)
     """
-    from velax.numpy._arithmetic import power
-
     target = None if dtype is None else dtypes.check_user_dtype_supported(dtype, "logspace")
     exponents = linspace(start, stop, num, endpoint, dtype=None, axis=axis)
     out = power(asarray(base, get_aval(exponents).dtype), exponents)
@@ -203,9 +205,6 @@ def geomspace(start, stop, num: int = 50, endpoint: bool = True, dtype=None, axi
       >>> jnp.geomspace(1., 8., 4).round(3)
       Array([1., 2., 4., 8.], dtype=float32)
     """
-    from velax.numpy._arithmetic import divide, multiply, sign
-    from velax.numpy._float_functions import log10
-
     target = None if dtype is None else dtypes.check_user_dtype_supported(dtype, "geomspace")
     start, stop = promote_dtypes_inexact(start, stop)
     phase = sign(start)
@@ -241,6 +240,8 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype=None, *, device=None):
       Array([[1., 0., 0.],
              [0., 1., 0.]], dtype=float32)
     """
+    if any(isinstance(size, (int, np.integer)) and size < 0 for size in (N, M)):
+        raise ValueError(f"negative dimensions are not allowed, got {N} and {M}")
     n = canonical_shape((N,), "eye")[0]
     m = n if M is None else canonical_shape((M,), "eye")[0]
     if not isinstance(k, (Tracer, ArrayImpl)):
@@ -378,8 +379,6 @@ def diag(v, k: int = 0):
         column = lax.broadcast_in_dim(padded, (n, n), (1,))
         return lax.select(on, column, lax.full_like(column, 0))
     if len(shape) == 2:
-        from velax.numpy._shaping import diagonal
-
         return diagonal(v, offset=k)
     raise ValueError(f"diag input must be 1d or 2d, got shape {shape}")
 
@@ -431,9 +430,9 @@ def meshgrid(*xi, copy: bool = True, sparse: bool = False, indexing: str = "xy")
         raise ValueError(f"Valid values for indexing are 'xy' and 'ij', got {indexing}")
     arrays = [asarray(x) for x in xi]
     for a in arrays:
-        if get_aval(a).ndim > 1:
-            raise ValueError(f"Arguments to jax.numpy.meshgrid must be 1D, got shape {get_aval(a).shape}")
-    arrays = [lax.reshape(a, (1,)) if not get_aval(a).ndim else a for a in arrays]
+        if get_aval(a).ndim != 1:
+            shapes = [get_aval(x).shape for x in arrays]
+            raise ValueError(f"Arguments to jax.numpy.meshgrid must be 1D, got shapes {shapes}")
     if indexing == "xy" and len(arrays) >= 2:
         arrays[0], arrays[1] = arrays[1], arrays[0]
     sizes = [get_aval(a).shape[0] for a in arrays]
@@ -497,8 +496,6 @@ def fromfunction(function: Callable, shape, *, dtype=float, **kwargs):
       Array([[ 0,  1,  2],
              [10, 11, 12]], dtype=int32)
     """
-    from velax._transforms.vectorize import vmap
-
     shape = canonical_shape(shape, "fromfunction")
     for i in range(len(shape)):
         in_axes = [0 if i == j else None for j in range(len(shape))]

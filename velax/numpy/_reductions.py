@@ -12,6 +12,7 @@ from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import concrete_or_error, get_aval
 from velax.lax._structural import convert_type
+from velax.numpy._arithmetic import true_divide
 from velax.numpy._selecting import _where
 from velax.numpy._shaping import axis_index, no_out, ravel, spread
 from velax.numpy._util import (
@@ -493,8 +494,6 @@ def _mean(a, axis, dtype, keepdims, where):
 
 def _true_divide(x, y):
     """Division of a sum by a count, in the result's dtype even if that is one of integers."""
-    from velax.numpy._arithmetic import true_divide
-
     return lax.div(x, y) if dtypes.is_inexact(get_aval(x).dtype) else true_divide(x, y)
 
 
@@ -536,7 +535,9 @@ def _average(a, axis, weights, returned, keepdims):
     axes = reduced_axes(axis, len(shape))
     if have != shape:
         if axis is None:
-            raise ValueError("Axis must be specified when shapes of a and weights differ.")
+            raise ValueError(
+                f"Axis must be specified when shapes of a and weights differ in average, got {shape} and {have}."
+            )
         if have != tuple(shape[d] for d in axes):
             raise ValueError(
                 f"Shape of weights must be consistent with shape of a along specified axis: weights {have}, a "
@@ -578,6 +579,7 @@ def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Non
       Array(1., dtype=float32)
     """
     no_out("var", out)
+    dtype = None if dtype is None else dtypes.check_user_dtype_supported(dtype, "var")
     return _var(a, static_axes(axis), dtype, _degrees("var", ddof, correction), bool(keepdims), where, mean)
 
 
@@ -590,7 +592,7 @@ def _var(a, axis=None, dtype=None, ddof=0, keepdims=False, where=None, mean=None
         computation = wide_dtype(dtypes.to_inexact_dtype(own))
         result = dtypes.real_dtype(dtypes.to_inexact_dtype(own))
     else:
-        result = dtypes.check_user_dtype_supported(dtype, "var")
+        result = dtype
         if dtypes.is_complex(own) and not dtypes.is_complex(result):
             raise ValueError(
                 "jax.numpy.var does not yet support real dtype parameters when computing the variance of an array "
@@ -610,7 +612,8 @@ def _var(a, axis=None, dtype=None, ddof=0, keepdims=False, where=None, mean=None
     else:
         count = sum(spread(mask_of("var", where), get_aval(a).shape), axis, dtype=real, keepdims=keepdims)
     freedom = lax.sub(count, convert_type(ddof, real, False))
-    out = convert_type(lax.div(sum(square, axis, keepdims=keepdims, where=where), freedom), result, False)
+    total = sum(square, axis, keepdims=keepdims, where=where, promote_integers=False)
+    out = convert_type(lax.div(total, freedom), result, False)
     return _where(lax.gt(freedom, real.type(0)), out, np.nan)
 
 
@@ -631,13 +634,14 @@ def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Non
       Array(1., dtype=float32)
     """
     no_out("std", out)
+    dtype = None if dtype is None else dtypes.check_user_dtype_supported(dtype, "std")
     return _std(a, static_axes(axis), dtype, _degrees("std", ddof, correction), bool(keepdims), where, mean)
 
 
 @compiled(static=("axis", "dtype", "keepdims"))
 def _std(a, axis=None, dtype=None, ddof=0, keepdims=False, where=None, mean=None):
     check_arraylike("std", a)
-    if dtype is not None and not dtypes.is_inexact(dtypes.as_dtype(dtype)):
+    if dtype is not None and not dtypes.is_inexact(dtype):
         raise ValueError(f"dtype argument to jnp.std must be inexact; got {dtype}")
     return lax.sqrt(_var(a, axis, dtype, ddof, keepdims, where, mean))
 

@@ -11,6 +11,7 @@ from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax.lax._index_parts import broadcast_to as spread
+from velax.numpy._creation import asarray
 from velax.numpy._shaping import _reshape, axis_index, axis_tuple, swapaxes
 from velax.numpy._util import check_arraylike, compiled, to_array
 
@@ -109,11 +110,11 @@ def rot90(m, k: int = 1, axes: tuple[int, int] = (0, 1)):
     """
     check_arraylike("rot90", m)
     if len(axes) != 2:
-        raise ValueError("len(axes) must be 2")
+        raise ValueError(f"len(axes) must be 2 in rot90, got axes={axes}")
     ndim = get_aval(m).ndim
     i, j = (axis_index(a, ndim) for a in axes)
     if i == j:
-        raise ValueError("Axes must be different")
+        raise ValueError(f"Axes must be different in rot90, got axes={axes} for an array with {ndim} dimensions")
     if k % 4 == 0:
         return m
     if k % 4 == 2:
@@ -160,8 +161,6 @@ def roll(a, shift, axis: int | Sequence[int] | None = None):
             raise ValueError(
                 f"shift and axis of jnp.roll must have equal lengths or length one, got {shift=} and {axis=}"
             )
-    from velax.numpy._creation import asarray
-
     return _roll_dynamic(a, asarray(shift), axes)
 
 

@@ -258,9 +258,8 @@ def iscomplex(x):
       Array([ True, False], dtype=bool)
     """
     check_arraylike("iscomplex", x)
-    aval = get_aval(x)
-    if not dtypes.is_complex(aval.dtype):
-        return lax.full(aval.shape, False, np.bool_)
+    if not dtypes.is_complex(get_aval(x).dtype):
+        return lax.full_like(x, False, dtype=np.bool_)
     return lax.ne(lax.imag(x), 0.0)
 
 
@@ -280,9 +279,8 @@ def isreal(x):
       Array([False,  True], dtype=bool)
     """
     check_arraylike("isreal", x)
-    aval = get_aval(x)
-    if not dtypes.is_complex(aval.dtype):
-        return lax.full(aval.shape, True, np.bool_)
+    if not dtypes.is_complex(get_aval(x).dtype):
+        return lax.full_like(x, True, dtype=np.bool_)
     return lax.eq(lax.imag(x), 0.0)
 
 

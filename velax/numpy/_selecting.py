@@ -10,10 +10,14 @@ import numpy as np
 from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import concrete_or_error, get_aval
+from velax._transforms.vectorize import vmap
 from velax.lax._structural import convert_type
+from velax.numpy._arithmetic import remainder
 from velax.numpy._creation import asarray
+from velax.numpy._indexing import nonzero
 from velax.numpy._joining import concatenate
 from velax.numpy._shaping import axis_index, broadcast_shapes, gather_axis, no_out, ravel, spread
+from velax.numpy._sorting_searching import argsort, searchsorted
 from velax.numpy._util import (
     check_arraylike,
     compiled,
@@ -57,8 +61,6 @@ def where(condition, x=None, y=None, /, *, size: int | None = None, fill_value=N
       Array([1, 2], dtype=int32, weak_type=True)
     """
     if x is None and y is None:
-        from velax.numpy._indexing import nonzero  # indexing uses this module
-
         check_arraylike("where", condition)
         return nonzero(condition, size=size, fill_value=fill_value)
     check_arraylike("where", condition, x, y)
@@ -159,8 +161,6 @@ def piecewise(x, condlist, funclist: Sequence, *args, **kw):
 
 
 def _piecewise(x, conditions, pieces, args, kw):
-    from velax._transforms.vectorize import vmap
-
     aval = get_aval(x)
     shape = broadcast_shapes(aval.shape, *(get_aval(c).shape for c in conditions))
     # which piece applies: the last condition that holds, 0 if none
@@ -610,11 +610,12 @@ def interp(x, xp, fp, left=None, right=None, period=None):
 
 @compiled(static=("modes",))
 def _interp(x, xp, fp, left, right, period, modes):
-    from velax.numpy._sorting_searching import argsort, searchsorted
-
     check_arraylike("interp", x, xp, fp)
     if get_aval(xp).shape != get_aval(fp).shape or get_aval(xp).ndim != 1:
-        raise ValueError("xp and fp must be one-dimensional arrays of equal size")
+        raise ValueError(
+            "xp and fp must be one-dimensional arrays of equal size in jnp.interp, got shapes "
+            f"{get_aval(xp).shape} and {get_aval(fp).shape}"
+        )
     x, xp = promote_dtypes_inexact(x, xp)
     (fp,) = promote_dtypes_inexact(fp)
     if dtypes.is_complex(get_aval(x).dtype):
@@ -622,8 +623,6 @@ def _interp(x, xp, fp, left, right, period, modes):
     if period is not None:
         if get_aval(period).ndim != 0:
             raise ValueError(f"period must be a scalar; got {period}")
-        from velax.numpy._arithmetic import remainder
-
         period = lax.abs(convert_type(period, get_aval(x).dtype))
         x, xp = remainder(x, period), remainder(xp, period)
         order = argsort(xp)

@@ -101,7 +101,7 @@ def reshape(a, shape, order: str = "C", *, copy: bool | None = None, out_shardin
       a: an array.
       shape: an integer or a tuple of them; one may be -1 and is computed from the others.
       order: "C": rows first; "F": columns first.
-      copy: True to copy; False is not possible while tracing.
+      copy: accepted for compatibility: whether memory is shared is the compiler's choice.
 
     Returns:
       An array of the shape.
@@ -116,10 +116,6 @@ def reshape(a, shape, order: str = "C", *, copy: bool | None = None, out_shardin
              [3, 4, 5]], dtype=int32)
     """
     check_arraylike("reshape", a)
-    if copy is False:
-        raise NotImplementedError(
-            "jnp.reshape with copy=False is not supported: whether memory is shared is the compiler's choice"
-        )
     return _reshape(to_array(a), shape, order)
 
 
@@ -568,7 +564,7 @@ def diagonal(a, offset: int = 0, axis1: int = 0, axis2: int = 1):
     """
     check_arraylike("diagonal", a)
     if get_aval(a).ndim < 2:
-        raise ValueError("diagonal requires an array of at least two dimensions.")
+        raise ValueError(f"diagonal requires an array of at least two dimensions, got shape {get_aval(a).shape}")
     a = moveaxis(a, (axis1, axis2), (-2, -1))
     *lead, m, n = get_aval(a).shape
     offset = operator.index(offset)
@@ -636,7 +632,7 @@ def resize(a, new_shape):
     check_arraylike("resize", a)
     sizes = static_shape(new_shape)
     if any(n < 0 for n in sizes):
-        raise ValueError("all elements of `new_shape` must be non-negative")
+        raise ValueError(f"all elements of `new_shape` must be non-negative in resize, got {sizes}")
     return _resize(a, sizes)
 
 

@@ -121,7 +121,9 @@ def lexsort(keys, axis: int = -1):
     check_arraylike("lexsort", *key_list)
     key_list = [to_array(k) for k in key_list]
     if len({get_aval(k).shape for k in key_list}) > 1:
-        raise ValueError("all keys need to be the same shape")
+        raise ValueError(
+            f"all keys need to be the same shape in lexsort, got {', '.join(str(get_aval(k).shape) for k in key_list)}"
+        )
     index = dtypes.default_int_dtype()
     if get_aval(key_list[0]).ndim == 0:
         return lax.full((), 0, index)
@@ -236,7 +238,7 @@ def searchsorted(a, v, side: str = "left", sorter=None, *, method: str = "scan")
     if method not in _METHODS:
         raise ValueError(f"invalid argument {method=}, expected one of {list(_METHODS)}")
     if get_aval(to_array(a)).ndim != 1:
-        raise ValueError("a should be 1-dimensional")
+        raise ValueError(f"a should be 1-dimensional in searchsorted, got shape {get_aval(to_array(a)).shape}")
     return _searchsorted(a, v, sorter, side, method)
 
 

@@ -591,6 +591,7 @@ def nanvar(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, where=Non
       Array(1., dtype=float32)
     """
     no_out("nanvar", out)
+    dtype = None if dtype is None else dtypes.check_user_dtype_supported(dtype, "nanvar")
     return _nanvar(a, static_axes(axis), dtype, ddof, bool(keepdims), where, mean)
 
 
@@ -620,6 +621,7 @@ def nanstd(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, where=Non
       Array(1., dtype=float32)
     """
     no_out("nanstd", out)
+    dtype = None if dtype is None else dtypes.check_user_dtype_supported(dtype, "nanstd")
     return _nanstd(a, static_axes(axis), dtype, ddof, bool(keepdims), where, mean)
 
 

@@ -195,7 +195,8 @@ def _rank_promotion(fun_name: str, shapes) -> None:
     if config.jax_numpy_rank_promotion == "raise":
         raise ValueError(
             f"Operands could not be broadcast together for {fun_name} on shapes {' '.join(map(str, shapes))} and "
-            "with the config option jax_numpy_rank_promotion='raise'."
+            "with the config option jax_numpy_rank_promotion='raise'. For more information, see "
+            "https://docs.jax.dev/en/latest/rank_promotion_warning.html."
         )
     warnings.warn(message, stacklevel=4)
 

@@ -12,6 +12,7 @@ from velax._lang import dtypes
 from velax._lang.array import Array
 from velax._lang.trace import concrete_or_error, get_aval
 from velax.lax._structural import canonical_axis, canonical_shape, convert_type
+from velax.numpy import searchsorted, take
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes_inexact, to_array
 from velax.random._keys import draw_bits
 from velax.random._parameters import (
@@ -37,9 +38,14 @@ __all__ = ["bernoulli", "categorical", "choice", "geometric", "permutation", "ra
 def randint(key, shape, minval, maxval, dtype=None, *, out_sharding=None):
     """Draw integers uniformly from ``[minval, maxval)``.
 
-    Args: key: a key. shape: the shape of the result. minval: lower bound, included; broadcasts to ``shape``.
-      maxval: upper bound, excluded; broadcasts to ``shape``. Beyond the dtype's largest number, that number
-      is included. dtype: an integer dtype. out_sharding: placement; None, as there is one device.
+    Args:
+      key: a key.
+      shape: the shape of the result.
+      minval: lower bound, included; broadcasts to ``shape``.
+      maxval: upper bound, excluded; broadcasts to ``shape``. Beyond the dtype's largest number,
+        that number is included.
+      dtype: an integer dtype.
+      out_sharding: placement; None, as there is one device.
 
     Returns:
       An array of this shape and dtype; ``minval`` where the range is empty.
@@ -225,11 +231,16 @@ def _geometric(key, p, shape, dtype):
 def categorical(key, logits, axis=-1, shape=None, replace=True, mode=None, *, out_sharding=None):
     """Draw categories of given unnormalized log probabilities.
 
-    Args: key: a key. logits: floats; one distribution along ``axis`` for each position of the other axes.
-      axis: the axis of the categories. shape: the shape of the result, which ends in the shape of ``logits``
-      without ``axis`` or broadcasts with it; by default that shape. replace: whether the draws along the
-      leading axes of ``shape`` are independent; False: all different. mode: as in `gumbel`. out_sharding:
-      placement; None, as there is one device.
+    Args:
+      key: a key.
+      logits: floats; one distribution along ``axis`` for each position of the other axes.
+      axis: the axis of the categories.
+      shape: the shape of the result, which ends in the shape of ``logits`` without ``axis`` or
+        broadcasts with it; by default that shape.
+      replace: whether the draws along the leading axes of ``shape`` are independent; False: all
+        different.
+      mode: as in `gumbel`.
+      out_sharding: placement; None, as there is one device.
 
     Returns:
       Integers, the drawn categories.
@@ -317,7 +328,7 @@ def permutation(key, x, axis=0, independent=False, *, out_sharding=None):
     axis = canonical_axis(axis, max(rank, 1), "permutation") if rank else 0
     if not rank:
         if not dtypes.is_integer(dtypes.dtype(x)):
-            raise TypeError("x must be an integer or at least 1-dimensional")
+            raise TypeError(f"x must be an integer or at least 1-dimensional in permutation, got {dtypes.dtype(x)}[]")
         n = concrete_or_error(int, x, "argument x of jax.random.permutation()")
         return _permuted_range(key, max(n, 0), dtypes.default_int_dtype())
     return _permutation(key, to_array(x), axis, bool(independent))
@@ -337,8 +348,6 @@ def _permutation(key, x, axis, independent):
 
 
 def _take(x, indices, axis: int):
-    from velax.numpy import take  # velax.numpy is complete when samplers are called, not yet when they are defined
-
     return take(x, indices, axis=axis)
 
 
@@ -398,7 +407,7 @@ def choice(key, a, shape=(), replace=True, p=None, axis=0, mode=None):
     if draws == 0:
         return lax.full(out_shape, 0, get_aval(a).dtype if a_shape else dtypes.dtype(a))
     if n <= 0:
-        raise ValueError("a must be greater than 0 unless no samples are taken")
+        raise ValueError(f"a must be greater than 0 unless no samples are taken in choice, got {n}")
     if not replace and draws > n:
         raise ValueError(f"Cannot take a larger sample (size {draws}) than population (size {n}) when 'replace=False'")
     if p is None:
@@ -426,8 +435,6 @@ def _weighted(key, p, shape, mode, replace):
     if not replace:
         noisy = lax.add(_gumbel(key, get_aval(p).shape, dtype, mode), lax.log(p))
         return lax.top_k(noisy, math.prod(shape))[1]
-    from velax.numpy import searchsorted  # as in `_take`
-
     total = lax.cumsum(p, 0)
     last = lax.index_in_dim(total, -1, 0, keepdims=False)
     u = lax.sub(constant(dtype, 1), _uniform(key, shape, dtype, 0.0, 1.0))

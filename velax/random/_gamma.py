@@ -112,7 +112,7 @@ def _gamma_jvp(primals, tangents, *, log_space):
     out = random_gamma_p.bind(*primals, log_space=log_space)
     t = tangents[1]
     if type(t) is Zero:
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
     slope = random_log_gamma_grad if log_space else lax.random_gamma_grad
     return out, lax.mul(t, slope(primals[1], out))
 

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 
-from velax import _native
+from velax import _native, lax
 from velax._backends.cpu.placement import device_put
 from velax._lang import dtypes
 from velax._lang.array import Array, ArrayImpl
@@ -16,6 +16,7 @@ from velax._lang.config_options import LegacyPrngKeyState
 from velax._lang.dtypes import KeyTy
 from velax._lang.trace import Tracer, get_aval
 from velax.lax._structural import canonical_shape, convert_type
+from velax.numpy import asarray
 from velax.random._keys_array import PRNGKeyArray
 from velax.random._primitives import (
     random_bits_p,
@@ -179,15 +180,11 @@ def _seeded(name: str, seed, impl: PRNGImpl):
     if not (dtypes.is_integer(aval.dtype) or aval.dtype == np.bool_):
         raise TypeError(f"PRNG key seed must be an integer; got {seed!r}")
     if config.jax_random_seed_offset:
-        from velax import lax
-
         seed = lax.add(seed, np.asarray(config.jax_random_seed_offset).astype(aval.dtype)[()])
     return random_seed_p.bind(seed, impl=impl)
 
 
 def _as_array(x):
-    from velax.numpy import asarray  # only for seeds that are neither numbers nor arrays
-
     return asarray(x)
 
 

@@ -7,7 +7,7 @@ import operator
 
 import numpy as np
 
-from velax import _native
+from velax import _native, lax
 from velax._backends.cpu.dispatch import wrap_keys
 from velax._lang import dtypes
 from velax._lang.array import Array, ArrayImpl
@@ -148,8 +148,7 @@ class PRNGKeyArray(Array):
     # -- comparison, and what keys do not do ------------------------------------------------------
 
     def _equals(self, other, name: str):
-        from velax import lax  # keys are made before operations on them
-        from velax.random._primitives import random_unwrap_p
+        from velax.random._primitives import random_unwrap_p  # primitives on keys use the class of keys
 
         if not isinstance(getattr(other, "dtype", None), KeyTy):
             raise _no_arithmetic(name, self, other)
@@ -164,8 +163,6 @@ class PRNGKeyArray(Array):
         return self._equals(other, "equal")
 
     def __ne__(self, other):
-        from velax import lax  # as in `_equals`
-
         return lax.bitwise_not(self._equals(other, "not_equal"))
 
     @api_boundary
@@ -222,7 +219,7 @@ def _wrap(impl: PRNGImpl, words):
     """Keys of their words, concrete or traced."""
     if isinstance(words, ArrayImpl):
         return PRNGKeyArray(impl, words)
-    from velax.random._primitives import random_wrap_p  # primitives on keys use the class of keys
+    from velax.random._primitives import random_wrap_p  # as in `_equals`
 
     return random_wrap_p.bind(words, impl=impl)
 
@@ -233,8 +230,6 @@ def _restore(impl_name: str, words: np.ndarray) -> PRNGKeyArray:
 
 def _full(self, shape, fill_value):
     """Keys of this dtype, all alike: ``fill_value``, or zero words."""
-    from velax import lax  # as in `_equals`
-
     if isinstance(getattr(fill_value, "dtype", None), KeyTy):
         return lax.broadcast(fill_value, tuple(shape))
     words = lax.full((*shape, *self.base_shape), int(fill_value), self.base_dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import velax.numpy as jnp
 from velax._lang.trace import get_aval
 from velax.lax._structural import canonical_shape, convert_type
 from velax.numpy._util import compiled
@@ -30,7 +31,7 @@ def multivariate_normal(key, mean, cov, shape=None, dtype=None, method: str = "c
     key = prepare("multivariate_normal", key, out_sharding)
     dtype = float_dtype("multivariate_normal", dtype)
     if method not in ("svd", "eigh", "cholesky"):
-        raise ValueError("method must be one of {'svd', 'eigh', 'cholesky'}")
+        raise ValueError(f"method must be one of {{'svd', 'eigh', 'cholesky'}} in multivariate_normal, got {method!r}")
     mean_shape, cov_shape = shape_of(mean), shape_of(cov)
     if not mean_shape:
         raise ValueError(f"multivariate_normal requires mean.ndim >= 1, got mean.ndim == {len(mean_shape)}")
@@ -51,18 +52,16 @@ def multivariate_normal(key, mean, cov, shape=None, dtype=None, method: str = "c
 
 @compiled(static=("shape", "dtype", "method"))
 def _multivariate_normal(key, mean, cov, shape, dtype, method):
-    import velax.numpy as jnp  # complete only when samplers are called
-
     mean, cov = convert_type(mean, dtype), convert_type(cov, dtype)
-    factor = _factor(jnp, cov, method)
+    factor = _factor(cov, method)
     n = get_aval(mean).shape[-1]
     return mean + jnp.einsum("...ij,...j->...i", factor, _normal(key, (*shape, n), dtype))
 
 
-def _factor(jnp, cov, method: str):
+def _factor(cov, method: str):
     """A matrix whose product with its transpose is ``cov``."""
-    linalg = getattr(jnp, "linalg", None)
-    if linalg is None or not hasattr(linalg, method):
+    linalg = jnp.linalg
+    if not hasattr(linalg, method):
         raise NotImplementedError(
             f"multivariate_normal(method={method!r}) needs jnp.linalg.{method}, which is not implemented; multiply "
             "random.normal by a factor of the covariance"
@@ -90,14 +89,11 @@ def orthogonal(key, n: int, shape=(), dtype=None, m: int | None = None, *, out_s
     Raises:
       NotImplementedError: if the QR decomposition is not available.
     """
-    import velax.numpy as jnp  # as in `_multivariate_normal`
-
     key = prepare("orthogonal", key, out_sharding)
     dtype = float_dtype("orthogonal", dtype, "a float or complex")
     m = n if m is None else m
-    linalg = getattr(jnp, "linalg", None)
-    if linalg is None or not hasattr(linalg, "qr"):
+    if not hasattr(jnp.linalg, "qr"):
         raise NotImplementedError("random.orthogonal needs jnp.linalg.qr, which is not implemented")
-    q, r = linalg.qr(_normal(key, (*canonical_shape(shape, "orthogonal"), max(n, m), min(n, m)), dtype))
+    q, r = jnp.linalg.qr(_normal(key, (*canonical_shape(shape, "orthogonal"), max(n, m), min(n, m)), dtype))
     q = q * jnp.expand_dims(jnp.sign(jnp.diagonal(r, 0, -2, -1)), -2)
     return q.mT if n < m else q

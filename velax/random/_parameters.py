@@ -10,6 +10,7 @@ from velax._lang.array import Array
 from velax._lang.trace import get_aval
 from velax.lax._structural import canonical_shape, convert_type
 from velax.random._keys import check_key, check_out_sharding
+from velax.random._primitives import random_split_p
 
 __all__ = [
     "broadcast_shapes",
@@ -101,7 +102,5 @@ def parameter(x, dtype, shape=None):
 
 def fresh_keys(key, n: int = 2):
     """``n`` keys derived from a typed key."""
-    from velax.random._primitives import random_split_p
-
     keys = random_split_p.bind(key, shape=(n,))
     return [lax.index_in_dim(keys, i, 0, keepdims=False) for i in range(n)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from velax._backends.cpu.placement import device_put
 from velax._lang import dtypes
 from velax._lang.avals import shaped_array
 from velax._lang.dtypes import KeyTy
@@ -35,7 +36,7 @@ def _no_derivative(primitive):
 
     def rule(primals, tangents, **params):
         out = primitive().bind(*primals, **params)
-        return out, Zero(get_aval(out).to_tangent_aval())
+        return out, Zero.from_primal_value(out)
 
     return rule
 
@@ -109,8 +110,6 @@ random_unwrap_p = _define(
 
 
 def _wrap_impl(base, *, impl):
-    from velax._backends.cpu.placement import device_put  # the words may come as a NumPy array
-
     return PRNGKeyArray(impl, device_put(base))
 
 

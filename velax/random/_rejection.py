@@ -22,9 +22,11 @@ def some(x):
 def transformed_rejection(key, shape, dtype, propose: Callable):
     """Numbers of the first accepted proposals.
 
-    Args: key: a key. shape, dtype: of the result. propose: ``propose(u, v, distance) -> (number, accepted)``,
-      for u uniform in ``[-1/2, 1/2)``, v in ``[0, 1)``, and the
-        distance of u from the nearer end of its range.
+    Args:
+      key: a key.
+      shape, dtype: of the result.
+      propose: ``propose(u, v, distance) -> (number, accepted)``, for u uniform in ``[-1/2, 1/2)``,
+        v in ``[0, 1)``, and the distance of u from the nearer end of its range.
     """
     half = constant(dtype, 0.5)
 

@@ -242,9 +242,13 @@ maxwell = _from_shape(
 def gumbel(key, shape=(), dtype=None, mode=None, *, out_sharding=None):
     """Draw from the standard Gumbel distribution.
 
-    Args: key: a key. shape: the shape of the result. dtype: a float dtype. mode: "low" draws one uniform
-      number each; "high" two, for a finer upper tail. By default "low", or "high" under
-      ``jax_high_dynamic_range_gumbel``. out_sharding: placement; None, as there is one device.
+    Args:
+      key: a key.
+      shape: the shape of the result.
+      dtype: a float dtype.
+      mode: "low" draws one uniform number each; "high" two, for a finer upper tail. By default
+        "low", or "high" under ``jax_high_dynamic_range_gumbel``.
+      out_sharding: placement; None, as there is one device.
 
     Raises:
       ValueError: if ``dtype`` is no float or ``mode`` unknown.

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from velax import lax
 from velax._ir.graph import Builder, Node
 from velax._lang.avals import shaped_array
 from velax._lang.dtypes import KeyTy
@@ -213,7 +214,7 @@ def _threefry_type(*avals):
 
 def _threefry_jvp(primals, tangents):
     outs = threefry2x32_p.bind(*primals)
-    return outs, [Zero(get_aval(x).to_tangent_aval()) for x in outs]
+    return outs, [Zero.from_primal_value(x) for x in outs]
 
 
 threefry2x32_p = define(
@@ -241,8 +242,6 @@ def threefry2x32(key, count):
     Raises:
       TypeError: for other dtypes, or a key of another shape.
     """
-    from velax import lax
-
     key_aval, count_aval = get_aval(key), get_aval(count)
     if key_aval.dtype != np.uint32 or count_aval.dtype != np.uint32:
         raise TypeError(f"threefry_2x32 requires uint32 arguments, got {[key_aval.dtype, count_aval.dtype]}")

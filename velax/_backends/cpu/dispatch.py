@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from velax import _native
+from velax._compiler.build_graph import build_graph
 from velax._compiler.driver import CompiledJaxpr, compile_jaxpr
+from velax._compiler.target import host_target
 from velax._lang import dtypes
 from velax._lang.avals import shaped_array
 from velax._lang.config import FLAG_DEBUG
@@ -118,16 +120,19 @@ class _StageProgram:
         self._cache = _native.EagerCache(lambda key, args: _entry(self._compiled, traced.jaxpr.out_avals))
 
     def call(self, leaves):
-        expected = self._traced.jaxpr.in_avals
-        for i, (x, aval) in enumerate(zip(leaves, expected, strict=True)):
+        jaxpr, differ = self._traced.jaxpr, []
+        for i, (x, aval) in enumerate(zip(leaves, jaxpr.in_avals, strict=True)):
             got = get_aval(x)
             if got.shape != aval.shape or got.dtype != aval.dtype:
-                raise TypeError(
-                    f"Argument types differ from the types for which this computation was compiled: argument {i} "
-                    f"has type {got.str_short()}, "
-                    f"compiled for {aval.str_short()}. Call the jitted function itself, or lower and compile it "
-                    "for these types."
-                )
+                name = (jaxpr.jaxpr.debug_info.arg_names or range(len(leaves)))[i]
+                differ.append(f"Argument '{name}' compiled with {aval.str_short()} and called with {got.str_short()}")
+        if differ:
+            raise TypeError(
+                "Argument types differ from the types for which this computation was compiled. Perhaps you are calling "
+                "the compiled executable with a different enable_x64 mode than when it was AOT compiled? Call the "
+                "jitted function itself, or lower and compile it for these types. The mismatches are:\n"
+                + "\n".join(differ)
+            )
         outs = self._cache(None, *leaves)
         if _native.config_flags() & FLAG_DEBUG:
             check_results(jit_p, leaves, {"jaxpr": self._traced.jaxpr}, outs)
@@ -137,16 +142,16 @@ class _StageProgram:
     def executable(self):
         return self._compiled.executable
 
+    def graph(self):
+        return build_graph(self._traced.jaxpr)[0]
+
     def graph_text(self) -> str:
-        from velax._compiler.build_graph import build_graph
         from velax._ir.graph_text import print_graph  # only needed to look
 
-        return print_graph(build_graph(self._traced.jaxpr)[0])
+        return print_graph(self.graph())
 
     def program_text(self) -> str:
-        from velax._compiler.build_graph import build_graph
-        from velax._compiler.pipeline import compile_graph
-        from velax._compiler.target import host_target
+        from velax._compiler.pipeline import compile_graph  # the passes: not needed where a cache has the program
 
         return str(compile_graph(build_graph(self._traced.jaxpr)[0], host_target()).program)
 

@@ -104,15 +104,18 @@ _TOTAL_ORDER = frozenset({"lt_total", "le_total", "eq_total"})
 def lower_map(fn: str, args: list[Expr]) -> Expr:
     """The expression of an elementwise function.
 
-    Args: fn: a name in `velax._ir.graph.MAP_FNS`, or ``lt_total``, ``le_total``, ``eq_total`` (the order of
-        ``lax.sort``). args: its operands, real, of one dtype (``select``: a bool first). Complex operands go
-        to `lower_complex`.
+    Args:
+        fn: a name in `velax._ir.graph.MAP_FNS`, or ``lt_total``, ``le_total``, ``eq_total`` (the
+            order of ``lax.sort``).
+        args: its operands, real, of one dtype (``select``: a bool first). Complex operands go to
+            `lower_complex`.
 
     Returns:
         An expression of the operands' dtype, or a bool for comparisons and ``is_finite``.
 
-    Raises: TypeError: if ``fn`` is unknown, is given another number of operands, operands of different
-        dtypes, or a dtype on which it is not defined.
+    Raises:
+        TypeError: if ``fn`` is unknown, is given another number of operands, operands of different
+            dtypes, or a dtype on which it is not defined.
 
     >>> from velax._ir.loops import Var
     >>> lower_map("tanh", [Var("x", "bf16")]).dtype

@@ -385,10 +385,13 @@ _FUNCTIONS: dict[str, tuple[int, Callable]] = {
 def lower_complex(fn: str, args: list) -> Expr | tuple[Expr, Expr]:
     """The expression, or the pair of expressions, of an elementwise function on complex operands.
 
-    Args: fn: a name in `velax._ir.graph.MAP_FNS`. args: its operands: pairs (re, im) of f32 or f64
-        expressions; for ``complex`` two real expressions, for ``select`` a bool first.
+    Args:
+        fn: a name in `velax._ir.graph.MAP_FNS`.
+        args: its operands: pairs (re, im) of f32 or f64 expressions; for ``complex`` two real
+            expressions, for ``select`` a bool first.
 
-    Returns: A pair, or one expression where the result is real (``abs``, ``real``, ``imag``) or a bool
+    Returns:
+        A pair, or one expression where the result is real (``abs``, ``real``, ``imag``) or a bool
         (``eq``, ``ne``, ``is_finite``).
 
     Raises:

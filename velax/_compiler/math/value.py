@@ -1,8 +1,8 @@
 """Operators on loop IR expressions, so that the elementwise functions read as formulas.
 
-A `Value` wraps one `Expr`; Python numbers beside it become constants of its dtype. The algorithms in this
-package are straight-line code over
-`Value`: no loads, no branches, every choice a `Select`, so they vectorise as they stand.
+A `Value` wraps one `Expr`; Python numbers beside it become constants of its dtype. The algorithms
+in this package are straight-line code over `Value`: no loads, no branches, every choice a `Select`,
+so they vectorise as they stand.
 """
 
 from __future__ import annotations

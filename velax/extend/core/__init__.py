@@ -7,6 +7,7 @@ from velax._lang.avals import (
     abstract_token as abstract_token,
 )
 from velax._lang.check import JaxprTypeError as JaxprTypeError, check_jaxpr as check_jaxpr
+from velax._lang.dtypes import tangent_dtype as _tangent_dtype
 from velax._lang.effects import Effect as Effect, Effects as Effects, no_effects as no_effects
 from velax._lang.jaxpr import (
     ClosedJaxpr as ClosedJaxpr,
@@ -50,9 +51,7 @@ def jaxpr_as_fun(closed_jaxpr, *args):
 
 def primal_dtype_to_tangent_dtype(primal_dtype):
     """The dtype of tangents of values of a dtype."""
-    from velax._lang.dtypes import tangent_dtype
-
-    return tangent_dtype(primal_dtype)
+    return _tangent_dtype(primal_dtype)
 
 
 def find_top_trace(_):
