@@ -137,7 +137,9 @@ def test_missing_rules_say_which_and_how():
     with pytest.raises(NotImplementedError, match="Abstract evaluation for 'bare' not implemented"):
         velax.make_jaxpr(lambda x: p.bind(x))(1.0)
     p.def_abstract_eval(lambda x: x)
-    with pytest.raises(NotImplementedError, match=r"primitive 'bare' not found.*has no lowering.*\n?.*register_lowering"):
+    with pytest.raises(
+        NotImplementedError, match=r"primitive 'bare' not found.*has no lowering.*\n?.*register_lowering"
+    ):
         velax.jit(lambda x: p.bind(x))(1.0)
     with pytest.raises(NotImplementedError, match="Differentiation rule for 'bare' not implemented"):
         velax.grad(lambda x: p.bind(x))(1.0)
