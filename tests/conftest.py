@@ -1,5 +1,6 @@
 """Options and fixtures of the test suite: which code generator its small programs go through, and the caches."""
 
+import signal
 import zlib
 
 import pytest
@@ -8,6 +9,10 @@ import velax
 from velax._compiler import cache as disk, driver
 
 ENCODED, THROUGH_LLVM = driver.SMALL_LAUNCH, 0
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it runs in the background so, and children inherit it; tests of interrupts need them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

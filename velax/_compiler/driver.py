@@ -326,13 +326,16 @@ def _small_kernels(compiled, target: Target) -> set[str]:
 
 def _encoded(name: str, kernel, target: Target, cache, record: CompileRecord):
     """The kernel, encoded without LLVM, or None for one that uses what only LLVM makes code for."""
-    from velax._compiler.elf_write import write_object  # as in `_compile`
+    from velax._compiler.dump import dump, dump_kernel  # as in `_compile`
+    from velax._compiler.elf_write import write_object
     from velax._compiler.encode import NotEncodable, encode
 
     try:
         code = encode(kernel)
     except NotEncodable:
         return None
+    dump_kernel(replace(kernel, name=name))
+    dump("asm", lambda: f"{name}: {code.hex()}")
     return _made_kernel(name, write_object(name, code), target, cache, record)
 
 

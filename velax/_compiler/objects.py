@@ -12,14 +12,13 @@ import contextlib
 import ctypes
 import functools
 import itertools
-import os
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from velax import _native
+from velax._compiler.dump import dump, dump_kernel
 from velax._compiler.elf import external_symbols, split_object
 from velax._compiler.emit import ATTRIBUTES, emit_function, emit_kernel
 from velax._compiler.target import Target, host_target
@@ -111,24 +110,19 @@ def compile_kernels(
 
 def _modules(kernels: list[Kernel], target: Target, level: int) -> Iterator[_Module]:
     """The kernels' text in modules of about `_MODULE_TEXT`."""
-    dump = os.environ.get("VELAX_DUMP", "").split(",")
     names: list[str] = []
     functions: list[str] = []
     declarations: dict[str, None] = {}
     start = time.perf_counter()
     for kernel in kernels:
-        if "loops" in dump:
-            from velax._ir.loops_text import print_kernel  # for people alone
-
-            print(print_kernel(kernel), file=sys.stderr)
+        dump_kernel(kernel)
         function, needed = emit_function(kernel, target, f".text.{kernel.name}")
         names.append(kernel.name)
         functions.append(function)
         declarations.update(dict.fromkeys(needed))
         if kernel is kernels[-1] or sum(map(len, functions)) > _MODULE_TEXT:
             source = "\n".join([*functions, *declarations, ATTRIBUTES, ""])
-            if "llvm" in dump:
-                print(source, file=sys.stderr)
+            dump("llvm", lambda: source)  # noqa: B023
             yield _Module(level, names, source, (time.perf_counter() - start) * 1e3)
             names, functions, declarations = [], [], {}
             start = time.perf_counter()
@@ -231,8 +225,7 @@ def _objects_of(module: _Module, target: Target, stats: list[dict] | None) -> di
     with _machine(target, module.level) as machine:
         parsed = _parse(module.source, machine, module.names)
         times.append(time.perf_counter())
-        if "asm" in os.environ.get("VELAX_DUMP", "").split(","):
-            print(machine.emit_assembly(_parse(module.source, machine, module.names)), file=sys.stderr)
+        dump("asm", lambda: machine.emit_assembly(_parse(module.source, machine, module.names)))
         image = _emit_object(machine, parsed)
     times.append(time.perf_counter())
     objects = split_object(image, module.names)
