@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from velax._transforms.arguments import debug_info_of
 
@@ -128,7 +129,7 @@ def transformation_with_aux(gen: Callable) -> Callable[..., tuple[WrappedFun, Ca
     return transform
 
 
-def transformation2(gen: Callable, fun: WrappedFun | None = None, *gen_static_args):
+def transformation2(gen: Callable, fun: WrappedFun | None = None, *gen_static_args) -> Any:
     """Put ``gen(f, *gen_static_args, *args)`` around a function; without one, for use as a decorator."""
     if fun is None:
         return functools.partial(transformation2, gen)
@@ -137,7 +138,7 @@ def transformation2(gen: Callable, fun: WrappedFun | None = None, *gen_static_ar
 
 def transformation_with_aux2(
     gen: Callable, fun: WrappedFun | None = None, *gen_static_args, use_eq_store: bool = False
-):
+) -> Any:
     """As `transformation2` for ``gen(f, store, *gen_static_args, *args)``; also returns a function that gives what it
     stored."""
     if fun is None:
