@@ -63,7 +63,10 @@ def _first_init(self, *args, **kwargs):
     """The ``__init__`` of the first few instances of any class, which cost less than compiling another."""
     cls = self.__class__
     if cls.__init__ is not _first_init:  # called by the method of a subclass
-        cls = next(c for c in cls.__mro__ if c.__dict__.get("__init__") is _first_init)
+        cls = next((c for c in cls.__mro__ if c.__dict__.get("__init__") is _first_init), None)
+        if cls is None:  # another thread compiled one meanwhile
+            self.__class__.__init__(self, *args, **kwargs)
+            return
     number = _instances[cls] = _instances.get(cls, 0) + 1
     fields, defaults = cls._fields, cls._defaults
     values = dict(zip(fields, args))
@@ -71,7 +74,7 @@ def _first_init(self, *args, **kwargs):
         kwargs and not (kwargs.keys() <= set(fields) and values.keys().isdisjoint(kwargs))
     )
     if number > _FEW or wrong:
-        _instances.pop(cls)
+        _instances.pop(cls, None)
         cls.__init__ = _compile_init(cls)  # it says what is wrong with the arguments, too
         cls.__init__(self, *args, **kwargs)
         return
