@@ -19,8 +19,8 @@ def test_threads_make_the_first_instances_together():
             made, start = [], threading.Barrier(4)
 
             def make():
-                start.wait()  # noqa: B023
-                made.extend(Point(k) for k in range(10))  # noqa: B023
+                start.wait()
+                made.extend(Point(k) for k in range(10))
 
             threads = [threading.Thread(target=make) for _ in range(4)]
             for thread in threads:
