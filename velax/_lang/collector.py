@@ -8,7 +8,7 @@ import sys
 __all__ = ["collector_paused"]
 
 
-class collector_paused:  # noqa: N801 - reads as the statement it is
+class collector_paused:
     """For a ``with`` statement that makes many objects that live until its end, or on: an import, a compilation.
     The collector would walk them again and again and find nothing; it took a tenth of the time of `import velax`.
 
