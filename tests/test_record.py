@@ -10,7 +10,7 @@ def test_threads_make_the_first_instances_together():
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        for _ in range(100):
+        for _ in range(300):
 
             class Point(Record):
                 x: int

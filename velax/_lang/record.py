@@ -42,7 +42,7 @@ class _RecordType(type):
         namespace["__slots__"] = own
         namespace["_fields"] = namespace["__match_args__"] = fields
         namespace["_defaults"] = defaults
-        namespace.setdefault("__init__", _first_init)
+        namespace["__init__"] = _first_init
         if not eq:
             namespace["__eq__"], namespace["__hash__"] = object.__eq__, object.__hash__
         if frozen:
@@ -60,13 +60,11 @@ _instances: dict[type, int] = {}
 
 
 def _first_init(self, *args, **kwargs):
-    """The ``__init__`` of the first few instances of any class, which cost less than compiling another."""
+    """The ``__init__`` of the first few instances of any class, which cost less than compiling another.
+
+    Threads may be in here together, also after one of them has compiled the class's own: each fills its instance.
+    """
     cls = self.__class__
-    if cls.__init__ is not _first_init:  # called by the method of a subclass
-        cls = next((c for c in cls.__mro__ if c.__dict__.get("__init__") is _first_init), None)
-        if cls is None:  # another thread compiled one meanwhile
-            self.__class__.__init__(self, *args, **kwargs)
-            return
     number = _instances[cls] = _instances.get(cls, 0) + 1
     fields, defaults = cls._fields, cls._defaults
     values = dict(zip(fields, args))
@@ -120,7 +118,7 @@ def _compile_init(cls):
 class Record(metaclass=_RecordType):
     """Base of records. The annotated names of a subclass are its fields, in order, those of its base first; a
     value assigned to one is its default, `factory` makes one a new value for each instance. ``__post_init__``
-    is called if there is one.
+    is called if there is one; there is no other ``__init__`` than the one that sets the fields.
 
     Records compare and hash by their fields; those of a class defined with ``eq=False``, by identity. They
     are not to be changed once made, but for classes that say so; one defined with ``frozen=True`` enforces
