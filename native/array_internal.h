@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include "array.h"
+#include "gil.h"
 #include "ref.h"
 
 namespace velax {
@@ -41,6 +42,10 @@ ArrayImpl* array_copied(ArrayImpl* array) noexcept;
 // array_numpy.cc: a read-only ndarray over the array's memory (new reference).
 PyObject* array_view_as_ndarray(ArrayImpl* array) noexcept;
 bool init_memory_holder();
+// The deleter of borrowed memory whose owner is a Python object. The last hold may go in a thread without the GIL.
+inline void release_python_owner(Buffer* buffer) noexcept {
+  with_gil([owner = static_cast<PyObject*>(buffer->owner)] { Py_DECREF(owner); });
+}
 
 // Reads a shape given as a sequence of ints (or one int) to `dims`; returns the rank, -1 with an error set.
 constexpr int kMaxRank = 64;

@@ -152,20 +152,6 @@ struct ArrayInterface {
 };
 constexpr int kInterfaceWriteable = 0x400;
 
-void release_python_owner(Buffer* buffer) noexcept {
-  PyObject* owner = static_cast<PyObject*>(buffer->owner);
-  if (PyGILState_Check()) {
-    Py_DECREF(owner);
-    return;
-  }
-  // A thread that asks for the GIL while the interpreter shuts down is never let go on; the process is about to end,
-  // so the object is left alone.
-  if (!Py_IsInitialized() || _Py_IsFinalizing()) return;
-  PyGILState_STATE state = PyGILState_Ensure();
-  Py_DECREF(owner);
-  PyGILState_Release(state);
-}
-
 enum class Alias { kShareBuffer, kBorrow, kUnsafe };
 
 // Whether the memory of an ndarray can be used as it is. A read-only flag alone says little: the array may be a

@@ -174,15 +174,7 @@ template <typename Managed>
 void delete_imported(Buffer* buffer) noexcept {
   Managed* managed = static_cast<Managed*>(buffer->owner);
   if (managed->deleter == nullptr) return;
-  if (PyGILState_Check()) {
-    managed->deleter(managed);
-    return;
-  }
-  // As for ndarrays: no thread gets the GIL any more once the interpreter shuts down.
-  if (!Py_IsInitialized() || _Py_IsFinalizing()) return;
-  PyGILState_STATE state = PyGILState_Ensure();
-  managed->deleter(managed);
-  PyGILState_Release(state);
+  with_gil([managed] { managed->deleter(managed); });
 }
 
 int code_of_dlpack(const DLDataType& dtype) {

@@ -7,7 +7,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
+
+#include "gil.h"
 
 namespace velax {
 
@@ -85,9 +88,8 @@ struct Watch {
   }
 
   void arm() {
-    PyGILState_STATE gil = PyGILState_Ensure();
-    bool raises = interrupt_raises();
-    PyGILState_Release(gil);
+    bool raises = false;
+    with_gil([&raises] { raises = interrupt_raises(); });
     if (!raises) return;
     std::lock_guard<std::mutex> lock(mutex);
     if (sigaction(SIGINT, nullptr, &previous_action) != 0) return;

@@ -85,20 +85,13 @@ LeafStatus add_number(CallFrame& frame, PyObject* value, int code, bool weak) {
   return add_array(frame, array);
 }
 
-void release_ndarray(Buffer* buffer) noexcept {
-  // The last reference may go while the GIL is released (a callback's holds on the inputs).
-  PyGILState_STATE state = PyGILState_Ensure();
-  Py_DECREF(static_cast<PyObject*>(buffer->owner));
-  PyGILState_Release(state);
-}
-
 // An array over the memory of a dense ndarray, for the time of a call.
 ArrayImpl* borrow_ndarray(PyObject* ndarray, const NdarrayFields* fields, int code) {
   static_assert(sizeof(Py_intptr_t) == sizeof(int64_t), "64-bit platforms only");
   try {
     AvalInfo* info = intern_aval(code, false, reinterpret_cast<const int64_t*>(fields->dims), fields->ndim);
     BufferRef buffer =
-        borrow_memory(fields->data, static_cast<size_t>(info->nbytes), release_ndarray, ndarray, false);
+        borrow_memory(fields->data, static_cast<size_t>(info->nbytes), release_python_owner, ndarray, false);
     Py_INCREF(ndarray);
     return array_new(std::move(buffer), info);
   } catch (const std::exception& error) {
