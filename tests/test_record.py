@@ -1,5 +1,7 @@
 """Records made by several threads while a class gets the `__init__` of its own."""
 
+from __future__ import annotations
+
 import sys
 import threading
 
