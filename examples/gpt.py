@@ -103,7 +103,7 @@ def train_step(params, m, v, t, tokens, rate):
 
 @jax.jit
 def sample(params, key, prompt, temperature):
-    """Continue a text of CONTEXT tokens by CONTEXT more, one loop compiled as a whole."""
+    """Continue a text of CONTEXT tokens by three times as many, one loop compiled as a whole."""
 
     def step(window, key):
         logits = forward(params, window)[-1]

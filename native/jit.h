@@ -116,16 +116,14 @@ PyObject* register_leaf_type(PyObject* module, PyObject* const* args, Py_ssize_t
 
 // ---------------------------------------------------------------------------------------------------- entries
 
-// The Python type `JitEntry`: an executable, which of the flattened arguments it reads, and how its outputs are
+// The Python type `JitEntry`: an executable, what it takes after the flattened arguments, and how its outputs are
 // wrapped.
 struct JitEntry {
   PyObject_HEAD
   Executable* executable;             // owned
   PyTreeDef* out_tree;                // owned; nullptr: a list of the outputs
   PyObject* out_wraps;                // owned; tuple of callables and None, or nullptr
-  std::vector<uint32_t>* kept;        // owned; nullptr: every leaf
   std::vector<ArrayImpl*>* consts;    // owned, and so are the references
-  uint32_t min_leaves;                // one more than the largest index in `kept`
   bool single_leaf;                   // `out_tree` is one leaf, and nothing wraps it
 };
 

@@ -36,31 +36,8 @@ void entry_dealloc(PyObject* self) {
     for (ArrayImpl* array : *entry->consts) Py_DECREF(array);
   }
   delete entry->consts;
-  delete entry->kept;
   type->tp_free(self);
   Py_DECREF(type);
-}
-
-bool parse_kept(JitEntry* entry, PyObject* object) {
-  if (object == Py_None) return true;
-  PyObject* sequence = PySequence_Fast(object, "JitEntry: `kept` must be a sequence of indices, or None for all");
-  if (!sequence) return false;
-  entry->kept = new std::vector<uint32_t>;
-  bool ok = true;
-  for (Py_ssize_t i = 0; ok && i < PySequence_Fast_GET_SIZE(sequence); ++i) {
-    Py_ssize_t index = PyNumber_AsSsize_t(PySequence_Fast_GET_ITEM(sequence, i), PyExc_OverflowError);
-    if (index == -1 && PyErr_Occurred()) {
-      ok = false;
-    } else if (index < 0 || index >= UINT32_MAX) {
-      PyErr_Format(PyExc_ValueError, "JitEntry: kept[%zd] = %zd is not the index of a flattened argument", i, index);
-      ok = false;
-    } else {
-      entry->kept->push_back(static_cast<uint32_t>(index));
-      if (index >= entry->min_leaves) entry->min_leaves = static_cast<uint32_t>(index) + 1;
-    }
-  }
-  Py_DECREF(sequence);
-  return ok;
 }
 
 bool parse_consts(JitEntry* entry, PyObject* object) {
@@ -114,21 +91,19 @@ bool check_counts(JitEntry* entry) {
                  entry->out_tree->num_leaves);
     return false;
   }
-  size_t given = (entry->kept ? entry->kept->size() : 0) + entry->consts->size();
-  if (entry->kept ? given != inputs : given > inputs) {
-    PyErr_Format(PyExc_ValueError, "JitEntry: the executable takes %zu inputs, but kept and consts make %zu", inputs,
-                 given);
+  if (entry->consts->size() > inputs) {
+    PyErr_Format(PyExc_ValueError, "JitEntry: the executable takes %zu inputs, but there are %zu consts", inputs,
+                 entry->consts->size());
     return false;
   }
-  if (!entry->kept) entry->min_leaves = static_cast<uint32_t>(inputs - given);
   return true;
 }
 
 PyObject* entry_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
-  static const char* names[] = {"executable", "kept", "consts", "out_tree", "out_wraps", nullptr};
-  PyObject *executable, *kept = Py_None, *consts = nullptr, *out_tree = Py_None, *out_wraps = Py_None;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOOO:JitEntry", const_cast<char**>(names), &executable, &kept,
-                                   &consts, &out_tree, &out_wraps)) {
+  static const char* names[] = {"executable", "consts", "out_tree", "out_wraps", nullptr};
+  PyObject *executable, *consts = nullptr, *out_tree = Py_None, *out_wraps = Py_None;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOO:JitEntry", const_cast<char**>(names), &executable, &consts,
+                                   &out_tree, &out_wraps)) {
     return nullptr;
   }
   if (!is_executable(executable)) {
@@ -147,8 +122,7 @@ PyObject* entry_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   entry->executable = reinterpret_cast<Executable*>(Py_NewRef(executable));
   if (out_tree != Py_None) entry->out_tree = reinterpret_cast<PyTreeDef*>(Py_NewRef(out_tree));
   PyObject* no_consts = consts ? nullptr : PyTuple_New(0);
-  bool ok = parse_kept(entry, kept) && parse_consts(entry, consts ? consts : no_consts) &&
-            parse_wraps(entry, out_wraps) && check_counts(entry);
+  bool ok = parse_consts(entry, consts ? consts : no_consts) && parse_wraps(entry, out_wraps) && check_counts(entry);
   Py_XDECREF(no_consts);
   if (!ok) {
     Py_DECREF(self);
@@ -157,21 +131,6 @@ PyObject* entry_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   entry->single_leaf =
       entry->out_tree && entry->out_tree->num_nodes == 1 && entry->out_tree->num_leaves == 1 && !entry->out_wraps;
   return self;
-}
-
-PyObject* entry_kept(PyObject* self, void*) {
-  const auto* entry = reinterpret_cast<JitEntry*>(self);
-  size_t count = entry->kept ? entry->kept->size() : entry->min_leaves;
-  PyObject* result = PyTuple_New(static_cast<Py_ssize_t>(count));
-  for (size_t i = 0; result && i < count; ++i) {
-    PyObject* index = PyLong_FromSize_t(entry->kept ? (*entry->kept)[i] : i);
-    if (!index) {
-      Py_DECREF(result);
-      return nullptr;
-    }
-    PyTuple_SET_ITEM(result, i, index);
-  }
-  return result;
 }
 
 PyObject* entry_consts(PyObject* self, void*) {
@@ -191,17 +150,15 @@ PyMemberDef entry_members[] = {
 };
 
 PyGetSetDef entry_getset[] = {
-    {"kept", entry_kept, nullptr, "indices of the flattened arguments that the executable reads", nullptr},
     {"consts", entry_consts, nullptr, "arrays passed after the arguments", nullptr},
     {nullptr},
 };
 
 PyType_Slot entry_slots[] = {
     {Py_tp_doc, const_cast<char*>(
-        "JitEntry(executable, kept=None, consts=(), out_tree=None, out_wraps=None)\n--\n\n"
+        "JitEntry(executable, consts=(), out_tree=None, out_wraps=None)\n--\n\n"
         "A compiled version of a function, made by a `miss` callback.\n\n"
-        "executable: what runs.\n"
-        "kept: indices of the flattened dynamic arguments that are its first inputs; None: all of them.\n"
+        "executable: what runs; the flattened dynamic arguments are its first inputs.\n"
         "consts: arrays that are its further inputs.\n"
         "out_tree: PyTreeDef of the result; None: a list of the outputs.\n"
         "out_wraps: per output, a callable applied to the array (PRNG keys), or None; None: no output has one.\n\n"
@@ -228,21 +185,10 @@ namespace {
 
 // Fills `frame.outputs`. False with an error set.
 bool execute_entry(JitEntry* entry, CallFrame& frame) {
-  size_t leaves = frame.arrays.size();
   ArrayImpl* const* inputs = frame.arrays.data();
-  size_t count = leaves;
-  if (entry->kept || !entry->consts->empty()) {
-    if (leaves < entry->min_leaves) {
-      PyErr_Format(PyExc_ValueError, "the compiled version reads argument %u of %zu flattened arguments",
-                   entry->min_leaves - 1, leaves);
-      return false;
-    }
-    frame.inputs.clear();
-    if (entry->kept) {
-      for (uint32_t index : *entry->kept) frame.inputs.push_back(frame.arrays[index]);
-    } else {
-      frame.inputs.insert(frame.inputs.end(), frame.arrays.begin(), frame.arrays.end());
-    }
+  size_t count = frame.arrays.size();
+  if (!entry->consts->empty()) {
+    frame.inputs.assign(frame.arrays.begin(), frame.arrays.end());
     frame.inputs.insert(frame.inputs.end(), entry->consts->begin(), entry->consts->end());
     inputs = frame.inputs.data();
     count = frame.inputs.size();

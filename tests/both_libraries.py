@@ -22,7 +22,8 @@ LIBRARIES = (velax, jax)
 def host(x):
     """A result as a NumPy array that NumPy's comparisons read (narrow floats widened)."""
     x = np.asarray(x)
-    return x.astype(np.float32) if x.dtype.kind == "V" and x.dtype != jax.dtypes.float0 else x
+    narrow = x.dtype.kind == "V" or x.dtype.name.startswith("float8")  # one of which NumPy takes for its own
+    return x.astype(np.float32) if narrow and x.dtype != jax.dtypes.float0 else x
 
 
 def signature(lib, x):
@@ -119,3 +120,31 @@ def both_raise(f, kind, lead, ours=()):
                     assert phrase in text, f"{phrase!r} is not in: {text}"
         else:
             raise AssertionError(f"{lib.__name__} raised nothing")
+
+
+def agree(call, rtol=0):
+    """``call(numpy, package)`` gives the same with Velax's modules as with JAX's, or an error of the same class."""
+    ours, theirs = (_outcome(lambda lib=lib: call(lib.numpy, lib)) for lib in LIBRARIES)
+    _assert_alike(ours, theirs, rtol)
+
+
+def _outcome(f):
+    """What a call gives, or the class name of its error."""
+    try:
+        return f()
+    except Exception as e:
+        return type(e).__name__
+
+
+def _assert_alike(ours, theirs, rtol):
+    """Equal structure of sequences, shapes, dtypes, weak types and values; what is no array is of one type and equal."""
+    if isinstance(theirs, (tuple, list)):
+        assert len(ours) == len(theirs)
+        for x, y in zip(ours, theirs, strict=True):
+            _assert_alike(x, y, rtol)
+    elif hasattr(theirs, "dtype"):
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        assert getattr(ours, "weak_type", None) == getattr(theirs, "weak_type", None)
+        np.testing.assert_allclose(host(ours), host(theirs), rtol=rtol)
+    else:
+        assert type(ours) is type(theirs) and ours == theirs

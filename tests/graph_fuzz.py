@@ -267,13 +267,12 @@ class ControlFuzzer(Fuzzer):
             ys = [self.pick().shape for _ in range(rng.randint(0, 2))]
             shapes = [x.shape for x in consts] + [x.shape for x in init] + [x.shape[1:] for x in xs]
             body = self.body(shapes, [x.shape for x in init] + ys, steps)
-            results = b.scan(body, consts, init, xs, length, rng.random() < 0.5)
+            results = b.scan(body, consts, init, xs, length, rng.random() < 0.5, unroll=rng.choice([1, 1, 4]))
             results = [r for r in results if 0 < r.size <= self.limit]
             if not results:
                 return None
         else:
             bound = rng.randint(0, 4)
-            n = len(consts)
             cond = Builder()
             for x in init:
                 cond.input(x.shape, "f32")
@@ -282,6 +281,5 @@ class ControlFuzzer(Fuzzer):
             shapes = [x.shape for x in consts] + [x.shape for x in init] + [None]
             body = self.body(shapes, [x.shape for x in init] + [None], steps)
             results = b.while_(test, body, [], consts, [*init, b.literal(0, "i32")])[:-1]
-            del n
         self.nodes.extend(results)
         return rng.choice(results)

@@ -1,7 +1,7 @@
 """Compiling and running array graphs in tests."""
 
-import ml_dtypes
 import numpy as np
+from graph_reference import NUMPY
 
 from velax import _native
 from velax._compiler.objects import compile_kernels
@@ -10,14 +10,6 @@ from velax._compiler.target import host_target
 from velax._ir.graph import Graph
 from velax._ir.program import encode
 from velax._ir.program_check import verify
-
-NUMPY = {
-    "bool": np.bool_, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64, "u8": np.uint8,
-    "u16": np.uint16,
-    "u32": np.uint32, "u64": np.uint64, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32,
-    "f64": np.float64,
-    "c64": np.complex64, "c128": np.complex128,
-}  # fmt: skip
 
 
 class Compiled:

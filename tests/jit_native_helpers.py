@@ -136,7 +136,7 @@ def add_entry(leaves):
 
 
 def increment_entry(leaves):
-    return _native.JitEntry(elementwise("increment", 1, np.shape(leaves[-1])), kept=[len(leaves) - 1], out_tree=LEAF)
+    return _native.JitEntry(elementwise("increment", 1, np.shape(leaves[-1])), out_tree=LEAF)
 
 
 def forward_entry(leaves):

@@ -4,6 +4,7 @@ import itertools
 
 import jax
 import numpy as np
+from both_libraries import host
 
 import velax
 from velax._lang.check import check_jaxpr
@@ -11,16 +12,6 @@ from velax._lang.check import check_jaxpr
 
 def leaves(tree):
     return velax.tree_util.tree_leaves(tree)
-
-
-def host(x):
-    """A result as a NumPy array that NumPy's comparisons read (narrow floats widened)."""
-    x = np.asarray(x)
-    return (
-        x.astype(np.float32)
-        if x.dtype.kind == "V" or x.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
-        else x
-    )
 
 
 def assert_same(ours, theirs, rtol=1e-5, atol=1e-5, what=""):

@@ -26,9 +26,8 @@ def fork(function):
     """Run ``function`` in a fork of this process; returns a function that waits for its result."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of JAX, where it is loaded to compare with: its threads are not used in the child
+        # of JAX, where it is loaded to compare with: its threads are not used in the child
+        warnings.simplefilter("ignore")
         child = os.fork()
     if child == 0:
         status = 1

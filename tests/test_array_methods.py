@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 
+import both_libraries
 import jax
 import jax.numpy as jjnp
 import numpy as np
@@ -14,34 +16,7 @@ import velax
 import velax.numpy as jnp
 from velax._lang.trace import Tracer
 
-
-def same(ours, theirs):
-    if isinstance(theirs, (tuple, list)):
-        assert len(ours) == len(theirs)
-        for a, b in zip(ours, theirs, strict=True):
-            same(a, b)
-        return
-    if isinstance(theirs, jax.Array):
-        assert ours.dtype == theirs.dtype and ours.shape == theirs.shape and ours.weak_type == theirs.weak_type
-        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-6)
-    else:
-        assert type(ours) is type(theirs) and ours == theirs
-
-
-def agree(call):
-    """``call(namespace, package)`` gives the same on Velax as on JAX, or an error of the same class."""
-    results = []
-    for m, p in ((jnp, velax), (jjnp, jax)):
-        try:
-            results.append(call(m, p))
-        except Exception as e:
-            results.append(type(e).__name__)
-    ours, theirs = results
-    if isinstance(theirs, str) or isinstance(ours, str):
-        assert ours == theirs
-    else:
-        same(ours, theirs)
-
+agree = functools.partial(both_libraries.agree, rtol=1e-6)
 
 # -- operators -------------------------------------------------------------------------------------
 

@@ -184,6 +184,23 @@ def test_arguments_and_main(tmp_path):
     assert out == f"__main__ {[str(tmp_path / 'script.py'), 'one', '--two']} {tmp_path / 'script.py'}\n"
 
 
+def test_locations_in_a_script_outlive_a_change_of_directory(tmp_path):
+    (tmp_path / "s.py").write_text("import os, sys; os.chdir('/'); print(sys.argv[0], __file__)")
+    assert run("-m", "velax", "s.py", cwd=tmp_path) == f"s.py {tmp_path / 's.py'}\n"
+
+
+def test_annotations_of_a_program_are_evaluated(tmp_path):
+    program = "import sys\ndef f(x: int): pass\nprint(f.__annotations__['x'] is int)"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "__main__.py").write_text(program)
+    outputs = [
+        run("-m", "velax", "-c", program),
+        run_script(tmp_path, program),
+        run("-m", "velax", tmp_path / "folder"),
+    ]
+    assert outputs == ["True\n"] * 3
+
+
 def test_modules_beside_the_script(tmp_path):
     (tmp_path / "helper.py").write_text("import jax\nNAME = jax.numpy.__name__\n")
     assert run_script(tmp_path, "import helper\nprint(helper.NAME)") == "velax.numpy\n"

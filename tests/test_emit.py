@@ -1,5 +1,7 @@
 """Generated code against the interpreter of the loop IR: every operation, dtype, stride, mask and control structure."""
 
+import threading
+
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
@@ -257,6 +259,17 @@ def test_an_error_in_one_of_several_modules_is_raised_and_the_next_compilation_w
         m.setattr(llvm, "parse_assembly", refuses_the_fourth)
         with pytest.raises(RuntimeError, match="LLVM rejects the text emitted for one_of_3: no"):
             objects.compile_kernels(kernels)
+    assert objects.compile_kernels(kernels).keys() == {k.name for k in kernels}
+
+
+def test_modules_are_compiled_where_no_thread_can_be_started(monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(objects, "_MODULE_TEXT", 1)
+    monkeypatch.setattr(objects._native, "num_threads", lambda: 3)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    kernels = [pointwise(f"alone_{k}", ["f32"], lambda v: [Unary("neg", v)]) for k in range(4)]
     assert objects.compile_kernels(kernels).keys() == {k.name for k in kernels}
 
 

@@ -278,6 +278,24 @@ def test_small_scan_is_one_kernel():
     assert launches(compiled) == 1 and len(compiled.program.blocks) == 1
 
 
+@pytest.mark.parametrize("inner_steps, written_out", [(2, True), (60, False)])
+def test_a_scan_is_written_out_unless_that_is_much_code(inner_steps, written_out):
+    """What counts is all that a step contains, here a loop of its own."""
+    inner = Builder()
+    c, v = inner.input((), "f32"), inner.input((), "f32")
+    s = c
+    for _ in range(inner_steps):
+        s = inner.map("sin", inner.map("add", s, v))
+    body = Builder()
+    d, xs = body.input((), "f32"), body.input((4,), "f32")
+    (total,) = body.scan(Graph((c, v), (s,)), [], [d], [xs], 4, False)
+    b = Builder()
+    init, rows = b.input((), "f32"), b.input((12, 4), "f32")
+    graph = Graph((init, rows), tuple(b.scan(Graph((d, xs), (total,)), [], [init], [rows], 12, False, unroll=12)))
+    check(graph, np.float32(1), rand(12, 4), rtol=1e-4)
+    assert print_graph(simplify(graph)).count("= loop") == (12 if written_out else 2)
+
+
 @pytest.mark.parametrize("work", [-1, 4096])
 def test_stacked_results_are_written_in_place(monkeypatch, work):
     monkeypatch.setattr(schedule, "INLINE_WORK", work)

@@ -138,6 +138,14 @@ def test_donation_of_no_use_is_warned_of_once(fun, unusable):
         assert lib is jax or all(w.filename == __file__ for w in caught)
 
 
+def test_stages_warn_of_it_where_they_compile():
+    lowered = velax.jit(lambda x: x.sum(), donate_argnums=0).lower(jnp.ones(4))
+    lowered.as_text()
+    with pytest.warns(UserWarning, match="Some donated buffers were not usable") as caught:
+        lowered.compile()
+    assert [w.filename for w in caught] == [__file__]
+
+
 def test_without_donation_nothing_is_overwritten():
     x = jnp.arange(100.0)
     out = velax.jit(lambda x: x.at[0].set(5.0))(x)

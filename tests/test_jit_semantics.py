@@ -12,6 +12,7 @@ from both_libraries import LIBRARIES, compare
 
 import velax
 import velax.numpy as jnp
+from velax._compiler import driver
 from velax._lang.check import check_jaxpr
 
 X = np.array([0.3, -0.7, 1.1], np.float32)
@@ -190,6 +191,27 @@ def test_stages():
         compiled(X[:2], X[:2])
     with pytest.raises(TypeError, match="compiled with input pytree"):
         compiled(X)
+
+
+def test_the_texts_of_stages_are_what_is_compiled():
+    """The graph is shown without a compilation; references are gone from it; the program knows what is donated."""
+
+    def f(x):
+        ref = velax.new_ref(x)
+        ref[1] = 5.0
+        return ref[...]
+
+    made = []
+    driver.on_compile.append(made.append)
+    try:
+        lowered = velax.jit(f, donate_argnums=0).lower(X)
+        assert "dynamic_update_slice" in lowered.as_text() and not made
+        compiled = lowered.compile()
+        assert made
+    finally:
+        driver.on_compile.remove(made.append)
+    assert "alias input0" in compiled.as_text()
+    assert "alias" not in velax.jit(f).lower(X).compile().as_text()
 
 
 # -- values that outlive what made them ----------------------------------------------------------
@@ -595,8 +617,17 @@ def test_placement():
             lib.make_array_from_process_local_data(where, X),
         ]
         leaves = [*lib.tree.leaves(put), *made]
-        with pytest.raises(ValueError):
-            lib.device_put([1, 2], [device])
-        return [leaves, [x.committed for x in leaves], (leaves[0] + 1).committed]
+        make = lib.make_array_from_process_local_data
+        made += lib.tree.leaves(make({"a": where, "b": where}, {"a": X, "b": X[:2]}, {"a": (3,), "b": None}))
+        for error, call in (
+            (ValueError, lambda: lib.device_put([1, 2], [device])),
+            (ValueError, lambda: lib.device_put(1, "cpu")),
+            (ValueError, lambda: make(where, X, ())),
+            (TypeError, lambda: lib.make_array_from_callback((3,), device, lambda index: X[index])),
+            (TypeError, lambda: lib.make_array_from_single_device_arrays((3,), where, [X])),
+        ):
+            with pytest.raises(error):
+                call()
+        return [leaves, made, [x.committed for x in (*leaves, *made)], (leaves[0] + 1).committed]
 
     compare(run)

@@ -547,6 +547,46 @@ def test_messages(name):
     both_raise(f, ValueError if name in VALUE_ERRORS else TypeError, phrase)
 
 
+def rules_with_arrays(lib):
+    """Functions whose rules capture arrays."""
+    table = lib.numpy.arange(1, 4, dtype=F)
+    forward, backward = lib.custom_jvp(lambda x: x * 2), lib.custom_vjp(lambda x: x * 2)
+    forward.defjvp(lambda primals, tangents: (forward(*primals), tangents[0] * table))
+    backward.defvjp(lambda x: (backward(x), table), lambda table, ct: (ct * table,))
+    batched = lib.custom_batching.custom_vmap(lambda x: forward(x) * 2)
+    batched.def_vmap(lambda size, flags, x: (forward(x) * table, True))
+    solved = lambda x: lib.lax.custom_linear_solve(lambda v: v * 2, x, lambda _, b: batched(b), lambda _, b: b / 2)
+    return forward, backward, batched, solved
+
+
+IN_BODIES = {
+    "scan": lambda lib, f, x: lib.lax.scan(lambda c, a: (f(c) * a, f(c)), x, X)[0],
+    "nested scan": lambda lib, f, x: lib.lax.fori_loop(0, 2, lambda _, c: lib.lax.fori_loop(0, 2, lambda _, c: f(c), c), x),
+    "while": lambda lib, f, x: lib.lax.while_loop(lambda c: f(c)[0] < 40, lambda c: f(c) + 1, x),
+    "cond": lambda lib, f, x: lib.lax.cond(x[0] > 0, f, lambda x: f(x) + 1, x),
+    "one branch": lambda lib, f, x: lib.lax.cond(x[0] < 0, f, lambda x: x * 3, x),
+    "checkpoint": lambda lib, f, x: lib.checkpoint(f)(x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IN_BODIES)
+def test_rules_that_capture_arrays(name):
+    """The arrays become operands of the loop or conditional in which the rule is traced."""
+
+    def results(lib):
+        forward, backward, batched, solved = (lambda x, f=f: IN_BODIES[name](lib, f, x) for f in rules_with_arrays(lib))
+        stacked = np.stack([X, X * 2])
+        yield lib.jvp(forward, (X,), (X,))
+        yield lib.vmap(batched)(stacked)
+        yield lib.vmap(solved)(stacked)
+        yield lib.jvp(batched, (X,), (X,))
+        if name != "while":
+            yield lib.grad(lambda x: forward(x).sum())(X)
+            yield lib.jit(lib.vmap(lib.grad(lambda x: backward(x).sum())))(stacked)
+
+    assert_same(list(results(velax)), list(results(jax)))
+
+
 def test_more_messages():
     both_raise(lambda lib: lib.lax.switch(1, []), ValueError, "Empty branch sequence")
     both_raise(

@@ -377,6 +377,39 @@ def test_two_named_axes():
     assert_same(over(velax), over(jax))
 
 
+@pytest.mark.parametrize("tiled", [False, True])
+def test_negative_axes_of_collectives(tiled):
+    """JAX takes them in `all_gather` alone."""
+    x = np.arange(8, dtype=F).reshape(2, 2, 2)
+    over = lambda f: velax.vmap(f, axis_name="i")(x)
+    for a, b in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        exchange = lambda a, b: over(lambda x: lax.all_to_all(x, "i", a, b, tiled=tiled))
+        assert_same(exchange(a - 2, b - 2), exchange(a, b))
+    for a in (0, 1):
+        scatter = lambda a: over(lambda x: lax.psum_scatter(x, "i", scatter_dimension=a, tiled=tiled))
+        assert_same(scatter(a - 2), scatter(a))
+    for f in (
+        lambda x: lax.all_to_all(x, "i", 0, -3, tiled=tiled),
+        lambda x: lax.psum_scatter(x, "i", scatter_dimension=2),
+    ):
+        with pytest.raises(ValueError, match="is out of bounds for array of dimension 2"):
+            over(f)
+
+
+def test_wrong_collectives():
+    over = lambda f: velax.vmap(f, axis_name="i")(M)
+    with pytest.raises(ValueError, match="scatter dimension size 4 must match shard_count 2"):
+        over(lambda x: lax.psum_scatter(x, "i"))
+    for f in (lax.psum, lax.pmean, lax.pmax):
+        with pytest.raises(ValueError, match="duplicate value in 'axes' of reduction"):
+            over(lambda x, f=f: f(x, ("i", "i")))
+
+
+def test_the_size_of_groups():
+    f = lambda lib: lib.vmap(lambda x: lib.lax.psum(1, "i", axis_index_groups=[[0], [1]]), axis_name="i")(M)
+    assert_same(f(velax), f(jax))
+
+
 def test_partial_permutations_leave_zeros():
     out = velax.vmap(lambda x: lax.ppermute(x, "i", [(0, 1)]), axis_name="i")(M)
     np.testing.assert_array_equal(out, [np.zeros(4), M[0]])

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jjnp
 import numpy as np
 import pytest
+from both_libraries import agree
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import velax
@@ -18,41 +19,6 @@ from velax.lax._index_plan import Slice, ds
 from velax.numpy._at import _scatter_call
 
 # -- helpers -------------------------------------------------------------------------------------
-
-
-def same(ours, theirs):
-    """Equal values, shapes, dtypes and weak types, through sequences."""
-    if isinstance(theirs, (tuple, list)):
-        assert len(ours) == len(theirs)
-        for a, b in zip(ours, theirs, strict=True):
-            same(a, b)
-        return
-    assert ours.shape == theirs.shape
-    assert ours.dtype == theirs.dtype
-    if hasattr(theirs, "weak_type"):
-        assert ours.weak_type == theirs.weak_type
-    values = [np.asarray(x) for x in (ours, theirs)]
-    if values[0].dtype.name == "bfloat16":  # NumPy's comparison does not know its NaN
-        values = [v.astype(np.float32) for v in values]
-    np.testing.assert_array_equal(*values)
-
-
-def outcome(f):
-    """What a call gives, or the class name of its error."""
-    try:
-        return f()
-    except Exception as e:
-        return type(e).__name__
-
-
-def agree(call):
-    """``call(namespace, package)`` gives the same on Velax as on JAX."""
-    theirs = outcome(lambda: call(jjnp, jax))
-    ours = outcome(lambda: call(jnp, velax))
-    if isinstance(theirs, str) or isinstance(ours, str):
-        assert ours == theirs
-    else:
-        same(ours, theirs)
 
 
 def cube():

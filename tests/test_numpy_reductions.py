@@ -11,6 +11,11 @@ import velax.numpy as vnp
 from velax import lax
 
 EXPRESSIONS = lines("""
+jax: jnp.percentile(x,50,method='nearest')
+jax: jnp.quantile(x,jnp.array([0.3,0.5]),axis=0,method='nearest')
+jnp.nanpercentile(f,jnp.array([30.0,60.0]))
+jax: jnp.nanvar(x,dtype='int8')
+jax: jnp.nanvar(i,dtype='int8')
 jax: jnp.var(x,dtype='uint8')
 jnp.cumsum(3,axis=-1)
 jnp.cumsum(np.float32(3),axis=0)

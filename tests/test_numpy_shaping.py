@@ -12,6 +12,16 @@ from numpy_expressions import check, check_transformed, lines
 import velax
 
 EXPRESSIONS = lines("""
+jnp.r_['r',np.ones((2,3)),np.zeros((2,3))]
+jnp.c_['r',[1,2],[3,4]]
+jnp.c_['c',[1,2],[3,4]]
+jnp.r_['c',5,[1,2]]
+jax: jnp.linspace(0,1,5,dtype='bfloat16',retstep=True)
+jax: jnp.linspace(v,3.0,1,retstep=True)
+jax: jnp.linspace(v,3.0,1,endpoint=False,retstep=True)
+jax: jnp.geomspace(h,9.0,3,dtype='float32')
+jnp.trim_zeros(jnp.float32(2))
+jax: jnp.unravel_index(jnp.array([0,5],'uint8'),(2,3))
 jnp.zeros(np.array(3))
 jnp.zeros_like(np.ones(3))
 jnp.tile(v,np.array([2]))
@@ -294,6 +304,10 @@ jnp.rollaxis(x,0,2)
 jnp.piecewise(x,[x>0],[1])
 jnp.piecewise(x,[x>1,x>3],[lambda v:v*2,lambda v:v*3,-1])
 jnp.piecewise(x,[x>1,x>3],[1])
+jax: jnp.piecewise(x,jnp.array([False,True,False]),[lambda v:v*0,lambda v:v*10,lambda v:v*100])
+jax: jnp.piecewise(x,[False,True],[1,2,3])
+jax: jnp.piecewise(x,[[True,False,True]],[1,2])
+jax: jnp.piecewise(x,x>1,[1])
 jnp.interp(x,x,x)
 jnp.interp(x,jnp.array([0.,2.,4.]),jnp.array([1.,5.,2.]))
 jnp.interp(x,jnp.array([1.,2.,4.]),jnp.array([1.,5.,2.]),left=-1,right=9)
@@ -477,6 +491,14 @@ def test_vectorize_leaves_missing_arguments_to_their_defaults():
     for lib in (jax, velax):
         f = lib.numpy.vectorize(lambda x, y=None: x + 1, excluded=(1,))
         assert f(lib.numpy.ones(3)).tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.filterwarnings("ignore")  # JAX warns before it raises
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_a_complex_number_fills_no_real_array(dtype):
+    for lib in (jax, velax):
+        with pytest.raises(TypeError, match="complex"):
+            lib.numpy.full(2, 1j, dtype)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,22 @@ from numpy_expressions import check, lines
 import velax
 
 EXPRESSIONS = lines("""
+jax: jnp.angle(np.float16(-2))
+jnp.angle(h)
+jnp.iscomplex(3)
+jnp.iscomplex(2.5)
+jnp.isreal(True)
+jnp.isreal(1j)
+jnp.gcd(x1=12,x2=i)
+jnp.gcd(i,np.array([[4],[6]]))
+jax: jnp.lcm(b,2)
+jnp.lcm(x1=4,x2=6)
+jnp.fmax(x1=x,x2=v)
+jnp.fmin(x1=1.0,x2=2.0)
+jnp.modf(1.5,None)
+jnp.modf(x,out=x)
+jnp.heaviside(v,x[:,:1])
+jnp.copysign(v,x[:,:1]-2)
 jnp.acos([1.])
 jnp.trunc(x=f)
 jax: i%0

@@ -1,12 +1,9 @@
 """Random whole programs (`program_fuzz`): compiled, eager, donated, differentiated and batched, against JAX."""
 
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-
 import jax
 import numpy as np
 import pytest
+from both_libraries import host
 from program_fuzz import PRECISION, Program
 
 import velax
@@ -18,11 +15,6 @@ TRANSFORMS = ("jvp", "grad", "vmap", "vmap of grad", "jvp of grad", "grad of vma
 
 def is_float(x):
     return x.dtype.name in PRECISION
-
-
-def host(x):
-    x = np.asarray(x)
-    return x.astype(np.float32) if x.dtype.kind == "V" and x.dtype != jax.dtypes.float0 else x
 
 
 def assert_close(ours, theirs, tolerances, what):

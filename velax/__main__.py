@@ -8,7 +8,9 @@ python -m velax - [args...]            (the program is read from standard input)
 
 from __future__ import annotations
 
+import io
 import os
+import pkgutil
 import runpy
 import sys
 import types
@@ -46,10 +48,7 @@ def main(argv: list[str]) -> int:
     if kind in ("-c", "-"):
         sys.argv = ["-c", *argv[2:]] if kind == "-c" else argv
         sys.path[0] = ""
-        program, name = (argv[1], "<string>") if kind == "-c" else (sys.stdin.read(), "<stdin>")
-        main_module = types.ModuleType("__main__")
-        sys.modules["__main__"] = main_module
-        exec(compile(program, name, "exec"), vars(main_module))
+        _run_text(*((argv[1], "<string>") if kind == "-c" else (sys.stdin.read(), "<stdin>")))
     elif kind == "-m":
         sys.argv = argv[1:]
         sys.path[0] = os.getcwd()
@@ -59,9 +58,22 @@ def main(argv: list[str]) -> int:
             print(f"python -m velax: can't open file {argv[0]!r}: no such file", file=sys.stderr)
             return 2
         sys.argv = argv
-        sys.path[0] = os.path.dirname(os.path.abspath(argv[0]))
-        runpy.run_path(argv[0], run_name="__main__")
+        path = os.path.abspath(argv[0])  # as the interpreter does, so that locations outlive a change of directory
+        sys.path[0] = os.path.dirname(path)
+        if pkgutil.get_importer(path) is not None:  # a folder or an archive with a __main__.py
+            runpy.run_path(path, run_name="__main__")
+        else:
+            with io.open_code(path) as script:
+                _run_text(script.read(), path, __file__=path)
     return 0
+
+
+def _run_text(program: str | bytes, name: str, **names) -> None:
+    """Run a program's text as `__main__`, whose names are ``names`` at first."""
+    main_module = types.ModuleType("__main__")
+    vars(main_module).update(names)
+    sys.modules["__main__"] = main_module
+    exec(compile(program, name, "exec", dont_inherit=True), vars(main_module))
 
 
 if __name__ == "__main__":

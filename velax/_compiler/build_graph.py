@@ -21,7 +21,7 @@ from velax._lang.avals import ShapedArray, shaped_array
 from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from velax._transforms.discharge import discharge_internal
 
-__all__ = ["LoweringContext", "Module", "build_graph", "physical_aval"]
+__all__ = ["LoweringContext", "Module", "build_graph", "physical_array", "physical_aval"]
 
 
 class Module:
@@ -65,14 +65,27 @@ class LoweringContext:
         closed = discharge_internal(closed)
         return self._scope.lower_jaxpr(closed.jaxpr, [self._scope.constant(c) for c in closed.consts], nodes)
 
-    def subgraph(self, closed: ClosedJaxpr) -> Graph:
-        """A jaxpr as a nested graph, for control flow, which takes as operands what would be constants."""
-        if closed.consts:
-            raise ValueError(f"{self.eqn.primitive}: a nested jaxpr has constants; pass them as operands")
-        scope = _Scope(self.module, Builder())
-        inputs = [scope.argument(a) for a in closed.in_avals]
-        outputs = scope.lower_jaxpr(closed.jaxpr, [], inputs)
-        return Graph(tuple(inputs), tuple(outputs), tuple(scope.effects))
+    def subgraphs(self, jaxprs: Sequence[ClosedJaxpr]) -> tuple[list[Graph], list[Node]]:
+        """Jaxprs as nested graphs, for control flow, and what their first inputs are given: what any of them captures,
+        as nested graphs have no constants.
+        """
+        parts = []
+        for closed in jaxprs:
+            scope = _Scope(self.module, Builder())
+            inputs = [scope.argument(a) for a in closed.in_avals]
+            outputs = scope.lower_jaxpr(closed.jaxpr, [scope.constant(c) for c in closed.consts], inputs)
+            parts.append((scope, inputs, outputs))
+        captured = {id(c): c for scope, _, _ in parts for c in scope.captured}.values()
+        graphs = [
+            Graph((*map(scope.constant, captured), *inputs), tuple(outputs), tuple(scope.effects))
+            for scope, inputs, outputs in parts
+        ]
+        return graphs, [self._scope.constant(c) for c in captured]
+
+    def subgraph(self, closed: ClosedJaxpr) -> tuple[Graph, list[Node]]:
+        """`subgraphs` of one."""
+        (graph,), captured = self.subgraphs([closed])
+        return graph, captured
 
     def callback(
         self, function: Callable, operands: Sequence[Node], in_avals, out_avals, *, ordered: bool, effectful: bool
@@ -107,12 +120,18 @@ def physical_aval(aval: ShapedArray) -> ShapedArray:
     return aval
 
 
+def physical_array(value):
+    """The array that stores a captured one."""
+    return value._base_array if hasattr(value, "_base_array") else value
+
+
 class _Scope:
     """Lowering into one builder."""
 
     def __init__(self, module: Module, builder: Builder):
         self.module, self.builder = module, builder
         self.effects: list[Node] = []
+        self.captured: list[Any] = []
         self._constants: dict[int, Node] = {}
 
     def argument(self, aval) -> Node:
@@ -122,18 +141,18 @@ class _Scope:
         return self.builder.input(aval.shape, dtypes.ir_name(aval.dtype))
 
     def constant(self, value) -> Node:
-        """A captured value: a literal if it is a scalar of Python or NumPy, else a runtime input."""
+        """A captured value: a literal if it is a scalar of Python or NumPy, else an input."""
         if isinstance(value, (bool, int, float, complex, np.generic)):
             return self.literal(value, shaped_array((), dtypes.dtype(value)))
         if value.dtype == dtypes.float0:
             return self.builder.full(value.shape, False, "bool")
-        node = self._constants.get(id(value))
+        array = physical_array(value)
+        node = self._constants.get(id(array))
         if node is None:
-            array = value._base_array if hasattr(value, "_base_array") else value
             dtype = np.dtype(dtypes.canonicalize_dtype(array.dtype))
             node = self.builder.input(tuple(array.shape), dtypes.ir_name(dtype))
-            self._constants[id(value)] = node
-            self.module.consts.append(array)
+            self._constants[id(array)] = node
+            self.captured.append(array)
         return node
 
     def literal(self, value, aval) -> Node:
@@ -251,4 +270,5 @@ def build_graph(closed: ClosedJaxpr) -> tuple[Graph, Module]:
     args = [scope.argument(a) for a in closed.in_avals]
     consts = [scope.constant(c) for c in closed.consts]
     outputs = scope.lower_jaxpr(closed.jaxpr, consts, args)
+    module.consts = scope.captured
     return Graph(tuple(scope.builder.inputs), tuple(outputs), tuple(scope.effects)), module

@@ -4,12 +4,12 @@ vectors of B.
 One task computes a block of rows and columns of one batch entry. Within it, in this order::
 
     for each block of K                          (one, unless K is very long)
-      pack B[block of K, columns] into scratch   (only where B is not read along its rows, or its
-      rows are far apart) for each group of `rows` rows
+      pack B[block of K, columns] into scratch   (where B's rows are far apart or are its columns)
+      for each group of `rows` rows
         for each panel of `vectors` vectors of columns
-          accumulators = 0                       (from the second block of K on: what the blocks
-          before left in C) for k: load the vectors of B, broadcast `rows` elements of A, fused
-          multiply-adds store, or hand to the epilogue
+          accumulators = 0                       (then: what the blocks before left in C)
+          for k: load the vectors of B, broadcast `rows` elements of A, fused multiply-adds
+          store, or hand to the epilogue
 
 Rows beyond the last one are computed as copies of it and stored again over it: no branch in the
 tile. Columns that do not fill a panel are done in masked vectors. Sizes, strides and offsets are

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import math
 
-from velax._compiler import simplify as simplification
 from velax._compiler.fuse import topological_order
 from velax._compiler.memory import CondStep, CopyStep, LoopStep, Value, WhileStep
 from velax._compiler.nest_steps import LOWERINGS, BlockLowering, bind_results, copy, new_value
 from velax._compiler.simplify import kept_effects, rebuild, scalar_of, simplify
 from velax._ir.graph import Builder, Graph, Node
 
-__all__ = ["expand_scan", "inline_graph"]
+__all__ = ["inline_graph", "simplify_cond", "simplify_scan", "simplify_while"]
 
 #: operations of a scan that is written out because the program asks for it: more would take long to compile
 _UNROLLED_NODES = 1000
@@ -39,7 +38,7 @@ def inline_graph(builder: Builder, graph: Graph, inputs) -> tuple[list[Node], tu
     return [new[node] for node in graph.outputs], kept_effects(new, graph)
 
 
-def expand_scan(builder: Builder, node: Node, inputs):
+def simplify_scan(builder: Builder, node: Node, inputs):
     """``scan`` -> ``loop``, without the contractions that need not be done step by step (`scan_motion`)."""
     from velax._compiler.scan_motion import move_contractions  # most programs have no loop
 
@@ -88,7 +87,12 @@ def _to_loop(builder: Builder, node: Node, inputs):
 
 
 def _n_nodes(graph: Graph) -> int:
-    return len(topological_order(graph.outputs))
+    """The nodes of ``graph`` and of the graphs in it."""
+    total = 0
+    for node in topological_order(graph.outputs):
+        nested = [node.attrs[name] for name in ("body", "cond") if name in node.attrs]
+        total += 1 + sum(map(_n_nodes, (*nested, *node.attrs.get("branches", ()))))
+    return total
 
 
 def _written_out(builder: Builder, node: Node, consts, init, xs) -> Node:
@@ -200,5 +204,4 @@ def lower_cond(block, group) -> None:
     bind_results(block, node, results)
 
 
-simplification.RULES.update({"scan": (expand_scan,), "while": (simplify_while,), "cond": (simplify_cond,)})
 LOWERINGS.update({"while": lower_while, "loop": lower_loop, "cond": lower_cond})

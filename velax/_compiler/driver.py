@@ -21,10 +21,11 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from velax import _native
-from velax._compiler.build_graph import build_graph, physical_aval
+from velax._compiler.build_graph import build_graph, physical_array, physical_aval
 from velax._compiler.cache import disk_cache, key_hash
 from velax._compiler.target import Target, host_target
-from velax._ir.program import Launch, encode as encode_program
+from velax._ir.graph import Graph
+from velax._ir.program import Launch, Program, encode as encode_program
 from velax._lang import dtypes
 from velax._lang.canonical import NotCanonicalError, canonical_bytes
 from velax._lang.collector import collector_paused
@@ -32,7 +33,9 @@ from velax._lang.jaxpr import ClosedJaxpr
 from velax._lang.record import Record, factory, replace
 from velax._transforms.discharge import discharge_internal
 
-__all__ = ["CompileRecord", "CompiledJaxpr", "clear_memory_cache", "compile_jaxpr", "on_compile"]
+__all__ = [
+    "CompileRecord", "CompiledJaxpr", "clear_memory_cache", "compile_jaxpr", "graph_of", "on_compile", "program_of",
+]  # fmt: skip
 
 #: called with a `CompileRecord` after each compilation
 on_compile: list[Callable[[CompileRecord], None]] = []
@@ -66,14 +69,12 @@ class CompiledJaxpr(Record, eq=False):
     """An executable with what is needed to call it on the jaxpr's arguments.
 
     Attributes:
-      executable: takes the kept arguments, then the constants.
-      kept: positions of the arguments that the program reads; None for all.
+      executable: takes the arguments, then the constants.
       consts: captured arrays that it reads.
       record: what was done.
     """
 
     executable: Any
-    kept: list[int] | None
     consts: list[Any]
     record: CompileRecord
 
@@ -104,16 +105,13 @@ def clear_memory_cache() -> None:
         _loaded_kernels.clear()
 
 
-def compile_jaxpr(
-    closed: ClosedJaxpr, donated: Sequence[bool] = (), name: str = "", keep_unused: bool = False
-) -> CompiledJaxpr:
+def compile_jaxpr(closed: ClosedJaxpr, donated: Sequence[bool] = (), name: str = "") -> CompiledJaxpr:
     """Compile a closed jaxpr for this machine.
 
     Args:
       closed: the function; its constants become inputs of the program.
       donated: for each argument, whether its memory may be reused.
       name: of the function, for records.
-      keep_unused: accepted; arguments that the program does not read cost nothing as inputs.
 
     Returns:
       The `CompiledJaxpr`.
@@ -128,9 +126,7 @@ def compile_jaxpr(
         executable, consts = _find_or_compile(closed, donated, key, target, record, clock)
     for observer in tuple(on_compile):
         observer(record)
-    return CompiledJaxpr(
-        executable, None if not consts else list(range(len(closed.in_avals))), [as_array(c) for c in consts], record
-    )
+    return CompiledJaxpr(executable, [as_array(c) for c in consts], record)
 
 
 @contextlib.contextmanager
@@ -221,28 +217,29 @@ def _avals(closed: ClosedJaxpr, consts):
     """The types of the program's inputs and outputs, as the executable takes them."""
     ins = [physical_aval(a) for a in closed.in_avals]
     in_avals = [(a.shape, a.dtype, a.weak_type) for a in ins]
-    in_avals += [(tuple(c.shape), np.dtype(dtypes.canonicalize_dtype(c.dtype)), False) for c in map(_physical, consts)]
+    in_avals += [
+        (tuple(c.shape), np.dtype(dtypes.canonicalize_dtype(c.dtype)), False) for c in map(physical_array, consts)
+    ]
     return in_avals, [(a.shape, a.dtype, a.weak_type) for a in map(physical_aval, closed.out_avals)]
-
-
-def _physical(const):
-    return const._base_array if hasattr(const, "_base_array") else const
 
 
 def _executable(program: bytes, kernels, callbacks, closed, consts, donated):
     in_avals, out_avals = _avals(closed, consts)
-    return _native.Executable(program, kernels, callbacks, in_avals, out_avals, [i for i, d in enumerate(donated) if d])
+    return _native.Executable(program, kernels, callbacks, in_avals, out_avals, _positions(donated))
+
+
+def _positions(flags: Sequence[bool]) -> list[int]:
+    """Those of the flags that are set."""
+    return [i for i, flag in enumerate(flags) if flag]
 
 
 # -- compiling -----------------------------------------------------------------------------------
 
 
 def _compile(closed, consts, donated, key, target, record, clock):
-    from velax._compiler.pipeline import Options, compile_graph  # a warm start needs no passes
-
     graph, module = build_graph(closed)
     clock.lap("graph")
-    compiled = compile_graph(graph, target, Options(frozenset(i for i, d in enumerate(donated) if d)))
+    compiled = _run_passes(graph, donated, target)
     clock.lap("passes")
     kernels, names = _load_kernels(compiled, target, record)
     clock.lap("codegen")
@@ -258,6 +255,23 @@ def _compile(closed, consts, donated, key, target, record, clock):
             cache.store("program", key, len(head).to_bytes(8, "little") + head + program)
     clock.lap("load")
     return executable, module.consts, storable
+
+
+def _run_passes(graph: Graph, donated: Sequence[bool], target: Target):
+    from velax._compiler.pipeline import Options, compile_graph  # a warm start needs no passes
+
+    return compile_graph(graph, target, Options(frozenset(_positions(donated))))
+
+
+def graph_of(closed: ClosedJaxpr) -> Graph:
+    """What `compile_jaxpr` compiles, for people."""
+    return build_graph(discharge_internal(closed))[0]
+
+
+def program_of(closed: ClosedJaxpr, donated: Sequence[bool] = ()) -> Program:
+    """What `compile_jaxpr` makes for the executor, for people."""
+    with _compiling():
+        return _run_passes(graph_of(closed), donated, host_target()).program
 
 
 #: operations of a launch up to which a kernel is encoded directly: fewer than a microsecond's
@@ -308,7 +322,7 @@ def _load_kernels(compiled, target: Target, record: CompileRecord):
 
 def _small_kernels(compiled, target: Target) -> set[str]:
     """The kernels that do little each time the program runs."""
-    from velax._compiler.encode import encodable_target, operations  # as in `_compile`
+    from velax._compiler.encode import encodable_target, operations  # as in `_run_passes`
 
     if not encodable_target(target):
         return set()
@@ -326,7 +340,7 @@ def _small_kernels(compiled, target: Target) -> set[str]:
 
 def _encoded(name: str, kernel, target: Target, cache, record: CompileRecord):
     """The kernel, encoded without LLVM, or None for one that uses what only LLVM makes code for."""
-    from velax._compiler.dump import dump, dump_kernel  # as in `_compile`
+    from velax._compiler.dump import dump, dump_kernel  # as in `_run_passes`
     from velax._compiler.elf_write import write_object
     from velax._compiler.encode import NotEncodable, encode
 
@@ -395,7 +409,7 @@ def _from_disk(key, closed, consts, donated, target, record):
 
 def as_array(x):
     """A captured value as a native array."""
-    x = _physical(x)
+    x = physical_array(x)
     if isinstance(x, _native.ArrayImpl):
         return x
     dtype = dtypes.canonicalize_dtype(x.dtype)

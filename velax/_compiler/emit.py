@@ -1,10 +1,9 @@
 """Loop IR -> LLVM IR text: explicit vectors, no reliance on any optimisation pass.
 
 A vector loop is written twice: whole groups without a mask, then one masked group for the rest. Register
-  buffers are SSA values:
-structured control flow tells where they merge, so the phi nodes are written here and no pass has to find
-them. A vector wider than the CPU's registers is split by LLVM into independent chains, which is how a kernel
-gets instruction-level parallelism.
+buffers are SSA values: structured control flow tells where they merge, so the phi nodes are written here and
+no pass has to find them. A vector wider than the CPU's registers is split by LLVM into independent chains,
+which is how a kernel gets instruction-level parallelism.
 """
 
 from __future__ import annotations
@@ -333,7 +332,7 @@ class _Emitter(Memory):
         """For each of ``vectors``, of a power of two of lanes, all lanes combined, halves with halves.
 
         Two vectors share an operation: ``[x low, y low] op [x high, y high]``, and so on with the halves of
-          what each has left.
+        what each has left.
         """
         count, left = len(vectors), vectors[0].lanes  # ``left``: the lanes that each of the vectors has left
         while left > 1:

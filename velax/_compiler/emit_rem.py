@@ -21,8 +21,8 @@ class Remainder(Narrow):
         """``x - trunc(x / y) * y`` without rounding, with the sign of ``x``; NaN for an infinite ``x`` or a zero ``y``.
 
         Long division in double precision: each step subtracts the leading bits of the quotient. The estimate
-          of the quotient may be one
-        unit too large, which shows as a negative remainder and is added back; every step is exact.
+        of the quotient may be one unit too large, which shows as a negative remainder and is added back;
+        every step is exact.
         """
         key = f"float_rem {x}, {y}"
         found = self.numbered.get(key)

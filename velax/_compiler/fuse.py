@@ -127,10 +127,11 @@ def fuse(graph: Graph) -> Plan:
     return plan
 
 
-def topological_order(outputs) -> list[Node]:
-    """Every node that ``outputs`` need, operands first."""
+def topological_order(outputs, known=()) -> list[Node]:
+    """Every node that ``outputs`` need, operands first, but for those that are ``known`` and what
+    only they need."""
     order: list[Node] = []
-    done: set[Node] = set()
+    done: set[Node] = set(known)
     stack = [(node, False) for node in reversed(outputs)]
     while stack:
         node, ready = stack.pop()

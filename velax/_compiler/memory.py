@@ -1,7 +1,7 @@
 """Memory planning: which values share storage, and where each lies.
 
 Input: a list of steps (what the program will do, over `Value` objects); output: a `Layout` that gives every
-  value a slot. Three things happen:
+value a slot. Three things happen:
 
 1. *Liveness.* Steps are numbered in program order. A value is live in segments of time: from a write to the
    last read. A value that a loop reads lives until the loop ends; a loop's carry is free between its last
@@ -37,15 +37,8 @@ class Value:
     def __init__(
         self, size: int, dtype: str, nbytes: int, kind: str = "temp", index: int = 0, data: bytes = b"", label: str = ""
     ):
-        self.size, self.dtype, self.nbytes, self.kind, self.index, self.data, self.label = (
-            size,
-            dtype,
-            nbytes,
-            kind,
-            index,
-            data,
-            label,
-        )
+        self.size, self.dtype, self.nbytes = size, dtype, nbytes
+        self.kind, self.index, self.data, self.label = kind, index, data, label
         self.storage: Storage | None = None
 
     def __repr__(self):

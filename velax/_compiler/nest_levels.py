@@ -114,10 +114,10 @@ class LevelBuilder(GroupBuilder):
 
     def _levels_over(self, bound: dict, block, reduced, blocked, in_lanes: bool) -> list[loops.Stmt]:
         """All levels of one row (or of one row a lane)."""
+        if not reduced:
+            return super()._levels_over(bound, block, reduced, blocked, in_lanes)
         row = self._row(bound, block)
         result: list[loops.Stmt] = []
-        if not reduced:
-            return self._stores(self.levels[0].full, self._linear(bound))
         kept_values = self._values_to_keep()
         buffers: dict[Node, tuple[loops.Buffer, Memory]] = {}
         extents = [min(d.block, d.extent) if d is blocked else d.extent for d in reduced]
@@ -199,29 +199,22 @@ class LevelBuilder(GroupBuilder):
         first_seen: dict[Node, int] = {}
         keep: dict[Node, list[int]] = {}
         for n, level in enumerate(self.levels):
-            stack = [(root.inputs[0], False) for root in level.reductions]
-            stack += [(root if root in self.group.full else root.inputs[1], False) for root in level.full]
+            stack = [root.inputs[0] for root in level.reductions]
+            stack += [root if root in self.group.full else root.inputs[1] for root in level.full]
             done = set()
             while stack:
-                node, _ = stack.pop()
+                node = stack.pop()
                 if node in done:
                     continue
                 done.add(node)
                 if node.op not in INLINE or (node in self.plan.roots and node not in self.group.full):
                     continue
                 first = first_seen.setdefault(node, n)
-                if first < n:
-                    if self._own_cost(node) >= _KEEP_COST:
-                        keep.setdefault(node, [first, n])[1] = n
-                        continue
-                elif node.op not in ("map", "convert", "bitcast", "reshape"):
-                    continue
-                if node.op in ("map", "convert", "bitcast", "reshape"):
-                    stack.extend((x, False) for x in node.inputs)
+                if first < n and self.plan.cost.get(node, 0) >= _KEEP_COST:
+                    keep.setdefault(node, [first, n])[1] = n
+                elif node.op in ("map", "convert", "bitcast", "reshape"):
+                    stack.extend(node.inputs)
         return [(node, first, last) for node, (first, last) in keep.items()]
-
-    def _own_cost(self, node: Node) -> float:
-        return self.plan.cost.get(node, 0)
 
 
 def levels_of(group: Group) -> list[Level]:

@@ -129,8 +129,8 @@ def _modules(kernels: list[Kernel], target: Target, level: int) -> Iterator[_Mod
 
 
 class _Crew:
-    """Threads that work on what is shared with them while the one that shares makes more, which joins them at the
-    end of the ``with`` statement. One item alone is left to it.
+    """Up to ``size`` threads, this one included: the others work on what it shares with them while
+    it makes more, and it joins them at the end of the ``with`` statement. One item alone is left to it.
     """
 
     def __init__(self, work: Callable[[_Module], None], size: int):
@@ -150,7 +150,11 @@ class _Crew:
         if worth_it and len(self._threads) < self._size - 1:
             thread = threading.Thread(target=self._run, name="velax-codegen")
             self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads: a limit of the system, or the interpreter ends
+                self._threads.pop()
+                self._size = 0  # this one does what is shared
 
     def __enter__(self) -> _Crew:
         return self

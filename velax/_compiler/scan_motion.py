@@ -283,7 +283,7 @@ class _Motion:
         n_own = len(self.body.outputs) - self.n_carry
         kept = [k for k in range(len(self.ys)) if k >= n_own or self.n_carry + k not in behind]
         outputs = [*(self.body.outputs[k] for k in carries), *(self.ys[k] for k in kept)]
-        for x in _order_until(outputs, new):
+        for x in topological_order(outputs, new):
             inner.source = x.source
             done = self.turned.get(x, x)
             new[x] = share(inner, done, tuple(new[y] for y in done.inputs))
@@ -333,23 +333,6 @@ class _Motion:
         batch = tuple(tuple(d + 1 for d in axes) for axes in dot.attrs["batch"])
         self.builder.source = dot.source
         return self.builder.dot(lhs, rhs, contract, batch, dot.dtype, dot.attrs.get("order"))
-
-
-def _order_until(outputs, known) -> list[Node]:
-    """The nodes that ``outputs`` need, operands first, but for those that are ``known`` and what
-    only they need."""
-    order: list[Node] = []
-    done: set[Node] = set(known)
-    stack = [(x, False) for x in reversed(outputs)]
-    while stack:
-        x, ready = stack.pop()
-        if ready:
-            order.append(x)
-        elif x not in done:
-            done.add(x)
-            stack.append((x, True))
-            stack.extend((y, False) for y in reversed(x.inputs) if y not in done)
-    return order
 
 
 def _with_steps(x: Node, length: int) -> dict:

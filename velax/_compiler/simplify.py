@@ -1,7 +1,8 @@
 """Simplification of the array graph: rebuilt bottom-up through a `Builder`, which folds and shares, with
 algebraic rules on top.
 
-Only rules that keep every bit are here, so that a traced function gives what its operations give one by one.
+Only rules that keep every bit are here, so that a traced function gives what its operations give one by one;
+but for sums over a transposed operand, which are added in the operand's own order.
 Runs first; also brings operations to the few forms that later passes know: ``argreduce`` becomes two
 reductions, a large reduction a partial and a final one (`schedule.reduction_block`), ``scan`` a counted loop
 (`control`).
@@ -297,33 +298,30 @@ def _get(builder: Builder, node: Node, inputs):
     return inputs[0].inputs[node.attrs["k"]] if inputs[0].op == "results" else None
 
 
-def _rules_in(name: str):
-    """A rule that imports those of a module, which puts them in the place of this one: most programs need few."""
+def _imported(module: str, op: str):
+    """The rule ``simplify_<op>`` of a module that is imported when there is such an operation: programs
+    need few."""
 
     def rule(builder: Builder, node: Node, inputs):
-        importlib.import_module(f"velax._compiler.{name}")
-        return rebuild(builder, node, inputs)
+        found = getattr(importlib.import_module(f"velax._compiler.{module}"), f"simplify_{op}")
+        RULES[op] = (found,)
+        return found(builder, node, inputs)
 
     return (rule,)
 
+
+_MODULES = {
+    "control": ("scan", "while", "cond"),
+    "simplify_index": (
+        "broadcast", "reshape", "transpose", "slice", "dynamic_slice", "dynamic_update_slice", "concatenate",
+    ),
+    "simplify_rows": ("reduce", "argreduce", "sort"),
+}  # fmt: skip
 
 #: operation -> rules, tried in order
 RULES = {
     "get": (_get,),
     "map": (_select, _identity_operand, _double_negation, _known_comparison, _sum_of_pads, _fold_scalars),
     "convert": (_convert,),
-    **dict.fromkeys(("scan", "while", "cond"), _rules_in("control")),
-    **dict.fromkeys(
-        (
-            "broadcast",
-            "reshape",
-            "transpose",
-            "slice",
-            "dynamic_slice",
-            "dynamic_update_slice",
-            "concatenate",
-        ),
-        _rules_in("simplify_index"),
-    ),
-    **dict.fromkeys(("reduce", "argreduce", "sort"), _rules_in("simplify_rows")),
+    **{op: _imported(module, op) for module, ops in _MODULES.items() for op in ops},
 }

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from velax._compiler.simplify import RULES, rebuild
+from velax._compiler.simplify import rebuild
 from velax._ir.graph import Builder, Node
 
-__all__ = ["rebuild_broadcast", "rebuild_reshape", "rebuild_transpose"]
+__all__ = [
+    "rebuild_broadcast", "rebuild_reshape", "rebuild_transpose", "simplify_broadcast", "simplify_concatenate",
+    "simplify_dynamic_slice", "simplify_dynamic_update_slice", "simplify_reshape", "simplify_slice",
+    "simplify_transpose",
+]  # fmt: skip
 
 
-def _broadcast(builder: Builder, node: Node, inputs):
+def simplify_broadcast(builder: Builder, node: Node, inputs):
     """broadcast of a broadcast is one; of a reshape that adds axes of extent 1, of the reshape's operand."""
     x, dims = inputs[0], node.attrs["dims"]
     if x.size == node.size:
@@ -38,7 +42,7 @@ def rebuild_reshape(builder: Builder, x: Node, shape) -> Node:
     return rebuild(builder, Node("reshape", (x,), {}, tuple(shape), x.dtype, builder.source), (x,))
 
 
-def _reshape(builder: Builder, node: Node, inputs):
+def simplify_reshape(builder: Builder, node: Node, inputs):
     """reshapes merge; a reshape that only inserts or drops extents 1 of a broadcast is a broadcast."""
     x = inputs[0]
     while x.op == "reshape":
@@ -57,7 +61,7 @@ def _reshape(builder: Builder, node: Node, inputs):
     return builder.reshape(x, node.shape)
 
 
-def _transpose(builder: Builder, node: Node, inputs):
+def simplify_transpose(builder: Builder, node: Node, inputs):
     """transposes merge; of a contraction, one that stores it so; that moves only extents 1, a reshape; of a
     scalar's broadcast, a broadcast.
     """
@@ -120,7 +124,7 @@ def _transposed_dot(builder: Builder, dot: Node, perm) -> Node | None:
     return builder.dot(*operands, contract, batch, dot.dtype, None if order == sorted(order) else order)
 
 
-def _slice(builder: Builder, node: Node, inputs):
+def simplify_slice(builder: Builder, node: Node, inputs):
     """A slice of a slice is one; of a broadcast, a broadcast of a slice."""
     x = inputs[0]
     if x.shape == node.shape:
@@ -145,7 +149,7 @@ def _slice(builder: Builder, node: Node, inputs):
     return None
 
 
-def _dynamic_slice(builder: Builder, node: Node, inputs):
+def simplify_dynamic_slice(builder: Builder, node: Node, inputs):
     """All of the operand is the operand; known starts make a plain slice."""
     x, *starts = inputs
     if x.shape == node.shape:
@@ -157,7 +161,7 @@ def _dynamic_slice(builder: Builder, node: Node, inputs):
     return None
 
 
-def _dynamic_update_slice(builder: Builder, node: Node, inputs):
+def simplify_dynamic_update_slice(builder: Builder, node: Node, inputs):
     """An update of everything is the update; an empty one changes nothing."""
     x, update = inputs[:2]
     if update.shape == x.shape:
@@ -165,7 +169,7 @@ def _dynamic_update_slice(builder: Builder, node: Node, inputs):
     return x if update.size == 0 else None
 
 
-def _concatenate(builder: Builder, node: Node, inputs):
+def simplify_concatenate(builder: Builder, node: Node, inputs):
     """Empty operands are dropped."""
     dim = node.attrs["dim"]
     kept = tuple(x for x in inputs if x.shape[dim])
@@ -179,16 +183,3 @@ def rebuild_transpose(builder: Builder, x: Node, perm) -> Node:
         return x
     shape = tuple(x.shape[p] for p in perm)
     return rebuild(builder, Node("transpose", (x,), {"perm": tuple(perm)}, shape, x.dtype, builder.source), (x,))
-
-
-RULES.update(
-    {
-        "broadcast": (_broadcast,),
-        "reshape": (_reshape,),
-        "transpose": (_transpose,),
-        "slice": (_slice,),
-        "dynamic_slice": (_dynamic_slice,),
-        "dynamic_update_slice": (_dynamic_update_slice,),
-        "concatenate": (_concatenate,),
-    }
-)

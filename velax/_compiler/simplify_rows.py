@@ -5,15 +5,15 @@ from __future__ import annotations
 from velax._compiler import schedule
 from velax._compiler.fuse import pattern_of
 from velax._compiler.nest_reduce import reduction_identity
-from velax._compiler.simplify import RULES, rebuild
+from velax._compiler.simplify import rebuild
 from velax._compiler.simplify_index import rebuild_broadcast, rebuild_reshape, rebuild_transpose
 from velax._ir import loops
 from velax._ir.graph import Builder, GatherDims, Node
 
-__all__: list[str] = []
+__all__ = ["simplify_argreduce", "simplify_reduce", "simplify_sort"]
 
 
-def _reduce(builder: Builder, node: Node, inputs):
+def simplify_reduce(builder: Builder, node: Node, inputs):
     """Extents 1 are not reduced; reduce of reduce by one exact function is one; a large one goes in two stages."""
     x, fn, axes = inputs[0], node.attrs["fn"], node.attrs["axes"]
     if x.size == 0:
@@ -48,7 +48,7 @@ def _reduce_before_transpose(builder: Builder, fn: str, x: Node, axes) -> Node:
     return rebuild_transpose(builder, _rule_reduce(builder, fn, source, inner), [kept.index(p) for p in wanted])
 
 
-def _argreduce(builder: Builder, node: Node, inputs):
+def simplify_argreduce(builder: Builder, node: Node, inputs):
     """The least position whose element is the extremum (or NaN): two reductions, both in vectors."""
     x, axis, dtype = inputs[0], node.attrs["axis"], node.dtype
     length = x.shape[axis]
@@ -74,7 +74,7 @@ def _rule_reduce(builder: Builder, fn: str, x: Node, axes) -> Node:
     return rebuild(builder, node, (x,))
 
 
-def _sort(builder: Builder, node: Node, inputs):
+def simplify_sort(builder: Builder, node: Node, inputs):
     """Along the last axis; several operands, or keys apart from values, by the sorting permutation, of which the
     elements that are wanted are made where there is one key.
     """
@@ -111,6 +111,3 @@ def _in_order(builder: Builder, order: Node, rows: Node, positions: bool) -> Nod
     shape = order.shape
     dims = GatherDims((), (1,), (1,), (0,), (0,))
     return builder.gather(rows, rebuild_reshape(builder, order, (*shape, 1)), dims, (1, 1), "promise", None, shape)
-
-
-RULES.update({"reduce": (_reduce,), "argreduce": (_argreduce,), "sort": (_sort,)})

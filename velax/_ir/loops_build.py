@@ -1,10 +1,9 @@
 """Short builders of loop IR expressions that fold integer constants and identities as they build.
 
 Operands may be Python numbers: they take the dtype of the other operand (``add(i, 1)``), a lone number is
-  ``i64``. Only integer and
-bool arithmetic is folded, with the wrapping and division rules of `velax._ir.loops`; float arithmetic is kept
-as written, so what runs is what was asked for. Small ``i64`` constants are shared objects, which keeps
-expressions that are equal often identical.
+``i64``. Only integer and bool arithmetic is folded, with the wrapping and division rules of
+`velax._ir.loops`; float arithmetic is kept as written, so what runs is what was asked for. Small ``i64``
+constants are shared objects, which keeps expressions that are equal often identical.
 
 >>> from velax._ir.loops import Var
 >>> i = Var("i")

@@ -194,14 +194,15 @@ class ShapeDtypeStruct:
       (3, 3)
     """
 
-    __slots__ = ("_dll", "dtype", "is_ref", "shape", "sharding", "vma", "weak_type")
+    __slots__ = ("_dll", "dtype", "is_ref", "manual_axis_type", "shape", "sharding", "weak_type")
 
-    def __init__(self, shape, dtype, *, sharding=None, weak_type=False, vma=None, is_ref=False, **_ignored):
+    def __init__(self, shape, dtype, *, sharding=None, weak_type=False, manual_axis_type=None, is_ref=False):
         if dtype is None:
             raise ValueError("ShapeDtypeStruct: dtype must be specified")
         self.shape = tuple(shape)
         self.dtype = dtype if isinstance(dtype, dtypes.ExtendedDType) else np.dtype(dtype)
-        self.sharding, self.weak_type, self.vma, self.is_ref, self._dll = sharding, weak_type, vma, is_ref, None
+        self.sharding, self.weak_type, self.is_ref, self._dll = sharding, weak_type, is_ref, None
+        self.manual_axis_type = manual_axis_type
 
     size = property(lambda self: math.prod(self.shape))
     ndim = property(lambda self: len(self.shape))
@@ -212,8 +213,17 @@ class ShapeDtypeStruct:
         return self.shape[0]
 
     def update(self, **changes) -> ShapeDtypeStruct:
-        fields = {n: getattr(self, n) for n in ("shape", "dtype", "sharding", "weak_type", "vma", "is_ref")}
-        return ShapeDtypeStruct(**{**fields, **changes})
+        names = ("shape", "dtype", "sharding", "weak_type", "manual_axis_type", "is_ref")
+        return ShapeDtypeStruct(**{**{n: getattr(self, n) for n in names}, **changes})
+
+    @staticmethod
+    def like(x) -> ShapeDtypeStruct:
+        """The shape and dtype of a value: an array, a number, or another `ShapeDtypeStruct`."""
+        if isinstance(x, ShapeDtypeStruct):
+            return x
+        found = aval_factories.get(type(x))
+        aval = found(x) if found is not None else x.aval
+        return ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
 
     def __repr__(self):
         weak = ", weak_type=True" if self.weak_type else ""

@@ -397,18 +397,18 @@ class Config:
 
     __slots__ = ()
 
-    def update(self, name: str, value: Any) -> None:
+    def update(self, name: str, val: Any) -> None:
         """Sets the option `name` for the whole process.
 
         Args:
           name: the option, e.g. ``"jax_enable_x64"``.
-          value: its new value.
+          val: its new value.
 
         Raises:
           AttributeError: there is no such option; the message names close ones.
           ValueError, TypeError: the option does not take that value.
         """
-        self._state(name).set_global(value)
+        self._state(name).set_global(val)
 
     def read(self, name: str) -> Any:
         """The value of the option `name` in this thread."""

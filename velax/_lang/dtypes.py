@@ -281,6 +281,13 @@ def dtype_of_python_scalar(scalar_type: type) -> np.dtype:
     return found
 
 
+def check_python_int(x: int) -> None:
+    """Raise OverflowError for a Python int that the default integer dtype does not hold."""
+    info = np.iinfo(dtype_of_python_scalar(int))
+    if not info.min <= x <= info.max:
+        raise OverflowError(f"Python int {x} too large to convert to {info.dtype.name}")
+
+
 def is_python_scalar(x: Any) -> bool:
     """Whether `x` is a Python bool, int, float or complex (and no NumPy scalar, some of which are subclasses
     of these).

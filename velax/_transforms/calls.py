@@ -25,16 +25,12 @@ __all__ = ["bind_jit", "dce_closed", "jit_p"]
 def bind_jit(
     jaxpr: ClosedJaxpr, args: Sequence, *, name: str, donated_invars=None, inline=False, keep_unused=False
 ) -> list:
-    """Apply ``jit``. The jaxpr's constants become arguments: equations hold no values, so that
-    equal programs are equal text.
-    """
+    """Apply ``jit``; the jaxpr's constants become arguments."""
     if inline:
         return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args)
     donated = tuple(donated_invars) if donated_invars is not None else (False,) * len(args)
-    if jaxpr.consts:
-        args, donated = [*jaxpr.consts, *args], (*(False,) * len(jaxpr.consts), *donated)
-        closed = jaxpr
-        jaxpr = closed.memo("hoisted", lambda: move_consts_to_inputs(closed)[0])
+    jaxpr, consts = move_consts_to_inputs(jaxpr)
+    args, donated = [*consts, *args], (*(False,) * len(consts), *donated)
     apply = lambda pure, values: jit_p.bind(
         *values, jaxpr=pure, name=name, donated_invars=donated, inline=False, keep_unused=keep_unused
     )

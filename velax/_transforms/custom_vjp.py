@@ -148,13 +148,7 @@ def batch_bwd(bwd, axis_data, res_dims, in_dims, num_res):
 
     def batched(*args):
         in_axes = [*res_dims, *(None if isinstance(a, SymbolicZero) else 0 for a in args[num_res:])]
-        cts_dims: list = []
-
-        def run(*values):
-            outs = bwd(*values)
-            cts_dims[:] = [type(ct) is Zero or ct is None for ct in outs]
-            return [instantiate_zeros(ct) for ct in outs]
-
+        run = lambda *values: [instantiate_zeros(ct) for ct in bwd(*values)]
         fun, out_dims = batch_fun(run, TraceTag(), axis_data, in_axes)
         outs = fun(*args)
         results = []

@@ -637,7 +637,7 @@ def linear_transpose(fun: Callable, *primals, reduce_axes=()) -> Callable:
       *primals: arguments, or `ShapeDtypeStruct`s, that give the types.
 
     Returns:
-      A function from the output's cotangent to a tuple of the arguments'.
+      A function from the output's cotangent to a tuple of the arguments', which is a pytree, too.
 
     Raises:
       TypeError: if ``fun`` turns out not to be linear.
@@ -660,7 +660,7 @@ def linear_transpose(fun: Callable, *primals, reduce_axes=()) -> Callable:
         )
 
     @api_boundary
-    def transposed(cotangent):
+    def transposed(consts, cotangent):
         cts, tree = tree_flatten(cotangent)
         if tree != out_tree:
             raise TypeError(f"cotangent tree does not match function output, expected {out_tree} but got {tree}")
@@ -670,12 +670,10 @@ def linear_transpose(fun: Callable, *primals, reduce_axes=()) -> Callable:
                     f"cotangent type does not match function output, expected {a.str_short()} but got "
                     f"{get_aval(ct).str_short()}"
                 )
-        results = backward_pass(
-            closed.jaxpr, closed.consts, [UndefinedPrimal(v.aval) for v in closed.jaxpr.invars], cts
-        )
+        results = backward_pass(closed.jaxpr, consts, [UndefinedPrimal(v.aval) for v in closed.jaxpr.invars], cts)
         return tree_unflatten(in_tree, [_public_tangent(ct) for ct in results])
 
-    return transposed
+    return Partial(transposed, closed.consts)
 
 
 def fwd_and_bwd(

@@ -11,7 +11,6 @@ from velax._lang.jaxpr import ClosedJaxpr, DropVar, Jaxpr, JaxprEqn, Literal, Va
 from velax._lang.source import swap_equation
 
 __all__ = [
-    "close_over_consts",
     "dce_jaxpr",
     "dependent_outputs",
     "eval_jaxpr",
@@ -68,25 +67,19 @@ def jaxpr_as_fun(closed: ClosedJaxpr) -> Callable[..., list[Any]]:
 
 
 def move_consts_to_inputs(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, list[Any]]:
-    """The same function with its constants as first inputs, and their values."""
-    jaxpr = closed.jaxpr
-    if not jaxpr.constvars:
+    """The same function with its constants as first inputs, and their values. Memoised on the jaxpr object.
+
+    Whoever binds a jaxpr as a parameter calls this: equations hold no values, so that equal programs are equal text.
+    Derived jaxprs have constants where the rule of a user captures an array.
+    """
+    if not closed.consts:
         return closed, []
-    moved = Jaxpr([], [*jaxpr.constvars, *jaxpr.invars], jaxpr.outvars, jaxpr.eqns, jaxpr.effects, jaxpr._debug_info)
-    return ClosedJaxpr(moved, []), list(closed.consts)
 
+    def make():
+        jaxpr = closed.jaxpr
+        return ClosedJaxpr(jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars]), [])
 
-def close_over_consts(jaxpr: Jaxpr, n: int, consts: Sequence[Any]) -> ClosedJaxpr:
-    """The inverse: the first ``n`` inputs bound to ``consts``."""
-    rest = Jaxpr(
-        [*jaxpr.constvars, *jaxpr.invars[:n]],
-        jaxpr.invars[n:],
-        jaxpr.outvars,
-        jaxpr.eqns,
-        jaxpr.effects,
-        jaxpr._debug_info,
-    )
-    return ClosedJaxpr(rest, list(consts))
+    return closed.memo("hoisted", make), list(closed.consts)
 
 
 def dependent_outputs(jaxpr: ClosedJaxpr, flags: Sequence[bool]) -> list[bool]:

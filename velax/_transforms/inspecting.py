@@ -25,7 +25,6 @@ def make_jaxpr(
     static_argnums: int | Iterable[int] = (),
     axis_env=None,
     return_shape: bool = False,
-    abstracted_axes=None,
 ) -> Callable[..., Any]:
     """A function that returns the jaxpr of ``fun`` for given arguments.
 
@@ -91,7 +90,8 @@ _stage_compiler: Callable[[TracedCall], Any] | None = None
 
 
 def set_stage_compiler(compiler) -> None:
-    """Registered by the back end: ``compiler(traced) -> object with call(leaves), program text and statistics``."""
+    """Registered by the back end: ``compiler(traced)`` gives an object with ``compile()``,
+    ``call(leaves)``, texts and statistics."""
     global _stage_compiler
     _stage_compiler = compiler
 
@@ -184,7 +184,9 @@ class Lowered(_Stage):
     @api_boundary
     def compile(self, compiler_options=None) -> Compiled:
         check_compiler_options(compiler_options)
-        return Compiled(self._traced, _stage_compiler(self._traced))
+        program = _stage_compiler(self._traced)
+        program.compile()
+        return Compiled(self._traced, program)
 
     def cost_analysis(self):
         return _stage_compiler(self._traced).cost_analysis()

@@ -49,7 +49,7 @@ _VALUES = (ArrayImpl, Tracer, bool, int, float, complex, np.ndarray, np.generic)
 
 
 def set_compiler(compiler: Callable[..., Any]) -> None:
-    """Registered by the back end: ``compiler(closed_jaxpr, donated, name, in_tree, out_tree) -> JitEntry``."""
+    """Registered by the back end: ``compiler(traced_call) -> JitEntry``."""
     global _compiler
     _compiler = compiler
 
@@ -66,7 +66,7 @@ class TracedCall:
       name: of the function.
     """
 
-    __slots__ = ("debug_info", "donated", "in_avals", "in_tree", "jaxpr", "leaves", "name", "out_tree")
+    __slots__ = ("donated", "in_avals", "in_tree", "jaxpr", "leaves", "name", "out_tree")
 
     def __init__(self, jaxpr, in_tree, out_tree, donated, leaves, name, in_avals):
         self.jaxpr, self.in_tree, self.out_tree, self.donated, self.leaves, self.name = (
@@ -388,7 +388,7 @@ def _call_first(self, args, kwargs):
     if any(isinstance(e, JaxprInputEffect) for e in traced.jaxpr.effects):  # it closes over mutable references
         outs = bind_jit(traced.jaxpr, traced.leaves, name=self._name, keep_unused=self._keep_unused)
         return None, tree_unflatten(traced.out_tree, outs)
-    return _compiler(traced, keep_unused=self._keep_unused)
+    return _compiler(traced)
 
 
 @boundary

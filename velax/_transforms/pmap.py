@@ -25,7 +25,7 @@ __all__ = ["pmap"]
 def pmap(
     fun: Callable, axis_name=None, *, in_axes: Any = 0, out_axes: Any = 0, static_broadcasted_argnums: int | Sequence[int] = (),
     devices: Sequence[Device] | None = None, backend: str | None = None, axis_size: int | None = None,
-    donate_argnums: int | Sequence[int] = (), global_arg_shapes=None,
+    donate_argnums: int | Sequence[int] = (),
 ) -> Callable:  # fmt: skip
     """Map a function over devices, compiled.
 
@@ -55,8 +55,6 @@ def pmap(
       Array([[1., 1.]], dtype=float32)
     """
     check_callable(fun, "pmap")
-    if global_arg_shapes is not None:
-        raise NotImplementedError("pmap: global_arg_shapes is for functions over several processes; there is one.")
     statics = (
         (static_broadcasted_argnums,)
         if isinstance(static_broadcasted_argnums, int)

@@ -156,11 +156,15 @@ def _jvp(primals, tangents, *, jaxpr, prevent_cse, differentiated, policy):
 
 def _bind(closed: ClosedJaxpr, args, prevent_cse, differentiated, policy):
     """Bind a derived jaxpr, its constants as arguments."""
-    jaxpr = closed.jaxpr
-    if jaxpr.constvars:
-        args = [*closed.consts, *args]
-        jaxpr = jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars])
-    return checkpoint_p.bind(*args, jaxpr=jaxpr, prevent_cse=prevent_cse, differentiated=differentiated, policy=policy)
+    closed, consts = move_consts_to_inputs(closed)
+    return checkpoint_p.bind(
+        *consts,
+        *args,
+        jaxpr=closed.jaxpr,
+        prevent_cse=prevent_cse,
+        differentiated=differentiated,
+        policy=policy,
+    )
 
 
 def _linearize(nonzeros, *primals, jaxpr, prevent_cse, differentiated, policy):

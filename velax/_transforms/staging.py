@@ -244,7 +244,7 @@ def traces_of(fun: Callable) -> dict:
         found = _traces.get(fun)
         if found is None:
             if len(_traces) >= _MAX_FUNCTIONS:
-                _traces.pop(next(iter(_traces)))
+                _traces.pop(next(iter(_traces)), None)  # another thread may have
             found = _traces.setdefault(fun, {})
         return found
     except TypeError:

@@ -28,6 +28,10 @@ from velax.lax._while import *
 _public_module(globals())
 # made of the other operations: most programs do without
 _public_rooms(globals(), {
+    "_composed": (
+        "approx_max_k", "approx_min_k", "broadcast_like", "broadcast_to_rank", "empty", "padtype_to_pads", "stack",
+        "tile", "unstack",
+    ),
     "_special": (
         "bessel_i0e", "bessel_i0e_p", "bessel_i1e", "bessel_i1e_p", "betainc", "igamma", "igamma_grad_a",
         "igamma_grad_a_p", "igamma_p", "igammac", "igammac_p", "polygamma", "polygamma_p", "random_gamma_grad",

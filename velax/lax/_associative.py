@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from velax._lang.trace import get_aval
 from velax.lax._slicing import concatenate, slice_in_dim
-from velax.lax._structural import canonical_axis, expand_dims, reshape, rev
+from velax.lax._structural import canonical_axis, convert_type, expand_dims, reshape, rev
 from velax.tree_util import tree_flatten, tree_unflatten
 
 __all__ = ["associative_scan"]
@@ -60,7 +60,10 @@ def associative_scan(fn: Callable, elems, reverse: bool = False, axis: int = 0):
         return out
 
     flip = lambda xs: [rev(x, (a,)) for x, a in zip(xs, axes, strict=True)] if reverse else xs
-    return tree_unflatten(tree, flip(_scan(combine, flip(leaves), axes, sizes[0])))
+    found = flip(_scan(combine, flip(leaves), axes, sizes[0]))
+    if sizes[0] > 1:  # as in JAX, whose results are never weak where elements have been combined
+        found = [convert_type(x, get_aval(x).dtype, False) for x in found]
+    return tree_unflatten(tree, found)
 
 
 def _axis_of(x, axis: int) -> int:

@@ -20,8 +20,9 @@ from velax._transforms.zero import Zero, ops
 from velax.lax._arithmetic import add, div, mul
 from velax.lax._loop_tools import flatten_values
 from velax.lax._reductions import reduce_max, reduce_min, reduce_sum
+from velax.lax._rules import linear_jvp
 from velax.lax._slicing import concatenate, index_in_dim, slice_in_dim
-from velax.lax._structural import convert_element_type, expand_dims, iota, reshape, squeeze
+from velax.lax._structural import canonical_axis, convert_element_type, expand_dims, iota, reshape, squeeze
 from velax.tree_util import tree_unflatten
 
 __all__ = [
@@ -82,15 +83,11 @@ def _define_reduction(name, reduce, of_unmapped, linear):
         rest = tuple(a for a in axes if a != axis_data.name)
         return (p.bind(x, axes=rest, axis_index_groups=axis_index_groups) if rest else x), None
 
-    def jvp(primals, tangents, **params):
-        (t,) = tangents
-        return p.bind(*primals, **params), t if type(t) is Zero else p.bind(t, **params)
-
     p = define(
         name,
         abstract_eval=lambda x, *, axes, axis_index_groups: x,
         lower=_unbound(name),
-        jvp=jvp if linear else None,
+        jvp=linear_jvp(lambda: p) if linear else None,
         transpose=(lambda ct, x, **params: [ct if type(ct) is Zero else p.bind(ct, **params)]) if linear else None,
         batch=None,
         batch_axis=batch,
@@ -107,6 +104,8 @@ pmin_p = _define_reduction("pmin", reduce_min, lambda x, size: x, linear=False)
 def _reduce(primitive, positional, x, axis_name, axis_index_groups):
     """One leaf of a reduction over named axes and positional ones."""
     axes = tuple(axis_name) if isinstance(axis_name, (tuple, list)) else (axis_name,)
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"duplicate value in 'axes' of reduction: {axes}")
     numbers = tuple(a for a in axes if isinstance(a, int))
     names = tuple(a for a in axes if not isinstance(a, int))
     size = axis_size(names)
@@ -118,8 +117,9 @@ def _reduce(primitive, positional, x, axis_name, axis_index_groups):
         x = positional(x, tuple(a % ndim for a in numbers))
     if not names:
         return x
-    if axis_index_groups is None and not isinstance(x, Tracer) and primitive is psum_p and not get_aval(x).shape:
+    if not isinstance(x, Tracer) and primitive is psum_p and not get_aval(x).shape:
         # the same in every example and known now, so the sum is a number: psum(1, name) gives the size
+        size = size if axis_index_groups is None else len(axis_index_groups[0])
         return x * size if isinstance(x, (int, float, complex)) else mul(x, get_aval(x).dtype.type(size))
     _no_groups(axis_index_groups)
     return primitive.bind(x, axes=names, axis_index_groups=None)
@@ -161,8 +161,10 @@ def pmean(x, axis_name, *, axis_index_groups=None):
     """The mean over the examples along named axes; see `psum`."""
     axes = tuple(axis_name) if isinstance(axis_name, (tuple, list)) else (axis_name,)
 
+    _no_groups(axis_index_groups)
+
     def mean(leaf):
-        total = psum(leaf, axis_name, axis_index_groups=axis_index_groups)
+        total = psum(leaf, axis_name)
         shape = get_aval(leaf).shape
         n = axis_size([a for a in axes if not isinstance(a, int)]) * math.prod(
             shape[a] for a in axes if isinstance(a, int)
@@ -246,14 +248,6 @@ def _names(axis_data, axis_name) -> bool:
     return axis_data.name in (axis_name if isinstance(axis_name, tuple) else (axis_name,))
 
 
-def _linear_jvp(primitive):
-    def rule(primals, tangents, **params):
-        (t,) = tangents
-        return primitive().bind(*primals, **params), t if type(t) is Zero else primitive().bind(t, **params)
-
-    return rule
-
-
 def _merge(x, axis):
     """Axes ``axis`` and ``axis + 1`` as one."""
     shape = get_aval(x).shape
@@ -284,7 +278,7 @@ all_gather_p = define(
     "all_gather",
     abstract_eval=_all_gather_type,
     lower=_unbound("all_gather"),
-    jvp=_linear_jvp(lambda: all_gather_p),
+    jvp=linear_jvp(lambda: all_gather_p),
     transpose=lambda ct, x, *, all_gather_dimension, **params: [
         ct if type(ct) is Zero else reduce_scatter_p.bind(ct, scatter_dimension=all_gather_dimension, **params)
     ],
@@ -311,12 +305,9 @@ def all_gather(x, axis_name, *, axis_index_groups=None, axis: int = 0, tiled: bo
     size = axis_size(name)
 
     def gather(leaf):
-        ndim = get_aval(leaf).ndim + (not tiled)
-        if not -ndim <= axis < ndim:
-            raise ValueError(f"all_gather: axis {axis} is out of bounds for a result with {ndim} dimensions")
         return all_gather_p.bind(
             leaf,
-            all_gather_dimension=axis % ndim,
+            all_gather_dimension=canonical_axis(axis, get_aval(leaf).ndim + (not tiled), "all_gather"),
             axis_index_groups=None,
             axis_name=(name,),
             axis_size=size,
@@ -364,7 +355,7 @@ reduce_scatter_p = define(
     "reduce_scatter",
     abstract_eval=_reduce_scatter_type,
     lower=_unbound("psum_scatter"),
-    jvp=_linear_jvp(lambda: reduce_scatter_p),
+    jvp=linear_jvp(lambda: reduce_scatter_p),
     transpose=lambda ct, x, *, scatter_dimension, **params: [
         ct if type(ct) is Zero else all_gather_p.bind(ct, all_gather_dimension=scatter_dimension, **params)
     ],
@@ -382,21 +373,27 @@ def psum_scatter(x, axis_name, *, scatter_dimension: int = 0, axis_index_groups=
       axis_name: the name.
       scatter_dimension: the axis of ``x`` that is divided among the examples.
       tiled: whether that axis stays, with each example's share; otherwise it has one entry an example and is removed.
+
+    Raises:
+      ValueError: if the sizes do not fit.
     """
     _no_groups(axis_index_groups)
     name = _one_name("psum_scatter", axis_name)
     size = axis_size(name)
-    return _over_leaves(
-        lambda leaf: reduce_scatter_p.bind(
-            leaf,
+
+    def scatter(leaf):
+        aval = get_aval(leaf)
+        params = dict(
             axis_index_groups=None,
             axis_name=(name,),
             axis_size=size,
-            scatter_dimension=scatter_dimension,
+            scatter_dimension=canonical_axis(scatter_dimension, aval.ndim, "psum_scatter"),
             tiled=tiled,
-        ),
-        x,
-    )
+        )
+        _reduce_scatter_type(aval, **params)  # eager code has no other place that checks sizes
+        return reduce_scatter_p.bind(leaf, **params)
+
+    return _over_leaves(scatter, x)
 
 
 def _ppermute_batch(axis_data, args, dims, *, axis_name, perm):
@@ -421,7 +418,7 @@ ppermute_p = define(
     "ppermute",
     abstract_eval=lambda x, **_: x,
     lower=_unbound("ppermute"),
-    jvp=_linear_jvp(lambda: ppermute_p),
+    jvp=linear_jvp(lambda: ppermute_p),
     transpose=_ppermute_transpose,
     batch=None,
     batch_axis=_ppermute_batch,
@@ -497,7 +494,7 @@ all_to_all_p = define(
     "all_to_all",
     abstract_eval=_all_to_all_type,
     lower=_unbound("all_to_all"),
-    jvp=_linear_jvp(lambda: all_to_all_p),
+    jvp=linear_jvp(lambda: all_to_all_p),
     transpose=_all_to_all_transpose,
     batch=None,
     batch_axis=_all_to_all_batch,
@@ -525,21 +522,22 @@ def all_to_all(x, axis_name, split_axis: int, concat_axis: int, *, axis_index_gr
 
     def exchange(leaf):
         shape = get_aval(leaf).shape
+        split, concat = (canonical_axis(a, len(shape), "all_to_all") for a in (split_axis, concat_axis))
         params = dict(axis_name=name, axis_index_groups=None, tiled=tiled)
         if tiled:
-            if shape[split_axis] % size:
+            if shape[split] % size:
                 raise ValueError(
-                    f"all_to_all with tiled=True requires the size of split_axis, {shape[split_axis]}, "
+                    f"all_to_all with tiled=True requires the size of split_axis, {shape[split]}, "
                     f"to be divisible by that of {name!r}, {size}"
                 )
-            return all_to_all_p.bind(leaf, split_axis=split_axis, concat_axis=concat_axis, **params)
-        if shape[split_axis] != size:
+            return all_to_all_p.bind(leaf, split_axis=split, concat_axis=concat, **params)
+        if shape[split] != size:
             raise ValueError(
                 "all_to_all requires the size of the mapped axis axis_name to equal x.shape[split_axis], "
-                f"but they are {size} and {shape[split_axis]} respectively."
+                f"but they are {size} and {shape[split]} respectively."
             )
         # a new axis receives the parts, and the cut axis is left with one entry
-        split, concat = (split_axis + 1, concat_axis) if concat_axis < split_axis else (split_axis, concat_axis + 1)
+        split, concat = (split + 1, concat) if concat < split else (split, concat + 1)
         leaf = expand_dims(leaf, (concat,))
         return squeeze(all_to_all_p.bind(leaf, split_axis=split, concat_axis=concat, **params), (split,))
 

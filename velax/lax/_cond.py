@@ -58,13 +58,31 @@ def _any(flags: Sequence[Sequence[bool]]) -> list[bool]:
     return [any(f) for f in zip(*flags, strict=True)]
 
 
+def _apply(index, operands: Sequence, branches) -> list:
+    """Bind the primitive; what the branches have captured becomes operands of all of them."""
+    captured = [c for b in branches for c in b.consts]
+    if captured:
+        branches = branches[0].memo(("cond hoisted", branches), lambda: _hoisted(branches))
+    return cond_p.bind(index, *captured, *operands, branches=branches)
+
+
+def _hoisted(branches) -> tuple[ClosedJaxpr, ...]:
+    """The branches with what all of them captured as first inputs."""
+    variables = [b.jaxpr.constvars for b in branches]
+    derived = []
+    for k, b in enumerate(branches):
+        mine = [v if i == k else Var(v.aval) for i, group in enumerate(variables) for v in group]
+        derived.append(ClosedJaxpr(b.jaxpr.replace(constvars=[], invars=[*mine, *b.jaxpr.invars]), []))
+    return tuple(derived)
+
+
 def _jvp(primals, tangents, *, branches):
     index, *ops = primals
     _, *ts = tangents
     nonzeros = [type(t) is not Zero for t in ts]
     out_nonzeros = _any([jvp_jaxpr(b, nonzeros, False)[1] for b in branches])
     derived = tuple(jvp_jaxpr(b, nonzeros, out_nonzeros)[0] for b in branches)
-    outs = cond_p.bind(index, *ops, *(t for t in ts if type(t) is not Zero), branches=derived)
+    outs = _apply(index, [*ops, *(t for t in ts if type(t) is not Zero)], derived)
     n = len(out_nonzeros)
     given = iter(outs[n:])
     return outs[:n], [
@@ -75,11 +93,11 @@ def _jvp(primals, tangents, *, branches):
 def _linearize(nonzeros, index, *ops, branches):
     key = ("cond linearize", tuple(nonzeros[1:]), branches)
     plan = branches[0].memo(key, lambda: _LinearBranches(branches, nonzeros[1:]))
-    outs = cond_p.bind(index, *ops, branches=plan.primal)
+    outs = _apply(index, ops, plan.primal)
     results, residuals = outs[: plan.n_outs], outs[plan.n_outs :]
 
     def linear(*tangents):
-        return cond_p.bind(index, *(ops[i] for i in plan.forwarded), *residuals, *tangents, branches=plan.tangent)
+        return _apply(index, [*(ops[i] for i in plan.forwarded), *residuals, *tangents], plan.tangent)
 
     return results, plan.out_nonzeros, linear
 
@@ -145,12 +163,8 @@ def _transpose(cts, index, *ops, branches):
     zero_cts = [type(ct) is Zero for ct in cts]
     key = ("cond transpose", tuple(linear), tuple(zero_cts), branches)
     derived, nonzero = branches[0].memo(key, lambda: _transposed(branches, linear, zero_cts))
-    outs = cond_p.bind(
-        index,
-        *(x for x, lin in zip(ops, linear, strict=True) if not lin),
-        *(ct for ct in cts if type(ct) is not Zero),
-        branches=derived,
-    )
+    known = [x for x, lin in zip(ops, linear, strict=True) if not lin]
+    outs = _apply(index, [*known, *(ct for ct in cts if type(ct) is not Zero)], derived)
     given, flags = iter(outs), iter(nonzero)
     return [
         None,
@@ -183,7 +197,7 @@ def _batch(axis_data, args, dims, *, branches):
     out_batched = _any([batch_jaxpr(b, axis_data, batched)[1] for b in branches])
     derived = tuple(batch_jaxpr(b, axis_data, batched, out_batched)[0] for b in branches)
     ops = [x if d is None else matchaxis(size, d, 0, x) for x, d in zip(ops, op_dims, strict=True)]
-    outs = cond_p.bind(index, *ops, branches=derived)
+    outs = _apply(index, ops, derived)
     return outs, [0 if b else None for b in out_batched]
 
 
@@ -262,8 +276,8 @@ def _lower(ctx, index, *ops, branches):
     dummy = not branches[0].out_avals
     if dummy:
         branches = [give_result(b, None) for b in branches]
-    graphs = [ctx.subgraph(b) for b in branches]
-    outs = ctx.builder.cond(index, graphs, ops)
+    graphs, captured = ctx.subgraphs(branches)
+    outs = ctx.builder.cond(index, graphs, [*captured, *ops])
     ctx.keep(outs, graphs)
     return outs[1:] if dummy else outs
 

@@ -22,6 +22,7 @@ from velax._transforms.jvp import jvp_flat
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import Zero
 from velax.lax import _arithmetic as arithmetic, _comparison as comparison, _reductions as reductions
+from velax.lax._rules import linear_jvp
 from velax.lax._slicing import concatenate, slice_in_dim
 from velax.lax._structural import broadcast_in_dim, canonical_axis, convert_type, reshape, squeeze, transpose
 from velax.lax._values import core_args
@@ -339,17 +340,11 @@ def _reduce_precision_lower(ctx, x, *, exponent_bits, mantissa_bits):
     return b.map("select", b.map("ne", x, x), x, result)
 
 
-def _reduce_precision_jvp(primals, tangents, **params):
-    (x,), (t,) = primals, tangents
-    out = reduce_precision_p.bind(x, **params)
-    return out, Zero.from_primal_value(out) if type(t) is Zero else reduce_precision_p.bind(t, **params)
-
-
 reduce_precision_p = define(
     "reduce_precision",
     abstract_eval=_reduce_precision_type,
     lower=_reduce_precision_lower,
-    jvp=_reduce_precision_jvp,
+    jvp=linear_jvp(lambda: reduce_precision_p),
     transpose=lambda ct, x, **params: [Zero(x.aval) if type(ct) is Zero else reduce_precision_p.bind(ct, **params)],
     batch=lambda args, dims, **params: (reduce_precision_p.bind(*args, **params), dims[0]),
     elementwise=True,

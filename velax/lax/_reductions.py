@@ -14,7 +14,7 @@ from velax._lang.primitive import Primitive, define
 from velax._lang.trace import get_aval
 from velax._transforms.batching import reducer_batcher
 from velax._transforms.zero import Zero, ops
-from velax.lax._rules import ARITH, BITS, ORDERED, check_dtype
+from velax.lax._rules import ARITH, BITS, ORDERED, check_dtype, linear_jvp
 from velax.lax._values import core_args, full_like
 
 __all__ = [
@@ -59,12 +59,6 @@ def _keepdims(x, reduced, axes):
     return ops.broadcast_in_dim(reduced, shape, tuple(i for i in range(len(shape)) if i not in axes))
 
 
-def _sum_jvp(primals, tangents, **params):
-    (x,), (t,) = primals, tangents
-    out = reduce_sum_p.bind(x, **params)
-    return out, Zero.from_primal_value(out) if type(t) is Zero else reduce_sum_p.bind(t, **params)
-
-
 def _sum_transpose(ct, x, *, axes, **_):
     if type(ct) is Zero:
         return [Zero(x.aval)]
@@ -72,7 +66,7 @@ def _sum_transpose(ct, x, *, axes, **_):
     return [ops.broadcast_in_dim(ct, shape, tuple(i for i in range(len(shape)) if i not in axes))]
 
 
-reduce_sum_p = _define_reduction("reduce_sum", "add", ARITH, _sum_jvp, _sum_transpose, (0,))
+reduce_sum_p = _define_reduction("reduce_sum", "add", ARITH, linear_jvp(lambda: reduce_sum_p), _sum_transpose, (0,))
 
 
 def _prod_jvp(primals, tangents, *, axes, **params):
@@ -158,24 +152,27 @@ def reduce_sum(operand, axes: Sequence[int], *, out_sharding=None):
     Args:
       operand: an array of numbers.
       axes: the axes to sum over.
+      out_sharding: placement; None, as there is one device.
 
     Returns:
       An array without these axes, of the same dtype; float16 and bfloat16 accumulate in float32.
     """
+    if out_sharding is not None:
+        raise NotImplementedError("lax.reduce_sum: out_sharding is not available yet; there is one device")
     return _bind_reduction("reduce_sum", reduce_sum_p, operand, axes)
 
 
-def reduce_prod(operand, axes: Sequence[int], *, out_sharding=None):
+def reduce_prod(operand, axes: Sequence[int]):
     """Product over axes; as `reduce_sum`."""
     return _bind_reduction("reduce_prod", reduce_prod_p, operand, axes)
 
 
-def reduce_max(operand, axes: Sequence[int], *, out_sharding=None):
+def reduce_max(operand, axes: Sequence[int]):
     """Maximum over axes; NaN wins; of nothing, the least value of the dtype (-inf for floats that have it)."""
     return _bind_reduction("reduce_max", reduce_max_p, operand, axes)
 
 
-def reduce_min(operand, axes: Sequence[int], *, out_sharding=None):
+def reduce_min(operand, axes: Sequence[int]):
     """Minimum over axes; NaN wins; of nothing, the greatest value of the dtype (inf for floats that have it)."""
     return _bind_reduction("reduce_min", reduce_min_p, operand, axes)
 
@@ -274,17 +271,11 @@ def _define_cumulative(name, fn, classes, jvp, transpose=None, linear_in=None) -
     return p
 
 
-def _cumsum_jvp(primals, tangents, **params):
-    (x,), (t,) = primals, tangents
-    out = cumsum_p.bind(x, **params)
-    return out, Zero.from_primal_value(out) if type(t) is Zero else cumsum_p.bind(t, **params)
-
-
 cumsum_p = _define_cumulative(
     "cumsum",
     "add",
     ARITH,
-    _cumsum_jvp,
+    linear_jvp(lambda: cumsum_p),
     lambda ct, x, *, axis, reverse: [Zero(x.aval) if type(ct) is Zero else cumsum(ct, axis, not reverse)],
     (0,),
 )

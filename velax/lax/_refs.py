@@ -26,6 +26,7 @@ from velax._transforms.zero import Zero, instantiate_zeros, ops, zeros_like_aval
 from velax.lax._dynamic_slicing import dynamic_update_slice
 from velax.lax._index_parts import make_window, read_part, read_part_call, write_part
 from velax.lax._index_plan import ADVANCED, make_plan
+from velax.lax._rules import linear_jvp
 from velax.lax._structural import convert_type, squeeze
 
 __all__ = ["AccumEffect", "ReadEffect", "Ref", "WriteEffect", "addupdate_p", "freeze_p", "get_p", "new_ref_p", "swap_p"]
@@ -102,9 +103,9 @@ class Ref(metaclass=_RefMeta):
         """Put another array in it and return the one it held."""
         return ref_swap(self, ..., value)
 
-    def addupdate(self, value):
-        """Add to it."""
-        ref_addupdate(self, ..., value)
+    def addupdate(self, x, idx=()):
+        """Add ``x`` to it, or to a part of it."""
+        ref_addupdate(self, idx, x)
 
     def __len__(self):
         if not self.shape:
@@ -218,19 +219,13 @@ new_ref_p = define(
 new_ref_p.ref_primitive = True
 
 
-def _freeze_jvp(primals, tangents):
-    out = freeze_p.bind(*primals)
-    (t,) = tangents
-    return out, Zero.from_primal_value(out) if type(t) is Zero else freeze_p.bind(t)
-
-
 freeze_p = define(
     "freeze",
     abstract_eval=lambda ref: (ref.inner_aval, frozenset({ReadEffect(0)})),
     effectful=True,
     impl=lambda ref: ref._value,
     lower=None,
-    jvp=_freeze_jvp,
+    jvp=linear_jvp(lambda: freeze_p),
     transpose=None,
     batch=lambda args, dims: (freeze_p.bind(*args), dims[0]),
     discharge=lambda in_avals, out_avals, x: ([None], [x]),
@@ -505,38 +500,38 @@ def _stored_value(ref, value):
     return value
 
 
-def ref_get(ref, index=None):
-    """``ref[index]``: the part of the array that a reference holds.
+def ref_get(ref, idx=None):
+    """``ref[idx]``: the part of the array that a reference holds.
 
     Args:
       ref: the reference.
-      index: as of arrays; None for all of it.
+      idx: as of arrays; None for all of it.
     """
     _check_ref("get", get_aval(ref))
-    plan, operands = _planned(ref, index)
+    plan, operands = _planned(ref, idx)
     return get_p.bind(ref, *operands, plan=plan)
 
 
-def ref_swap(ref, index, value):
+def ref_swap(ref, idx, value):
     """Write ``value`` to a part of the array and return what was there.
 
     Args:
       ref: the reference.
-      index: as of arrays; None for all of it.
+      idx: as of arrays; None for all of it.
       value: of exactly that part's shape and dtype.
 
     Raises:
       ValueError: if shape or dtype differ.
     """
     _check_ref("swap", get_aval(ref))
-    plan, operands = _planned(ref, index)
+    plan, operands = _planned(ref, idx)
     return swap_p.bind(ref, _stored_value(ref, value), *operands, plan=plan)
 
 
-def ref_set(ref, index, value) -> None:
-    """``ref[index] = value``; see `ref_swap`."""
+def ref_set(ref, idx, value) -> None:
+    """``ref[idx] = value``; see `ref_swap`."""
     _check_ref("set", get_aval(ref))
-    plan, operands = _planned(ref, index)
+    plan, operands = _planned(ref, idx)
     if type(ref) is Ref and _native.get_trace() is None and not isinstance(value, Tracer):
         _check_value("swap", ref._aval, get_aval(value), [get_aval(x) for x in operands], plan)
         _write_now(ref, value, operands, plan)
@@ -544,11 +539,11 @@ def ref_set(ref, index, value) -> None:
         swap_p.bind(ref, _stored_value(ref, value), *operands, plan=plan)
 
 
-def ref_addupdate(ref, index, value) -> None:
-    """Add ``value`` to a part of the array; see `ref_swap`."""
+def ref_addupdate(ref, idx, x) -> None:
+    """Add ``x`` to a part of the array; see `ref_swap`."""
     _check_ref("addupdate", get_aval(ref))
-    plan, operands = _planned(ref, index)
-    addupdate_p.bind(ref, _stored_value(ref, value), *operands, plan=plan)
+    plan, operands = _planned(ref, idx)
+    addupdate_p.bind(ref, _stored_value(ref, x), *operands, plan=plan)
 
 
 ops.ref_get = lambda ref: ref_get(ref, ...)

@@ -73,10 +73,6 @@ def _select(which, on_true, on_false):
     return structural.select(which, *cases)
 
 
-def _split(x, sizes, axis):
-    return split(x, sizes, axis)
-
-
 def _shift(x, axis, offset, fill):
     """``x`` moved by one along an axis, with ``fill`` coming in."""
     config = [(0, 0, 0)] * get_aval(x).ndim
@@ -102,7 +98,7 @@ def _associative_scan_tangent(combine, x, t, axis, reverse):
 
 
 for _name, _f in {
-    "full": _full, "broadcast": _broadcast, "moveaxis": _moveaxis, "eye_rows": _eye_rows, "split": _split,
+    "full": _full, "broadcast": _broadcast, "moveaxis": _moveaxis, "eye_rows": _eye_rows, "split": split,
     "shift": _shift,
     "associative_scan_tangent": _associative_scan_tangent, "broadcast_in_dim": structural.broadcast_in_dim,
     "reshape": structural.reshape,

@@ -21,7 +21,7 @@ from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents, ops
 
 __all__ = [
     "ANY", "ARITH", "BITS", "COMPLEX", "FLOAT", "INEXACT", "INT", "NUM", "ORDERED", "elementwise",
-    "elementwise_type", "jvp_from",
+    "elementwise_type", "jvp_from", "linear_jvp",
     "shape_error", "unbroadcast", "zero_derivative",
 ]  # fmt: skip
 
@@ -211,6 +211,17 @@ def _expand(t, out):
     if have == shape:
         return t
     return ops.broadcast_in_dim(t, shape, () if not have else tuple(range(len(shape))))
+
+
+def linear_jvp(primitive: Callable[[], Primitive]) -> Callable:
+    """The JVP rule of a primitive that is linear in its only operand."""
+
+    def rule(primals, tangents, **params):
+        p, (t,) = primitive(), tangents
+        out = p.bind(*primals, **params)
+        return out, Zero.from_primal_value(out) if type(t) is Zero else p.bind(t, **params)
+
+    return rule
 
 
 def zero_derivative(primals, tangents, *, _primitive, **params):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from velax._lang.trace import concrete_or_error, get_aval
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.calls import dce_closed
 from velax._transforms.discharge import check_no_aliases, discharge, has_refs
-from velax._transforms.evaluate import dependent_outputs, eval_jaxpr
+from velax._transforms.evaluate import dependent_outputs, eval_jaxpr, move_consts_to_inputs
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.linearize import linearize_jaxpr
 from velax._transforms.staging import trace_to_jaxpr
@@ -65,6 +65,12 @@ def _carry_fixpoint(num_consts, num_carry, flags, step):
     raise AssertionError("the carry's flags did not settle")
 
 
+def _apply(operands: Sequence, *, jaxpr, num_consts, **params) -> list:
+    """Bind the primitive; what the body has captured becomes the first constants."""
+    jaxpr, captured = move_consts_to_inputs(jaxpr)
+    return scan_p.bind(*captured, *operands, jaxpr=jaxpr, num_consts=num_consts + len(captured), **params)
+
+
 def _jvp(primals, tangents, *, jaxpr, length, num_consts, num_carry, reverse, unroll):
     nonzeros = [type(t) is not Zero for t in tangents]
     n_ys = len(jaxpr.out_avals) - num_carry
@@ -91,8 +97,8 @@ def _jvp(primals, tangents, *, jaxpr, length, num_consts, num_carry, reverse, un
     ]  # fmt: skip
     body = jaxpr.memo(("scan jvp", tuple(flags), tuple(out)), lambda: permuted(derived, order_in, order_out))
     values = [*primals, *(instantiate_zeros(tan) for tan, f in zip(tangents, flags, strict=True) if f)]
-    outs = scan_p.bind(
-        *(values[i] for i in order_in), jaxpr=body, length=length, num_consts=num_consts + len(in_tangent[0]),
+    outs = _apply(
+        [values[i] for i in order_in], jaxpr=body, length=length, num_consts=num_consts + len(in_tangent[0]),
         num_carry=num_carry + n_carry_t, reverse=reverse, unroll=unroll,
     )  # fmt: skip
     carry, carry_t, ys, ys_t = group(outs, num_carry, n_carry_t, n_ys)
@@ -111,11 +117,13 @@ def _linearize(nonzeros, *primals, jaxpr, length, num_consts, num_carry, reverse
     (split, flags), _, out_nonzeros = _carry_fixpoint(num_consts, num_carry, nonzeros, step)
     key = (tuple(flags), tuple(out_nonzeros), num_consts, num_carry)
     plan = jaxpr.memo(("scan linearize", *key), lambda: _ResidualPlan(split, flags, num_consts, num_carry))
-    early = eval_jaxpr(plan.early, [], *primals[:num_consts])
-    consts = [early[i] if computed else primals[i] for computed, i in plan.consts]
+    operands = [*split.primal.consts, *primals]
+    n_fixed = len(operands) - len(primals) + num_consts
+    early = eval_jaxpr(plan.early, [], *operands[:n_fixed])
+    consts = [early[i] if computed else operands[i] for computed, i in plan.consts]
     outs = scan_p.bind(
         *consts,
-        *primals[num_consts:],
+        *operands[n_fixed:],
         jaxpr=plan.body,
         length=length,
         num_consts=len(consts),
@@ -124,8 +132,8 @@ def _linearize(nonzeros, *primals, jaxpr, length, num_consts, num_carry, reverse
         unroll=unroll,
     )
     results, stacked = outs[: split.n_outs], outs[split.n_outs :]
-    fixed = [early[i] if computed else primals[i] for computed, i in plan.fixed]
-    sliced = [primals[i] if given else stacked[i] for given, i in plan.sliced]
+    fixed = [early[i] if computed else operands[i] for computed, i in plan.fixed]
+    sliced = [operands[i] if given else stacked[i] for given, i in plan.sliced]
 
     def linear(*tangents):
         given = iter(tangents)
@@ -134,8 +142,8 @@ def _linearize(nonzeros, *primals, jaxpr, length, num_consts, num_carry, reverse
             for f, nz, p in zip(flags, nonzeros, primals, strict=True)
         ]
         consts, carry, xs = ([t for t in part if t is not None] for part in group(full, num_consts, num_carry))
-        return scan_p.bind(
-            *fixed, *consts, *carry, *sliced, *xs, jaxpr=plan.tangent, length=length, num_consts=len(fixed) + len(consts),
+        return _apply(
+            [*fixed, *consts, *carry, *sliced, *xs], jaxpr=plan.tangent, length=length, num_consts=len(fixed) + len(consts),
             num_carry=len(carry), reverse=reverse, unroll=unroll,
         )  # fmt: skip
 
@@ -146,7 +154,8 @@ class _ResidualPlan:
     """How the residuals of a scan's body reach the tangent scan.
 
     One computed from the constants alone is computed once, before the scan; one that is an input of
-    the body is read from the scan's operand; the others are stacked as results.
+    the body is read from the scan's operand; the others are stacked as results. What the body has
+    captured counts as the first of its constants and of the scan's operands.
 
     Attributes:
       early: ``consts -> values`` that the body and the tangent body take as constants.
@@ -158,8 +167,11 @@ class _ResidualPlan:
     """
 
     def __init__(self, split, flags, num_consts, num_carry):
-        primal = split.primal.jaxpr
-        consts = primal.invars[:num_consts]
+        primal = move_consts_to_inputs(split.primal)[0].jaxpr
+        n_captured = len(split.primal.consts)
+        num_inner = n_captured + num_consts
+        consts = primal.invars[:num_inner]
+        input_of = {v: i for i, v in enumerate(consts[:n_captured])}
         invariant, early_eqns, late_eqns = set(consts), [], []
         wanted = {v for v in primal.outvars[split.n_outs :] if isinstance(v, Var)}
         for eqn in primal.eqns:
@@ -188,14 +200,18 @@ class _ResidualPlan:
         computed = iter(primal.outvars[split.n_outs :])
         stacked, self.fixed, self.sliced, fixed_at, sliced_at = [], [], [], [], []
         for k, i in enumerate(split.forwarded):
-            var = next(computed) if i is None else primal.invars[i]
-            if i is not None and i < num_consts:
+            var = next(computed) if i is None else primal.invars[n_captured + i]
+            if i is not None:
+                i += n_captured
+            elif isinstance(var, Var):
+                i = input_of.get(var)
+            if i is not None and i < num_inner:
                 self.fixed.append((False, i))
                 fixed_at.append(k)
             elif i is None and isinstance(var, Var) and var in made:
                 self.fixed.append((True, early_position[var]))
                 fixed_at.append(k)
-            elif i is not None and i >= num_consts + num_carry:
+            elif i is not None and i >= num_inner + num_carry:
                 self.sliced.append((True, i))
                 sliced_at.append(k)
             else:
@@ -206,8 +222,8 @@ class _ResidualPlan:
         self.consts += [(False, i) for i, v in enumerate(consts) if v in read]
         const_vars = [early_vars[i] if computed else consts[i] for computed, i in self.consts]
         outvars = [*primal.outvars[: split.n_outs], *stacked]
-        body = primal.replace(invars=[*const_vars, *primal.invars[num_consts:]], outvars=outvars, eqns=kept_eqns)
-        self.body = ClosedJaxpr(body, split.primal.consts)
+        body = primal.replace(invars=[*const_vars, *primal.invars[num_inner:]], outvars=outvars, eqns=kept_eqns)
+        self.body = ClosedJaxpr(body, [])
 
         n_res = len(split.forwarded)
         c_t, carry_t, x_t = (sum(f) for f in group(flags, num_consts, num_carry))
@@ -241,8 +257,8 @@ def _transpose(cts, *args, jaxpr, length, num_consts, num_carry, reverse, unroll
     avals = tuple(get_aval(x) if i < n_whole else _slice_aval(get_aval(x)) for i, x in enumerate(values))
     key = ("scan transpose", tuple(c_lin), tuple(x_lin), has_ct, num_carry, avals)
     body = jaxpr.memo(key, lambda: _transposed_body(jaxpr, c_lin, x_lin, has_ct, num_consts, num_carry, avals))
-    outs = scan_p.bind(
-        *values,
+    outs = _apply(
+        values,
         jaxpr=body,
         length=length,
         num_consts=len(c_res),
@@ -342,8 +358,8 @@ def _transpose_beside_known_carries(known, cts, args, jaxpr, length, num_consts,
     invars = [position.get(i) or Var(jaxpr.in_avals[i]) for i in inputs]
     carry_vars = [v for i, v in zip(inputs, invars, strict=True) if num_consts <= i < n_fixed]
     body = smaller.replace(jaxpr=smaller.jaxpr.replace(invars=invars, outvars=[*smaller.jaxpr.outvars, *carry_vars]))
-    outs = scan_p.bind(
-        *(args[i] for i in inputs), jaxpr=body, length=length, num_consts=sum(i < num_consts for i in inputs), num_carry=len(known),
+    outs = _apply(
+        [args[i] for i in inputs], jaxpr=body, length=length, num_consts=sum(i < num_consts for i in inputs), num_carry=len(known),
         reverse=reverse, unroll=unroll,
     )  # fmt: skip
     histories = outs[len(known) :]
@@ -377,8 +393,8 @@ def _batch(axis_data, args, dims, *, jaxpr, length, num_consts, num_carry, rever
             placed.append(x)
         else:
             placed.append(matchaxis(axis_data.size, d, 0 if i < num_consts else 1, x))
-    outs = scan_p.bind(
-        *placed,
+    outs = _apply(
+        placed,
         jaxpr=derived,
         length=length,
         num_consts=num_consts,
@@ -439,8 +455,8 @@ def _lower(ctx, *args, jaxpr, length, num_consts, num_carry, reverse, unroll):
     dummy = not jaxpr.out_avals
     if dummy:
         jaxpr, init = give_result(jaxpr, num_consts), [ctx.builder.literal(False, "bool")]
-    body = ctx.subgraph(jaxpr)
-    outs = ctx.builder.scan(body, consts, init, xs, length, reverse, unroll)
+    body, captured = ctx.subgraph(jaxpr)
+    outs = ctx.builder.scan(body, [*captured, *consts], init, xs, length, reverse, unroll)
     ctx.keep(outs, [body])
     return outs[1:] if dummy else outs
 

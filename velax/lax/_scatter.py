@@ -11,11 +11,11 @@ import numpy as np
 from velax._ir.graph import GatherDims
 from velax._lang import dtypes
 from velax._lang.avals import shaped_array
-from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, Var
+from velax._lang.jaxpr import ClosedJaxpr, Jaxpr
 from velax._lang.primitive import Primitive, define
 from velax._lang.trace import Tracer, get_aval
 from velax._transforms.batching import AxisData, batch_jaxpr, matchaxis
-from velax._transforms.evaluate import eval_jaxpr, move_consts_to_inputs
+from velax._transforms.evaluate import eval_jaxpr
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import UndefinedPrimal, Zero, add_tangents, instantiate_zeros, zeros_like_aval
 from velax.lax._arithmetic import add, add_p, div, max_p, min_p, mul, mul_p, neg, sub, sub_p
@@ -472,24 +472,20 @@ def _apply_lower(
     dtype = ctx.avals_in[0].dtype
     scalar = ClosedJaxpr(update_jaxpr, update_consts)
     mapped, _ = batch_jaxpr(scalar, AxisData(None, x.size), [True, False], instantiate=True)
-    mapped, consts = move_consts_to_inputs(mapped)
 
-    def step(*args):
-        *given, x, n = args
-        (new,) = eval_jaxpr(mapped.jaxpr, [], *given, x, dtype.type(0))
+    def step(x, n):
+        (new,) = eval_jaxpr(mapped.jaxpr, mapped.consts, x, dtype.type(0))
         return [select(gt(n, np.int32(0)), new, x), sub(n, np.int32(1))]
 
     flat, counts = shaped_array((x.size,), dtype), shaped_array((x.size,), np.dtype(np.int32))
-    body = trace_to_jaxpr(step, [*map(get_aval, consts), flat, counts])
-    # array constants of the function, as nodes: a jaxpr that returns them
-    variables = [Var(get_aval(c)) for c in consts]
-    given = ctx.inline(ClosedJaxpr(Jaxpr(variables, [], variables, []), consts), [])
+    body = trace_to_jaxpr(step, [flat, counts])
     init = [b.reshape(x, (x.size,)), b.reshape(count, (x.size,))]
     if unique_indices:
-        out = ctx.inline(body, [*given, *init])[0]
+        out = ctx.inline(body, init)[0]
     else:
         condition = trace_to_jaxpr(lambda x, n: [gt(reduce_max(n, (0,)), np.int32(0))], [flat, counts])
-        out = b.while_(ctx.subgraph(condition), ctx.subgraph(body), [], given, init)[0]
+        (condition, _), (body, captured) = ctx.subgraph(condition), ctx.subgraph(body)
+        out = b.while_(condition, body, [], captured, init)[0]
     return b.reshape(out, x.shape)
 
 

@@ -15,6 +15,7 @@ from velax._transforms.batching import matchaxis
 from velax._transforms.zero import UndefinedPrimal, Zero, instantiate_zeros, zeros_like_aval
 from velax.lax._arithmetic import sub
 from velax.lax._reductions import reduce_sum
+from velax.lax._rules import linear_jvp
 from velax.lax._structural import broadcast_in_dim, canonical_axis, full, select, squeeze
 from velax.lax._values import core_args
 
@@ -83,12 +84,6 @@ def _slice_type(x, *, start_indices, limit_indices, strides):
     return shaped_array(sizes, x.dtype, x.weak_type)
 
 
-def _slice_jvp(primals, tangents, **params):
-    (x,), (t,) = primals, tangents
-    out = slice_p.bind(x, **params)
-    return out, Zero.from_primal_value(out) if type(t) is Zero else slice_p.bind(t, **params)
-
-
 def _slice_transpose(ct, x, *, start_indices, limit_indices, strides):
     if type(ct) is Zero:
         return [Zero(x.aval)]
@@ -123,7 +118,7 @@ slice_p = define(
     lower=lambda ctx, x, *, start_indices, limit_indices, strides: ctx.builder.slice(
         x, start_indices, limit_indices, strides
     ),
-    jvp=_slice_jvp,
+    jvp=linear_jvp(lambda: slice_p),
     transpose=_slice_transpose,
     batch=_slice_batch,
     linear_in=(0,),

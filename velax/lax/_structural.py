@@ -19,7 +19,7 @@ from velax._lang.primitive import define
 from velax._lang.trace import Tracer, get_aval
 from velax._transforms.batching import matchaxis
 from velax._transforms.zero import UndefinedPrimal, Zero, instantiate_zeros, ops
-from velax.lax._rules import broadcast_node, dtype_mismatch, shape_error
+from velax.lax._rules import broadcast_node, dtype_mismatch, linear_jvp, shape_error
 from velax.lax._values import constant, core_args, is_number
 from velax.tree_util import tree_flatten, tree_map, tree_unflatten
 
@@ -281,18 +281,11 @@ broadcast_in_dim_p = define(
     "broadcast_in_dim",
     abstract_eval=_broadcast_in_dim_type,
     lower=lambda ctx, x, *, shape, broadcast_dimensions, **_: ctx.builder.broadcast(x, shape, broadcast_dimensions),
-    jvp=lambda primals, tangents, **p: _linear_jvp(broadcast_in_dim_p, primals, tangents, p),
+    jvp=linear_jvp(lambda: broadcast_in_dim_p),
     transpose=_broadcast_in_dim_transpose,
     batch=_broadcast_in_dim_batch,
     linear_in=(0,),
 )
-
-
-def _linear_jvp(primitive, primals, tangents, params):
-    """The JVP rule of a linear primitive of one operand."""
-    (x,), (t,) = primals, tangents
-    out = primitive.bind(x, **params)
-    return out, Zero.from_primal_value(out) if type(t) is Zero else primitive.bind(t, **params)
 
 
 def broadcast_in_dim(operand, shape, broadcast_dimensions: Sequence[int], *, out_sharding=None):
@@ -370,7 +363,7 @@ reshape_p = define(
     "reshape",
     abstract_eval=_reshape_type,
     lower=lambda ctx, x, *, new_sizes, **_: ctx.builder.reshape(x, new_sizes),
-    jvp=lambda primals, tangents, **p: _linear_jvp(reshape_p, primals, tangents, p),
+    jvp=linear_jvp(lambda: reshape_p),
     transpose=lambda ct, x, **_: [Zero(x.aval) if type(ct) is Zero else reshape(ct, x.aval.shape)],
     batch=_reshape_batch,
     linear_in=(0,),
@@ -421,7 +414,7 @@ squeeze_p = define(
     "squeeze",
     abstract_eval=_squeeze_type,
     lower=lambda ctx, x, **_: ctx.builder.reshape(x, ctx.avals_out[0].shape),
-    jvp=lambda primals, tangents, **p: _linear_jvp(squeeze_p, primals, tangents, p),
+    jvp=linear_jvp(lambda: squeeze_p),
     transpose=lambda ct, x, **_: [Zero(x.aval) if type(ct) is Zero else reshape(ct, x.aval.shape)],
     batch=_squeeze_batch,
     linear_in=(0,),
@@ -488,7 +481,7 @@ transpose_p = define(
     "transpose",
     abstract_eval=_transpose_type,
     lower=lambda ctx, x, *, permutation: ctx.builder.transpose(x, permutation),
-    jvp=lambda primals, tangents, **p: _linear_jvp(transpose_p, primals, tangents, p),
+    jvp=linear_jvp(lambda: transpose_p),
     transpose=lambda ct, x, *, permutation: [
         Zero(x.aval) if type(ct) is Zero else transpose(ct, np.argsort(permutation))
     ],
@@ -519,7 +512,7 @@ rev_p = define(
     "rev",
     abstract_eval=_rev_type,
     lower=lambda ctx, x, *, dimensions: ctx.builder.rev(x, dimensions),
-    jvp=lambda primals, tangents, **p: _linear_jvp(rev_p, primals, tangents, p),
+    jvp=linear_jvp(lambda: rev_p),
     transpose=lambda ct, x, *, dimensions: [Zero(x.aval) if type(ct) is Zero else rev(ct, dimensions)],
     batch=lambda args, dims, *, dimensions: (
         rev_p.bind(args[0], dimensions=tuple(i + (i >= dims[0]) for i in dimensions)),
@@ -701,6 +694,8 @@ def full(shape, fill_value, dtype=None, *, sharding=None):
         dtype, weak = aval.dtype, aval.weak_type
     else:
         dtype = dtypes.check_user_dtype_supported(dtype, "full")
+        if type(fill_value) is complex and (dtypes.is_integer(dtype) or dtypes.is_floating(dtype)):
+            raise TypeError(f"full: cannot convert the complex number {fill_value} to {dtype}; give its real part")
     if dtypes.is_extended(dtype):
         return dtype.full(shape, fill_value)
     if not is_number(fill_value):
@@ -734,7 +729,7 @@ copy_p = define(
     "copy",
     abstract_eval=lambda x: x,
     lower=lambda ctx, x: x,
-    jvp=lambda primals, tangents: _linear_jvp(copy_p, primals, tangents, {}),
+    jvp=linear_jvp(lambda: copy_p),
     transpose=lambda ct, x: [ct],
     batch=lambda args, dims: (copy_p.bind(*args), dims[0]),
     elementwise=True,

@@ -69,6 +69,8 @@ def _scalar_as(x, dtype):
         fits = dtypes.is_complex(dtype)
     if not fits:
         return x
+    if kind is int:
+        dtypes.check_python_int(x)
     if kind is int and dtypes.is_integer(dtype):
         info = dtypes.iinfo(dtype)
         if not info.min <= x <= info.max:

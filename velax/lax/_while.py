@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from velax._lang.trace import get_aval, to_concrete_value
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.calls import dce_closed
 from velax._transforms.discharge import check_no_aliases, discharge, has_refs
-from velax._transforms.evaluate import dependent_outputs, eval_jaxpr, jaxpr_as_fun
+from velax._transforms.evaluate import dependent_outputs, eval_jaxpr, jaxpr_as_fun, move_consts_to_inputs
 from velax._transforms.jvp import jvp_jaxpr
 from velax._transforms.staging import trace_to_jaxpr
 from velax._transforms.zero import UndefinedPrimal, Zero, instantiate_zeros, ops
@@ -63,6 +63,22 @@ def _while_type(*avals, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
     return outs, join_effects(cond_effects, body_effects)
 
 
+def _apply(operands: Sequence, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts) -> list:
+    """Bind the primitive; what predicate and body have captured becomes the first of their constants."""
+    cond_jaxpr, cond_captured = move_consts_to_inputs(cond_jaxpr)
+    body_jaxpr, body_captured = move_consts_to_inputs(body_jaxpr)
+    return while_p.bind(
+        *cond_captured,
+        *operands[:cond_nconsts],
+        *body_captured,
+        *operands[cond_nconsts:],
+        cond_jaxpr=cond_jaxpr,
+        cond_nconsts=cond_nconsts + len(cond_captured),
+        body_jaxpr=body_jaxpr,
+        body_nconsts=body_nconsts + len(body_captured),
+    )
+
+
 def _grow(carry, step):
     """Grow the carry's flags until ``step(carry) -> (result, out flags)`` adds none."""
     carry = list(carry)
@@ -104,10 +120,8 @@ def _bind_jvp(primals, tangents, flags, derived, cond_jaxpr, cond_nconsts, body_
     body = derived.memo(("while jvp", *key), lambda: permuted(derived, order))
     tangent_avals = tuple(a.to_tangent_aval() for a, f in zip(body_jaxpr.out_avals, flags, strict=True) if f)
     cond = cond_jaxpr.memo(("while jvp", tangent_avals), lambda: _with_ignored(cond_jaxpr, tangent_avals))
-    outs = while_p.bind(
-        *cond_consts, *body_consts, *consts_t, *init, *init_t, cond_jaxpr=cond, cond_nconsts=cond_nconsts, body_jaxpr=body,
-        body_nconsts=body_nconsts + len(consts_t),
-    )  # fmt: skip
+    operands = [*cond_consts, *body_consts, *consts_t, *init, *init_t]
+    outs = _apply(operands, cond, cond_nconsts, body, body_nconsts + len(consts_t))
     return outs[:n_carry], outs[n_carry:]
 
 
@@ -172,9 +186,7 @@ def _batch(axis_data, args, dims, *, cond_jaxpr, cond_nconsts, body_jaxpr, body_
     const_dims, init_dims = group(list(dims), cond_nconsts + body_nconsts)
     consts = [x if d is None else matchaxis(axis_data.size, d, 0, x) for x, d in zip(consts, const_dims, strict=True)]
     init = [matchaxis(axis_data.size, d, 0, x) if c else x for x, d, c in zip(init, init_dims, carry, strict=True)]
-    outs = while_p.bind(
-        *consts, *init, cond_jaxpr=cond, cond_nconsts=cond_nconsts, body_jaxpr=body, body_nconsts=body_nconsts
-    )
+    outs = _apply([*consts, *init], cond, cond_nconsts, body, body_nconsts)
     return outs, [0 if c else None for c in carry]
 
 
@@ -274,8 +286,9 @@ def _lower(ctx, *args, cond_jaxpr, cond_nconsts, body_jaxpr, body_nconsts):
     if dummy:
         body_jaxpr, init = give_result(body_jaxpr, body_nconsts), [ctx.builder.literal(False, "bool")]
         cond_jaxpr = _with_ignored(cond_jaxpr, body_jaxpr.out_avals)
-    cond, body = ctx.subgraph(cond_jaxpr), ctx.subgraph(body_jaxpr)
-    outs = ctx.builder.while_(cond, body, cond_consts, body_consts, init)
+    cond, cond_captured = ctx.subgraph(cond_jaxpr)
+    body, body_captured = ctx.subgraph(body_jaxpr)
+    outs = ctx.builder.while_(cond, body, [*cond_captured, *cond_consts], [*body_captured, *body_consts], init)
     ctx.keep(outs, [cond, body])
     return [] if dummy else outs
 

@@ -8,6 +8,7 @@ from velax import _native, lax
 from velax._lang import dtypes
 from velax._lang.array import ArrayImpl
 from velax._lang.trace import get_aval
+from velax.lax._index_parts import broadcast_to as spread
 from velax.lax._structural import convert_type
 from velax.numpy._logic import greater, less
 from velax.numpy._ufunc import library_ufunc
@@ -149,8 +150,7 @@ def _float_divmod(x, y):
 
 def _wide(x, like):
     """``x`` at the shape of ``like`` (selection does not broadcast)."""
-    shape, target = get_aval(x).shape, get_aval(like).shape
-    return x if shape == target else lax.broadcast_in_dim(x, target, range(len(target) - len(shape), len(target)))
+    return spread(x, get_aval(like).shape)
 
 
 @compiled
@@ -275,13 +275,11 @@ def _known_integer(y, base) -> int | None:
     return int(y) if known and not y.shape and (y.dtype == np.bool_ or dtypes.is_integer(y.dtype)) else None
 
 
-def _integer_power_of(x, *, exponent):
+@compiled(static=("exponent",), inline=True)
+def _integer_power(x, *, exponent):
     if not hasattr(x, "aval"):
-        (x,) = (convert_type(x, get_aval(x).dtype, get_aval(x).weak_type),)
+        x = convert_type(x, get_aval(x).dtype, get_aval(x).weak_type)
     return lax.integer_pow(x, exponent)
-
-
-_integer_power = compiled(_integer_power_of, static=("exponent",), inline=True)
 
 
 @inlined
@@ -304,7 +302,7 @@ def _integer_array_power(x, y):
     """
     dtype = get_aval(x).dtype
     shape = np.broadcast_shapes(get_aval(x).shape, get_aval(y).shape)
-    x, y = (lax.broadcast_in_dim(v, shape, range(len(shape) - get_aval(v).ndim, len(shape))) for v in (x, y))
+    x, y = spread(x, shape), spread(y, shape)
     result = lax.full_like(x, 1)
     base, exponent = x, y
     for _ in range(dtypes.iinfo(dtype).bits if dtype.itemsize else 8):
@@ -534,7 +532,7 @@ def minimum(x, y, /):
 
 
 @compiled
-def fmax(x1, x2, /):
+def fmax(x1, x2):
     """Elementwise maximum that ignores NaN where the other is a number.
 
     Args:
@@ -553,7 +551,7 @@ def fmax(x1, x2, /):
 
 
 @compiled
-def fmin(x1, x2, /):
+def fmin(x1, x2):
     """Elementwise minimum that ignores NaN where the other is a number.
 
     Args:

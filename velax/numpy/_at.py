@@ -99,8 +99,8 @@ def _check_cast(x, y) -> None:
         dtype = promotion.dtype_and_weak_type(y)[0]
         warnings.warn(
             f"scatter inputs have incompatible types: cannot safely cast value from dtype={dtype} to dtype={x.dtype} "
-            "with jax_numpy_dtype_promotion="
-            f"{_promotion_name()}. In future JAX releases this will result in an error.",
+            f"with jax_numpy_dtype_promotion={config.jax_numpy_dtype_promotion}. In future JAX releases this will "
+            "result in an error.",
             FutureWarning,
             stacklevel=4,
         )
@@ -108,10 +108,6 @@ def _check_cast(x, y) -> None:
             warnings.warn(
                 "Casting complex values to real discards the imaginary part", np.exceptions.ComplexWarning, stacklevel=4
             )
-
-
-def _promotion_name() -> str:
-    return config.jax_numpy_dtype_promotion
 
 
 def update(x, index, y, op: str, indices_are_sorted: bool, unique_indices: bool, mode, wrap: bool):

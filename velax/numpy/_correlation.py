@@ -34,7 +34,7 @@ def _operands(name: str, a, v, result):
     return a, v
 
 
-def _sliding(name: str, a, v, mode: str):
+def _sliding(a, v, mode: str):
     """The sums over ``j`` of ``a[i + j] * v[j]``, ``v`` being the shorter one."""
     n, m = get_aval(a).shape[0], get_aval(v).shape[0]
     before, size = {"full": (m - 1, n + m - 1), "same": (m // 2, n), "valid": (0, n - m + 1)}.get(mode, (0, None))
@@ -76,7 +76,7 @@ def convolve(a, v, mode: str = "full", *, precision=None, preferred_element_type
     a, v = _operands("convolve", a, v, preferred_element_type)
     if get_aval(a).shape[0] < get_aval(v).shape[0]:
         a, v = v, a
-    return _sliding("convolve", a, lax.rev(v, (0,)), mode)
+    return _sliding(a, lax.rev(v, (0,)), mode)
 
 
 @compiled(static=("mode", "precision", "preferred_element_type"))
@@ -100,8 +100,8 @@ def correlate(a, v, mode: str = "valid", *, precision=None, preferred_element_ty
     a, v = _operands("correlate", a, v, preferred_element_type)
     v = conj(v)
     if get_aval(a).shape[0] >= get_aval(v).shape[0]:
-        return _sliding("correlate", a, v, mode)
-    return lax.rev(_sliding("correlate", v, a, mode), (0,))
+        return _sliding(a, v, mode)
+    return lax.rev(_sliding(v, a, mode), (0,))
 
 
 def cov(m, y=None, rowvar: bool = True, bias: bool = False, ddof: int | None = None, fweights=None, aweights=None,
@@ -163,7 +163,7 @@ def _cov(m, y, rowvar, ddof, fweights, aweights, dtype):
         w = abs(w)
         weights = w if weights is None else weights * w
     if weights is None:
-        centre, freedom = x.mean(axis=1), count - ddof
+        centre, freedom = x.mean(axis=1), count - ddof if count else 0  # NaN of no observations
         weighted = x - centre[:, None]
     else:
         total = weights.sum()

@@ -136,8 +136,8 @@ def _to_array(x, dtype, copy):
 def _from_scalar(x, dtype):
     if dtype is None:
         found = dtypes.dtype_of_python_scalar(type(x))
-        if type(x) is int and not np.iinfo(found).min <= x <= np.iinfo(found).max:
-            raise OverflowError(f"Python int {x} too large to convert to {found.name}")
+        if type(x) is int:
+            dtypes.check_python_int(x)
         return _constant(x, found, type(x) is not bool)
     if dtypes.is_extended(dtype):
         raise TypeError(f"cannot make an array of dtype {dtype} from a number; use random.key")
@@ -183,14 +183,6 @@ def _from_numpy(x, dtype, copy):
         get_aval(x)  # refuses masked arrays
     target = dtypes.canonicalize_dtype(x.dtype) if dtype is None else dtype
     if target != x.dtype:
-        if (
-            x.dtype.kind == "i"
-            and target.kind == "i"
-            and x.size
-            and target.itemsize < x.dtype.itemsize
-            and dtype is None
-        ):
-            return _native.array_from_numpy(x.astype(target), False)
         x = _numpy_convert(x, target)
     return _native.array_from_numpy(np.asarray(x, order="C"), False, True if copy else None)
 
@@ -565,13 +557,13 @@ def ones_like(a, dtype=None, shape=None, *, device=None, out_sharding=None):
     return place(lax.full_like(a, 1, dtype, shape), device)
 
 
-def empty_like(prototype, dtype=None, shape=None, *, device=None, out_sharding=None):
+def empty_like(prototype, dtype=None, shape=None, *, device=None):
     """Zeros with the shape and dtype of ``prototype``, unless given.
 
     Args:
       prototype: an array.
       dtype, shape: in place of those of ``prototype``, or None.
-      device, out_sharding: a device or sharding, or None.
+      device: a device or sharding, or None.
 
     Returns:
       An array.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy as np
 from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
+from velax._transforms.custom_jvp import custom_jvp
 from velax.lax._structural import convert_type
 from velax.numpy._arithmetic import positive
+from velax.numpy._shaping import no_out
 from velax.numpy._util import (
     check_arraylike,
     compiled,
@@ -193,11 +196,12 @@ def trunc(x):
 
 
 @compiled
-def modf(x, /):
+def modf(x, /, out=None):
     """Fractional and integral parts, both with the sign of ``x``.
 
     Args:
       x: an array of real numbers.
+      out: not supported.
 
     Returns:
       Two arrays of floats, of the shape of ``x``.
@@ -207,6 +211,7 @@ def modf(x, /):
       >>> jnp.modf(jnp.array([1.5, -2.25]))
       (Array([ 0.5 , -0.25], dtype=float32), Array([ 1., -2.], dtype=float32))
     """
+    no_out("modf", out)
     (x,) = promote_args_inexact("modf", x)
     whole = trunc(x)
     return lax.sub(x, whole), whole
@@ -277,6 +282,18 @@ def rad2deg(x, /):
 radians, degrees = deg2rad, rad2deg
 
 
+@functools.partial(custom_jvp, nondiff_argnums=(0,))
+def _sinc_derivative_at_zero(order: int, x):
+    """The derivative of `sinc` of an order where ``x`` is zero; its own derivative is that of the next order."""
+    return lax.full_like(x, 0 if order % 2 else (-1) ** (order // 2) * math.pi**order / (order + 1))
+
+
+@_sinc_derivative_at_zero.defjvp
+def _sinc_derivative_at_zero_jvp(order, primals, tangents):
+    ((x,), (t,)) = primals, tangents
+    return _sinc_derivative_at_zero(order, x), lax.mul(_sinc_derivative_at_zero(order + 1, x), t)
+
+
 @compiled
 def sinc(x, /):
     """Elementwise ``sin(pi x) / (pi x)``, 1 at zero.
@@ -296,9 +313,7 @@ def sinc(x, /):
     zero = lax.eq(x, 0)
     pi_x = lax.mul(x, math.pi)
     safe = lax.select(zero, lax.full_like(x, 1), pi_x)
-    # around zero the series, whose derivatives are right there too
-    series = lax.sub(lax.full_like(x, 1), lax.div(lax.square(pi_x), 6.0))
-    return lax.select(zero, series, lax.div(lax.sin(safe), safe))
+    return lax.select(zero, _sinc_derivative_at_zero(0, x), lax.div(lax.sin(safe), safe))
 
 
 # -- functions of two floats ---------------------------------------------------------------------
@@ -405,8 +420,9 @@ def angle(z, deg: bool = False):
       Array([ 90., 180.], dtype=float32)
     """
     check_arraylike("angle", z)
-    dtype = get_aval(z).dtype
-    if not dtypes.is_complex(dtype):
-        z = convert_type(z, dtype if dtypes.is_floating(dtype) else dtypes.default_float_dtype(), False)
+    aval = get_aval(z)
+    if not dtypes.is_complex(aval.dtype):  # as in JAX, a number becomes one of the default float
+        keep = aval.shape and dtypes.is_floating(aval.dtype)
+        z = convert_type(z, aval.dtype if keep else dtypes.default_float_dtype(), False)
     result = lax.atan2(imag(z), real(z))
     return rad2deg(result) if deg else result

@@ -11,8 +11,8 @@ from velax._lang.trace import get_aval
 from velax._lang.traceback import api_boundary
 from velax._transforms.vectorize import vmap
 from velax.numpy._creation import asarray
-from velax.numpy._shaping import axis_index, broadcast_shapes, expand_dims, moveaxis
-from velax.numpy._util import check_arraylike, to_array
+from velax.numpy._shaping import axis_index, expand_dims, moveaxis
+from velax.numpy._util import check_arraylike, common_shape, to_array
 from velax.tree_util import tree_map
 
 __all__ = ["apply_along_axis", "apply_over_axes", "vectorize"]
@@ -79,8 +79,9 @@ def apply_over_axes(func: Callable, a, axes: Sequence[int]):
             out = expand_dims(b, axis)
         else:
             raise ValueError(
-                f"function is not returning an array of the correct shape to apply_over_axes, got {get_aval(b).shape} for "
-                f"an argument of shape {get_aval(out).shape}; it must keep the axis or remove it"
+                "function is not returning an array of the correct shape to apply_over_axes, got "
+                f"{get_aval(b).shape} for an argument of shape {get_aval(out).shape}; it must keep the axis or "
+                "remove it"
             )
     return out
 
@@ -212,7 +213,7 @@ def _vectorized(fun: Callable, args, inputs: list[Core], outputs: list[Core] | N
         shape = get_aval(x).shape
         _core_sizes(sizes, shape, core, "input", where)
         leads.append(shape[: len(shape) - len(core)])
-    lead = broadcast_shapes(*leads) if leads else ()
+    lead = common_shape("vectorize", leads)
     checked = _checked(fun, sizes, outputs, where) if outputs is not None else fun
     # an axis of size 1 is not mapped over where another operand's is longer: it is dropped
     squeezed = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 
@@ -17,7 +18,7 @@ from velax.numpy._joining import stack
 from velax.numpy._ranges import linspace
 from velax.numpy._reductions import max as _max, min as _min, sum as _sum
 from velax.numpy._selecting import _where, diff
-from velax.numpy._shaping import ravel, spread
+from velax.numpy._shaping import ravel
 from velax.numpy._sorting_searching import searchsorted
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes_inexact, to_array
 
@@ -128,8 +129,8 @@ def histogram_bin_edges(a, bins=10, range=None, weights=None):
     del weights
     if isinstance(bins, str):
         raise NotImplementedError(
-            f"string values for `bins` not implemented in jnp.histogram_bin_edges, got {bins!r}; give a number of bins, or "
-            "edges such as those of numpy.histogram_bin_edges"
+            f"string values for `bins` not implemented in jnp.histogram_bin_edges, got {bins!r}; give a number of "
+            "bins, or edges such as those of numpy.histogram_bin_edges"
         )
     check_arraylike("histogram_bin_edges", a, bins)
     (a,) = promote_dtypes_inexact(to_array(a))
@@ -272,7 +273,7 @@ def histogramdd(sample, bins=10, range: Sequence | None = None, weights=None, de
 def _histogramdd(sample, weights, edges, density):
     n, d = get_aval(sample).shape
     sizes = tuple(get_aval(e).size - 1 for e in edges)
-    total = int(np.prod(sizes))
+    total = math.prod(sizes)
     flat, outside = None, None
     for i, e in enumerate(edges):
         index = _bin_of(lax.index_in_dim(sample, i, 1, keepdims=False), e)
@@ -286,12 +287,7 @@ def _histogramdd(sample, weights, edges, density):
         (counts,) = promote_dtypes_inexact(counts)
         counts = lax.div(counts, _sum(counts))
         for i, e in enumerate(edges):
-            counts = lax.div(
-                counts,
-                spread(
-                    lax.broadcast_in_dim(diff(e), tuple(sizes[i] if j == i else 1 for j in np.arange(d)), (i,)), sizes
-                ),
-            )
+            counts = lax.div(counts, lax.expand_dims(diff(e), [j for j in range(d) if j != i]))
     return counts
 
 

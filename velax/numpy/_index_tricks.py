@@ -16,10 +16,11 @@ from velax._lang.trace import concrete_or_error, get_aval
 from velax.lax._index_parts import broadcast_to
 from velax.lax._structural import convert_type
 from velax.numpy._creation import asarray
-from velax.numpy._indexing import common_shape, count_from_end, modulo, nonzero
-from velax.numpy._joining import concatenate
+from velax.numpy._indexing import count_from_end, modulo, nonzero
+from velax.numpy._joining import concatenate, stack
 from velax.numpy._ranges import arange, linspace, meshgrid
-from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
+from velax.numpy._shaping import expand_dims
+from velax.numpy._util import check_arraylike, common_shape, compiled, promote_dtypes, to_array
 
 __all__ = [
     "c_", "diag_indices", "diag_indices_from", "index_exp", "ix_", "mask_indices", "mgrid", "ogrid", "r_",
@@ -61,7 +62,7 @@ def unravel_index(indices, shape) -> tuple:
 def _unravel_index(indices, shape):
     total = math.prod(shape)
     dtype = get_aval(indices).dtype
-    if total > dtypes.iinfo(dtype).max or dtypes.issubdtype(dtype, np.unsignedinteger):
+    if total > dtypes.iinfo(dtype).max:
         indices, dtype = convert_type(indices, np.dtype(np.int32), False), np.dtype(np.int32)
     if not total:
         return [lax.full_like(indices, 0) for _ in shape]
@@ -370,9 +371,7 @@ class _Mgrid:
         axes = promote_dtypes(*(_range_of(k, "mgrid") for k in key))
         if not axes:
             return lax.full((0,), 0, dtypes.default_int_dtype())
-        grids = meshgrid(*axes, indexing="ij")
-        shape = get_aval(grids[0]).shape
-        return lax.concatenate([lax.broadcast_in_dim(g, (1, *shape), range(1, len(shape) + 1)) for g in grids], 0)
+        return stack(meshgrid(*axes, indexing="ij"))
 
 
 class _Ogrid:
@@ -406,10 +405,6 @@ class _AxisConcatenator:
             directive, key = key[0], key[1:]
             if directive in ("r", "c"):
                 matrix = directive
-                if directive == "c":
-                    ndmin, trans1d = max(ndmin, 2), 0
-                else:
-                    ndmin, trans1d = max(ndmin, 2), -1
             else:
                 axis, ndmin, trans1d = self._directive(directive, axis, ndmin, trans1d)
         parts = []
@@ -418,11 +413,10 @@ class _AxisConcatenator:
                 raise ValueError("string directive must be placed at the beginning")
             part = _range_of(item, self.name) if isinstance(item, slice) else asarray(item)
             parts.append(self._placed(part, ndmin, trans1d))
-        if matrix == "c":
-            axis = 0
-        elif matrix == "r":
-            axis = -1
-        return concatenate(parts, axis=axis)
+        out = concatenate(parts, axis=axis)
+        if matrix and get_aval(out).ndim == 1:  # as a row, or as a column
+            return expand_dims(out, 0 if matrix == "r" else 1)
+        return out
 
     @staticmethod
     def _directive(directive: str, axis: int, ndmin: int, trans1d: int) -> tuple[int, int, int]:

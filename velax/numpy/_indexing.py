@@ -18,7 +18,8 @@ from velax.lax._index_parts import broadcast_to, read_part, read_part_call
 from velax.lax._index_plan import make_plan
 from velax.lax._structural import canonical_axis, convert_type
 from velax.numpy._creation import asarray
-from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
+from velax.numpy._shaping import no_out, ravel
+from velax.numpy._util import check_arraylike, common_shape, compiled, promote_dtypes, to_array
 
 __all__ = [
     "argwhere", "choose", "compress", "extract", "fill_diagonal", "flatnonzero", "nonzero", "place", "put",
@@ -98,15 +99,6 @@ def iterate(x):
 # -- choose --------------------------------------------------------------------------------------
 
 
-def common_shape(name: str, shapes) -> tuple[int, ...]:
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:
-        raise ValueError(
-            f"Incompatible shapes for broadcasting: shapes={list(map(tuple, shapes))} in jnp.{name}"
-        ) from None
-
-
 def choose(a, choices, out: None = None, mode: str = "raise"):
     """Elements of the choice that an index array names.
 
@@ -127,7 +119,7 @@ def choose(a, choices, out: None = None, mode: str = "raise"):
       >>> jnp.choose(jnp.array([1, 0]), [jnp.array([1, 2]), jnp.array([10, 20])])
       Array([10,  2], dtype=int32)
     """
-    _no_out("choose", out)
+    no_out("choose", out)
     check_arraylike("choose", a, *choices)
     a = to_array(a)
     if not dtypes.is_integer(get_aval(a).dtype) and get_aval(a).dtype != np.bool_:
@@ -168,13 +160,6 @@ def modulo(index, n: int):
     return lax.select(lax.lt(rest, dtype.type(0)), lax.add(rest, dtype.type(n)), rest)
 
 
-def _no_out(name: str, out) -> None:
-    if out is not None:
-        raise NotImplementedError(
-            f"The 'out' argument to jnp.{name} is not supported: arrays are immutable; assign the result instead."
-        )
-
-
 # -- take ----------------------------------------------------------------------------------------
 
 
@@ -205,7 +190,7 @@ def take(
       Array([[ 2., nan],
              [ 4., nan]], dtype=float32)
     """
-    _no_out("take", out)
+    no_out("take", out)
     check_arraylike("take", a, indices)
     if mode == "raise":
         raise NotImplementedError("The 'raise' mode to jnp.take is not supported.")
@@ -267,6 +252,7 @@ def _wide_index(indices, n: int):
 
 
 def count_from_end(indices, n: int):
+    """Indices into ``n`` elements, negative ones counted from the end."""
     dtype = get_aval(indices).dtype
     return lax.select(lax.lt(indices, dtype.type(0)), lax.add(indices, dtype.type(n)), indices)
 
@@ -378,7 +364,7 @@ def put(a, ind, v, mode: str | None = None, *, inplace: bool = True):
             "instead return an updated array."
         )
     check_arraylike("put", a, ind, v)
-    a, ind, v = to_array(a), _raveled(to_array(ind)), _raveled(to_array(v))
+    a, ind, v = to_array(a), ravel(ind), ravel(v)
     shape = get_aval(a).shape
     size, count = math.prod(shape), get_aval(ind).shape[0]
     if not size or not count or not get_aval(v).shape[0]:
@@ -388,7 +374,7 @@ def put(a, ind, v, mode: str | None = None, *, inplace: bool = True):
         ind = _wide_index(ind, size)
         dtype = get_aval(ind).dtype
         if mode is None:
-            ind = lax.select(lax.lt(ind, dtype.type(0)), lax.add(ind, dtype.type(size)), ind)
+            ind = count_from_end(ind, size)
         ind = modulo(ind, size) if mode == "wrap" else lax.clamp(dtype.type(0), ind, dtype.type(size - 1))
         scatter_mode = "promise_in_bounds"
     elif mode == "drop":
@@ -400,10 +386,6 @@ def put(a, ind, v, mode: str | None = None, *, inplace: bool = True):
             else "The 'raise' mode to jnp.put is not supported."
         )
     return lax.reshape(lax.reshape(a, (size,)).at[ind].set(v, mode=scatter_mode), shape)
-
-
-def _raveled(x):
-    return lax.reshape(x, (math.prod(get_aval(x).shape),))
 
 
 def _cycled(v, count: int):
@@ -448,7 +430,7 @@ def _put_along(arr, indices, values, axis, mode):
     arr, indices, values = to_array(arr), to_array(indices), to_array(values)
     shape = get_aval(arr).shape
     if axis is None:
-        arr, axis = _raveled(arr), 0
+        arr, axis = ravel(arr), 0
     work = get_aval(arr).shape
     axis = canonical_axis(axis, len(work), "put_along_axis")
     if get_aval(indices).ndim != len(work):
@@ -498,7 +480,7 @@ def place(arr, mask, vals, *, inplace: bool = True):
             "instead return an updated array."
         )
     check_arraylike("place", arr, mask, vals)
-    arr, mask, vals = to_array(arr), to_array(mask), _raveled(to_array(vals))
+    arr, mask, vals = to_array(arr), to_array(mask), ravel(vals)
     if get_aval(arr).size != get_aval(mask).size:
         raise ValueError(
             f"place: arr and mask must be the same size, got shapes {get_aval(arr).shape} and {get_aval(mask).shape}"
@@ -513,14 +495,14 @@ def place(arr, mask, vals, *, inplace: bool = True):
 @compiled
 def _place(arr, mask, vals):
     shape = get_aval(arr).shape
-    flat = _truth(_raveled(mask))
+    flat = truth(ravel(mask))
     # the number of true elements before this one is its place in vals
     before = lax.sub(lax.cumsum(convert_type(flat, np.dtype(np.int32))), np.int32(1))
     new = lax.gather(
         vals, lax.broadcast_in_dim(modulo(before, get_aval(vals).shape[0]), (*get_aval(flat).shape, 1), (0,)),
         lax.GatherDimensionNumbers((), (0,), (0,)), (1,), mode="clip",
     )  # fmt: skip
-    return lax.reshape(lax.select(flat, convert_type(new, get_aval(arr).dtype), _raveled(arr)), shape)
+    return lax.reshape(lax.select(flat, convert_type(new, get_aval(arr).dtype), ravel(arr)), shape)
 
 
 def fill_diagonal(a, val, wrap: bool = False, *, inplace: bool = True):
@@ -555,7 +537,7 @@ def fill_diagonal(a, val, wrap: bool = False, *, inplace: bool = True):
     n = min(shape)
     if not n:
         return a
-    val = _cycled(_raveled(val), n) if get_aval(val).shape else val
+    val = _cycled(ravel(val), n) if get_aval(val).shape else val
     i = lax.iota(np.int32, n)
     return a.at[(i,) * len(shape)].set(val)
 
@@ -563,7 +545,8 @@ def fill_diagonal(a, val, wrap: bool = False, *, inplace: bool = True):
 # -- nonzero -------------------------------------------------------------------------------------
 
 
-def _truth(a):
+def truth(a):
+    """Where an array is not zero."""
     dtype = get_aval(a).dtype
     return a if dtype == np.bool_ else lax.ne(a, dtype.type(0))
 
@@ -621,7 +604,7 @@ def _nonzero_of_size(a, fills, size):
     total = math.prod(shape)
     if not total or not size:
         return tuple(lax.full((size,), f, dtype) for f in fills)
-    flat = _truth(_raveled(a))
+    flat = truth(ravel(a))
     order = lax.cumsum(convert_type(flat, np.dtype(np.int32)))
     target = lax.select(flat, lax.sub(order, np.int32(1)), lax.full_like(order, size))  # beyond the end: dropped
     found = lax.scatter(
@@ -659,7 +642,7 @@ def flatnonzero(a, *, size: int | None = None, fill_value=None):
       Array([1, 2], dtype=int32)
     """
     check_arraylike("flatnonzero", a)
-    return nonzero(_raveled(to_array(a)), size=size, fill_value=fill_value)[0]
+    return nonzero(ravel(a), size=size, fill_value=fill_value)[0]
 
 
 def argwhere(a, *, size: int | None = None, fill_value=None):
@@ -708,16 +691,16 @@ def compress(condition, a, axis: int | None = None, *, size: int | None = None, 
       >>> jnp.compress(jnp.array([True, False, True]), jnp.array([1, 2, 3]))
       Array([1, 3], dtype=int32)
     """
-    _no_out("compress", out)
+    no_out("compress", out)
     check_arraylike("compress", condition, a, fill_value)
     condition, a = to_array(condition), to_array(a)
     if get_aval(condition).ndim != 1:
         raise ValueError(f"condition must be a 1D array in compress, got shape {get_aval(condition).shape}")
     if axis is None:
-        a, axis = _raveled(a), 0
+        a, axis = ravel(a), 0
     axis = canonical_axis(axis, get_aval(a).ndim, "compress")
     n, count = get_aval(a).shape[axis], get_aval(condition).shape[0]
-    condition = _truth(condition)
+    condition = truth(condition)
     if count > n:
         rest = lax.slice(condition, (n,), (count,))
         if not isinstance(rest, Tracer) and np.asarray(rest).any():
@@ -745,4 +728,4 @@ def extract(condition, arr, *, size: int | None = None, fill_value=0):
       Array([1, 3], dtype=int32)
     """
     check_arraylike("extract", condition, arr, fill_value)
-    return compress(_raveled(to_array(condition)), arr, size=size, fill_value=fill_value)
+    return compress(ravel(condition), arr, size=size, fill_value=fill_value)

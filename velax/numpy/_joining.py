@@ -14,6 +14,7 @@ from velax._lang.array import Array
 from velax._lang.trace import Tracer, concrete_or_error, get_aval
 from velax.lax._structural import convert_type
 from velax.numpy._creation import asarray
+from velax.numpy._indexing import count_from_end
 from velax.numpy._shaping import (
     atleast_1d,
     atleast_2d,
@@ -564,7 +565,6 @@ def repeat(a, repeats, axis: int | None = None, *, total_repeat_length: int | No
             return _repeat_each(a, n, axis)
         if (counts < 0).any():
             raise ValueError(f"jnp.repeat: repeats must not be negative, got {counts}")
-
         return gather_axis(a, np.repeat(np.arange(size, dtype=np.int32), counts), axis)
     total = concrete_or_error(
         operator.index, total_repeat_length, "The total_repeat_length of jnp.repeat must be static."
@@ -595,7 +595,6 @@ def _repeat_each(a, n, axis):
 
 @compiled(static=("axis", "total"))
 def _repeat_counts(a, repeats, axis, total):
-
     size = get_aval(a).shape[axis]
     if total == 0 or size == 0:
         shape = get_aval(a).shape
@@ -667,21 +666,16 @@ def delete(arr, obj, axis: int | None = None, *, assume_unique_indices: bool = F
 
 
 def _take_static(arr, indices, axis):
-
     return gather_axis(arr, np.asarray(indices, np.int32), axis)
 
 
 @compiled(static=("axis",))
 def _delete_traced(arr, obj, axis):
-
     size = get_aval(arr).shape[axis]
-    flat = lax.reshape(obj, (get_aval(obj).size,))
-    flat = convert_type(flat, np.dtype(np.int32))
-    flat = lax.select(lax.lt(flat, 0), lax.add(flat, size), flat)
+    flat = count_from_end(convert_type(ravel(obj), np.dtype(np.int32)), size)
     count = get_aval(flat).size
     # the kept element number p lies beyond all removed ones whose rank among the removed allows it
-    (ordered,) = (lax.sort(flat),)
-    gaps = lax.sub(ordered, lax.iota(np.int32, count))
+    gaps = lax.sub(lax.sort(flat), lax.iota(np.int32, count))
     position = lax.broadcasted_iota(np.int32, (size - count, count), 0)
     passed = lax.le(lax.broadcast_in_dim(gaps, (size - count, count), (1,)), position)
     index = lax.add(lax.iota(np.int32, size - count), lax.reduce_sum(convert_type(passed, np.dtype(np.int32)), (1,)))
@@ -724,18 +718,15 @@ def insert(arr, obj, values, axis: int | None = None):
 
 @compiled(static=("axis", "scalar"))
 def _insert(arr, obj, values, axis, scalar):
-
     arr = convert_type(arr, get_aval(arr).dtype, False)
     shape, size = get_aval(arr).shape, get_aval(arr).shape[axis]
     ndim = len(shape)
     if get_aval(values).ndim < ndim:
         values = lax.reshape(values, (1,) * (ndim - get_aval(values).ndim) + get_aval(values).shape)
     if scalar:
-        values = moveaxis(
-            values, 0, axis
-        )  # as NumPy: a scalar position takes the first axis of the values as the inserted one
-    flat = lax.reshape(convert_type(obj, np.dtype(np.int32)), (get_aval(obj).size,))
-    flat = lax.select(lax.lt(flat, 0), lax.add(flat, size), flat)
+        # as NumPy: a scalar position takes the first axis of the values as the inserted one
+        values = moveaxis(values, 0, axis)
+    flat = count_from_end(convert_type(ravel(obj), np.dtype(np.int32)), size)
     count = get_aval(values).shape[axis] if get_aval(flat).size == 1 else get_aval(flat).size
     flat = spread(flat, (count,))
     values = spread(values, (*shape[:axis], count, *shape[axis + 1 :]))
@@ -765,6 +756,8 @@ def trim_zeros(filt, trim: str = "fb", axis: int | Sequence[int] | None = None):
     check_arraylike("trim_zeros", filt)
     values = concrete_or_error(np.asarray, filt, "Error arose in the `filt` argument of trim_zeros()")
     x = to_array(filt)
+    if not values.ndim:
+        return x
     axes = (
         range(values.ndim)
         if axis is None

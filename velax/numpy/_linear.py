@@ -14,9 +14,10 @@ from velax.lax._structural import convert_type
 from velax.numpy._arithmetic import add, multiply
 from velax.numpy._reductions import sum
 from velax.numpy._selecting import diff
-from velax.numpy._shaping import axis_index, broadcast_shapes, moveaxis, no_out, ravel, spread
+from velax.numpy._shaping import axis_index, moveaxis, no_out, ravel, spread
 from velax.numpy._util import (
     check_arraylike,
+    common_shape,
     compiled,
     promote_args_numeric,
     promote_dtypes,
@@ -25,20 +26,9 @@ from velax.numpy._util import (
 )
 
 __all__ = [
-    "cross",
-    "dot",
-    "inner",
-    "kron",
-    "matmul",
-    "matvec",
-    "outer",
-    "polyval",
-    "tensordot",
-    "trapezoid",
-    "vdot",
-    "vecdot",
+    "cross", "dot", "inner", "kron", "matmul", "matvec", "outer", "polyval", "tensordot", "trapezoid", "vdot", "vecdot",
     "vecmat",
-]
+]  # fmt: skip
 
 
 def product_operands(name: str, preferred, *args):
@@ -50,7 +40,7 @@ def product_operands(name: str, preferred, *args):
     return promote_dtypes(*args), preferred, weak
 
 
-_static = ("precision", "preferred_element_type", "out_sharding")
+_static = ("precision", "preferred_element_type")
 
 
 def dot(a, b, *, precision=None, preferred_element_type=None, out_sharding=None):
@@ -73,11 +63,11 @@ def dot(a, b, *, precision=None, preferred_element_type=None, out_sharding=None)
       >>> jnp.dot(jnp.array([1., 2.]), jnp.array([3., 4.]))
       Array(11., dtype=float32)
     """
-    return _dot(a, b, precision=precision, preferred_element_type=preferred_element_type, out_sharding=out_sharding)
+    return _dot(a, b, precision=precision, preferred_element_type=preferred_element_type)
 
 
 @compiled(static=_static, inline=True)
-def _dot(a, b, *, precision=None, preferred_element_type=None, out_sharding=None):
+def _dot(a, b, *, precision, preferred_element_type):
     check_arraylike("dot", a, b)
     (a, b), dtype, weak = product_operands("dot", preferred_element_type, to_array(a), to_array(b))
     m, n = get_aval(a).ndim, get_aval(b).ndim
@@ -107,11 +97,11 @@ def matmul(a, b, *, precision=None, preferred_element_type=None, out_sharding=No
       Array([[1., 2.],
              [3., 4.]], dtype=float32)
     """
-    return _matmul(a, b, precision=precision, preferred_element_type=preferred_element_type, out_sharding=out_sharding)
+    return _matmul(a, b, precision=precision, preferred_element_type=preferred_element_type)
 
 
 @compiled(static=_static, inline=True)
-def _matmul(a, b, *, precision=None, preferred_element_type=None, out_sharding=None):
+def _matmul(a, b, *, precision, preferred_element_type):
     check_arraylike("matmul", a, b)
     a, b = to_array(a), to_array(b)
     for i, x in enumerate((a, b)):
@@ -179,7 +169,7 @@ def vdot(a, b, *, precision=None, preferred_element_type=None):
     return _vdot(a, b, precision=precision, preferred_element_type=preferred_element_type)
 
 
-@compiled(static=_static[:2], inline=True)
+@compiled(static=_static, inline=True)
 def _vdot(a, b, *, precision, preferred_element_type):
     check_arraylike("vdot", a, b)
     if dtypes.is_complex(get_aval(a).dtype):
@@ -219,7 +209,7 @@ def vecdot(x1, x2, /, *, axis: int = -1, precision=None, preferred_element_type=
     )
 
 
-@compiled(static=_static[:2], inline=True)
+@compiled(static=_static, inline=True)
 def _vecdot(x1, x2, *, precision, preferred_element_type):
     if dtypes.is_complex(get_aval(x1).dtype):
         x1 = lax.conj(x1)
@@ -318,7 +308,7 @@ def inner(a, b, *, precision=None, preferred_element_type=None):
     return _inner(a, b, precision=precision, preferred_element_type=preferred_element_type)
 
 
-@compiled(static=_static[:2], inline=True)
+@compiled(static=_static, inline=True)
 def _inner(a, b, *, precision, preferred_element_type):
     check_arraylike("inner", a, b)
     if get_aval(a).ndim == 0 or get_aval(b).ndim == 0:
@@ -382,7 +372,7 @@ def tensordot(a, b, axes: int | Sequence = 2, *, precision=None, preferred_eleme
     return _tensordot(a, b, axes, precision=precision, preferred_element_type=preferred_element_type)
 
 
-@compiled(static=("axes", *_static[:2]), inline=True)
+@compiled(static=("axes", *_static), inline=True)
 def _tensordot(a, b, axes, *, precision, preferred_element_type):
     check_arraylike("tensordot", a, b)
     m, n = get_aval(a).ndim, get_aval(b).ndim
@@ -462,7 +452,7 @@ def cross(a, b, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | N
             "Dimension must be either 2 or 3 for cross product, got vectors of sizes "
             f"{get_aval(a).shape[-1]} and {get_aval(b).shape[-1]}"
         )
-    lead = broadcast_shapes(get_aval(a).shape[:-1], get_aval(b).shape[:-1])
+    lead = common_shape("cross", [get_aval(a).shape[:-1], get_aval(b).shape[:-1]])
     part = lambda v, i: spread(lax.index_in_dim(v, i, -1, keepdims=False), lead) if i < get_aval(v).shape[-1] else None
 
     def minus(p, q):
@@ -509,7 +499,7 @@ def polyval(p, x, *, unroll: int = 16):
     if not get_aval(p).ndim:
         raise ValueError("polyval: the coefficients must have an axis, got a number")
     p, x = (convert_type(v, get_aval(x).dtype, False) for v in (p, x))
-    shape = broadcast_shapes(get_aval(p).shape[1:], get_aval(x).shape)
+    shape = common_shape("polyval", [get_aval(p).shape[1:], get_aval(x).shape])
     x, zero = spread(x, shape), lax.full(shape, get_aval(x).dtype.type(0))
     step = lambda y, c: (add(multiply(y, x), c), None)
     return lax.scan(step, zero, p, unroll=unroll)[0]

@@ -11,6 +11,7 @@ from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax.lax._structural import convert_type
 from velax.lax._values import full_like
+from velax.numpy._shaping import no_out
 from velax.numpy._ufunc import library_ufunc
 from velax.numpy._util import (
     check_arraylike,
@@ -395,9 +396,8 @@ def isneginf(x, /, out=None):
 
 
 def _is_infinity(name, x, infinity, out):
+    no_out(name, out)
     check_arraylike(name, x)
-    if out is not None:
-        raise NotImplementedError(f"The 'out' argument to jnp.{name} is not supported: arrays are immutable.")
     dtype = get_aval(x).dtype
     if dtypes.is_complex(dtype):
         raise ValueError(f"isposinf/isneginf are not well defined for complex types; apply {name} to real and imag")

@@ -9,8 +9,9 @@ import numpy as np
 from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
+from velax.lax._index_parts import broadcast_to as spread
 from velax.lax._structural import convert_type
-from velax.numpy._arithmetic import _wide, absolute
+from velax.numpy._arithmetic import absolute
 from velax.numpy._logic import signbit
 from velax.numpy._util import (
     check_arraylike,
@@ -73,11 +74,9 @@ def copysign(x1, x2, /):
     x1, x2 = promote_args_inexact("copysign", x1, x2)
     if dtypes.is_complex(get_aval(x1).dtype):
         raise TypeError("copysign does not support complex-valued inputs; apply it to real and imag")
-    negative_ = signbit(x2)
-    magnitude = lax.abs(x1)
     shape = np.broadcast_shapes(get_aval(x1).shape, get_aval(x2).shape)
-    full = lambda v: lax.broadcast_in_dim(v, shape, range(len(shape) - get_aval(v).ndim, len(shape)))
-    return lax.select(full(negative_), full(lax.neg(magnitude)), full(magnitude))
+    magnitude = spread(lax.abs(x1), shape)
+    return lax.select(spread(signbit(x2), shape), lax.neg(magnitude), magnitude)
 
 
 @compiled
@@ -96,10 +95,10 @@ def heaviside(x1, x2, /):
       Array([0. , 0.5, 1. ], dtype=float32)
     """
     x1, x2 = settled(*promote_args_inexact("heaviside", x1, x2))
+    shape = np.broadcast_shapes(get_aval(x1).shape, get_aval(x2).shape)
+    x1, x2 = spread(x1, shape), spread(x2, shape)
     zero = lax.full_like(x1, 0)
     step = lax.select(lax.lt(x1, zero), zero, lax.full_like(x1, 1))
-    step, x2 = _wide(step, lax.add(x1, x2)), _wide(x2, lax.add(x1, x2))
-    x1 = _wide(x1, step)
     return lax.select(lax.ne(x1, x1), x1, lax.select(lax.eq(x1, 0), x2, step))
 
 
@@ -226,7 +225,7 @@ def frexp(x, /):
 
 
 @compiled
-def gcd(x1, x2, /):
+def gcd(x1, x2):
     """Elementwise greatest common divisor of integers.
 
     Args:
@@ -240,27 +239,31 @@ def gcd(x1, x2, /):
       >>> jnp.gcd(jnp.array([12, 18]), 8)
       Array([4, 2], dtype=int32)
     """
-    return _gcd("gcd", x1, x2)
+    return _gcd(*_magnitudes("gcd", x1, x2))
 
 
-def _gcd(name, x1, x2):
-    x1, x2 = promote_args(name, x1, x2)
+def _magnitudes(name, x1, x2):
+    """The absolute values of integers, of one dtype and shape."""
+    x1, x2 = settled(*promote_args(name, x1, x2))
     if not dtypes.is_integer(get_aval(x1).dtype):
         raise ValueError(f"Arguments to jax.numpy.{name} must be integers, got {get_aval(x1).dtype}")
     shape = np.broadcast_shapes(get_aval(x1).shape, get_aval(x2).shape)
-    a, b = (_wide_to(absolute(v), shape) for v in (x1, x2))
+    return spread(absolute(x1), shape), spread(absolute(x2), shape)
 
+
+def _gcd(a, b):
     def step(state):
         a, b = state
         zero = lax.eq(b, 0)
         safe = lax.select(zero, lax.full_like(b, 1), b)
         return lax.select(zero, a, b), lax.select(zero, b, lax.rem(a, safe))
 
-    return lax.while_loop(lambda state: lax.reduce_or(lax.ne(state[1], 0), tuple(range(len(shape)))), step, (a, b))[0]
+    axes = range(get_aval(a).ndim)
+    return lax.while_loop(lambda state: lax.reduce_or(lax.ne(state[1], 0), axes), step, (a, b))[0]
 
 
 @compiled
-def lcm(x1, x2, /):
+def lcm(x1, x2):
     """Elementwise least common multiple of integers.
 
     Args:
@@ -274,13 +277,7 @@ def lcm(x1, x2, /):
       >>> jnp.lcm(jnp.array([4, 6]), 10)
       Array([20, 30], dtype=int32)
     """
-    divisor = _gcd("lcm", x1, x2)
-    x1, x2 = promote_args("lcm", x1, x2)
-    shape = get_aval(divisor).shape
-    x1, x2 = _wide_to(absolute(x1), shape), _wide_to(absolute(x2), shape)
+    a, b = _magnitudes("lcm", x1, x2)
+    divisor = _gcd(a, b)
     safe = lax.select(lax.eq(divisor, 0), lax.full_like(divisor, 1), divisor)
-    return lax.mul(x1, lax.div(x2, safe))
-
-
-def _wide_to(x, shape):
-    return lax.broadcast_in_dim(x, shape, range(len(shape) - get_aval(x).ndim, len(shape)))
+    return lax.mul(a, lax.div(b, safe))

@@ -57,13 +57,17 @@ def poly(seq_of_zeros):
 
 
 def _padded(name: str, a1, a2):
-    """Both operands in one dtype and of one length, zeros before the shorter one."""
+    """Both operands in one dtype and of one length, zeros before the shorter one; further axes are of coefficients."""
     check_arraylike(name, a1, a2)
     a1, a2 = promote_dtypes(to_array(a1), to_array(a2))
-    if get_aval(a1).ndim != 1 or get_aval(a2).ndim != 1:
-        raise ValueError(f"{name} takes coefficients as arrays of one axis, got ranks {a1.ndim} and {a2.ndim}")
-    size = max(get_aval(a1).size, get_aval(a2).size)
-    return [lax.pad(a, get_aval(a).dtype.type(0), [(size - get_aval(a).size, 0, 0)]) for a in (a1, a2)]
+    first, second = get_aval(a1).shape, get_aval(a2).shape
+    if not first or not second or first[1:] != second[1:]:
+        raise ValueError(
+            f"{name} takes coefficients along the first axes, with equal further axes, got shapes {first} and {second}"
+        )
+    size = max(first[0], second[0])
+    pad = lambda a, n: lax.pad(a, get_aval(a).dtype.type(0), [(size - n, 0, 0)] + [(0, 0, 0)] * (len(first) - 1))
+    return [pad(a1, first[0]), pad(a2, second[0])]
 
 
 @compiled
@@ -272,6 +276,8 @@ def unwrap(p, discont=None, axis: int = -1, period=2 * math.pi):
     p = asarray(p)
     if dtypes.issubdtype(p.dtype, np.complexfloating):
         raise ValueError("jnp.unwrap does not support complex inputs.")
+    if not p.shape[axis]:
+        return p
     step = diff(p, axis=axis)
     if dtypes.is_integer(p.dtype):
         half, odd = _divmod(period, 2)

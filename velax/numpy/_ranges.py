@@ -15,11 +15,12 @@ from velax._lang.array import ArrayImpl
 from velax._lang.trace import Tracer, concrete_or_error, get_aval
 from velax._transforms.vectorize import vmap
 from velax.lax._index_parts import broadcast_to as spread
-from velax.lax._structural import canonical_axis, canonical_shape, convert_type
+from velax.lax._structural import canonical_shape, convert_type
 from velax.numpy._arithmetic import divide, multiply, power, sign
 from velax.numpy._creation import _dtype, asarray, place, zeros
 from velax.numpy._float_functions import log10
-from velax.numpy._shaping import diagonal
+from velax.numpy._joining import stack
+from velax.numpy._shaping import diagonal, moveaxis
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes_inexact
 
 __all__ = [
@@ -117,49 +118,35 @@ def linspace(
     return (place(result[0], device), result[1]) if retstep else place(result, device)
 
 
-def _linspace_impl(start, stop, *, num, endpoint, retstep, dtype, axis):
+@compiled(static=("num", "endpoint", "retstep", "dtype", "axis"))
+def _linspace(start, stop, *, num, endpoint, retstep, dtype, axis):
     if num < 0:
         raise ValueError(f"Number of samples, {num}, must be non-negative.")
-    computation, _ = promotion.lattice_result_type(start, stop)
-    computation = dtypes.to_inexact_dtype(computation)
-    dtype = computation if dtype is None else dtype
-    if dtypes.is_integer(dtype) and dtypes.itemsize_bits(computation) < 32:
-        computation = np.dtype("float32")
+    dtype = dtypes.to_inexact_dtype(promotion.lattice_result_type(start, stop)[0]) if dtype is None else dtype
+    computation = dtypes.to_inexact_dtype(dtype)
     start, stop = (convert_type(v, computation, False) for v in (start, stop))
     shape = np.broadcast_shapes(get_aval(start).shape, get_aval(stop).shape)
     start, stop = spread(start, shape), spread(stop, shape)
     divisions = num - 1 if endpoint else num
-    delta = lax.full(shape, math.nan, computation)
-    steps = lambda v: lax.reshape(v, (1, *shape))
+    row = lambda v: lax.reshape(v, (1, *shape))
     if num > 1:
-        delta = lax.div(lax.sub(stop, start), computation.type(divisions))
-        t = lax.reshape(
-            lax.iota(dtypes.real_dtype(computation), num if not endpoint else divisions),
-            (num if not endpoint else divisions,) + (1,) * len(shape),
-        )
-        t = lax.div(t, dtypes.real_dtype(computation).type(divisions))
-        t = convert_type(t, computation)
-        out = lax.add(lax.mul(steps(start), lax.sub(computation.type(1), t)), lax.mul(steps(stop), t))
+        real = dtypes.real_dtype(computation)
+        t = lax.reshape(lax.iota(real, divisions), (divisions,) + (1,) * len(shape))
+        t = convert_type(lax.div(t, real.type(divisions)), computation)
+        out = lax.add(lax.mul(row(start), lax.sub(computation.type(1), t)), lax.mul(row(stop), t))
         if endpoint:
-            out = lax.concatenate([out, lax.broadcast_in_dim(stop, (1, *shape), range(1, len(shape) + 1))], 0)
-    elif num == 1:
-        delta = lax.full(shape, math.nan, computation) if endpoint else lax.sub(stop, start)
-        out = steps(start)
+            out = lax.concatenate([out, row(stop)], 0)
     else:
-        out = lax.full((0, *shape), 0, computation)
-    axis = canonical_axis(axis, len(shape) + 1, "linspace")
-    if axis:
-        order = list(range(1, len(shape) + 1))
-        order.insert(axis, 0)
-        out = lax.transpose(out, order)
-    if dtypes.is_integer(dtype) and not dtypes.is_integer(computation):
+        out = row(start) if num else lax.full((0, *shape), 0, computation)
+    out = moveaxis(out, 0, axis)
+    if dtypes.is_integer(dtype):
         out = lax.floor(out)
     out = convert_type(out, dtype, False)
-    return (out, delta) if retstep else out
-
-
-_linspace_impl.__name__ = "_linspace"
-_linspace = compiled(_linspace_impl, static=("num", "endpoint", "retstep", "dtype", "axis"))
+    if not retstep:
+        return out
+    if divisions <= 0:  # no two points
+        return out, lax.full((), math.nan, computation)
+    return out, lax.div(lax.sub(stop, start), computation.type(divisions))
 
 
 def logspace(start, stop, num: int = 50, endpoint: bool = True, base=10.0, dtype=None, axis: int = 0):
@@ -182,7 +169,8 @@ def logspace(start, stop, num: int = 50, endpoint: bool = True, base=10.0, dtype
       Array([1., 2., 4.], dtype=float32)
     """
     target = None if dtype is None else dtypes.check_user_dtype_supported(dtype, "logspace")
-    exponents = linspace(start, stop, num, endpoint, dtype=None, axis=axis)
+    computation = None if target is None else dtypes.to_inexact_dtype(target)
+    exponents = linspace(start, stop, num, endpoint, dtype=computation, axis=axis)
     out = power(asarray(base, get_aval(exponents).dtype), exponents)
     return out if target is None else convert_type(out, target, False)
 
@@ -207,15 +195,11 @@ def geomspace(start, stop, num: int = 50, endpoint: bool = True, dtype=None, axi
     """
     target = None if dtype is None else dtypes.check_user_dtype_supported(dtype, "geomspace")
     start, stop = promote_dtypes_inexact(start, stop)
+    if target is not None:
+        start, stop = (convert_type(v, dtypes.to_inexact_dtype(target), False) for v in (start, stop))
     phase = sign(start)
     values = logspace(log10(divide(start, phase)), log10(divide(stop, phase)), num, endpoint, 10.0, None, 0)
-    out = multiply(values, phase)
-    n = get_aval(out).ndim
-    axis = canonical_axis(axis, n, "geomspace")
-    if axis:
-        order = list(range(1, n))
-        order.insert(axis, 0)
-        out = lax.transpose(out, order)
+    out = moveaxis(multiply(values, phase), 0, axis)
     return out if target is None else convert_type(out, target, False)
 
 
@@ -471,11 +455,7 @@ def indices(dimensions: Sequence[int], dtype=None, sparse: bool = False):
         grids.append(lax.broadcast_in_dim(lax.iota(dtype, size_), target, (i,)))
     if sparse:
         return tuple(grids)
-    return (
-        lax.concatenate([lax.broadcast_in_dim(g, (1, *dimensions), range(1, n + 1)) for g in grids], 0)
-        if grids
-        else zeros((0,), dtype)
-    )
+    return stack(grids) if grids else zeros((0,), dtype)
 
 
 def fromfunction(function: Callable, shape, *, dtype=float, **kwargs):

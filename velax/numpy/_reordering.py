@@ -12,6 +12,7 @@ from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax.lax._index_parts import broadcast_to as spread
 from velax.numpy._creation import asarray
+from velax.numpy._indexing import modulo
 from velax.numpy._shaping import _reshape, axis_index, axis_tuple, swapaxes
 from velax.numpy._util import check_arraylike, compiled, to_array
 
@@ -188,7 +189,6 @@ def _roll_dynamic(a, shift, axis):
         n = get_aval(a).shape[d]
         if n < 2:
             continue
-        by = lax.rem(lax.index_in_dim(shift, i, keepdims=False), get_aval(shift).dtype.type(n))
-        by = lax.select(lax.lt(by, 0), lax.add(by, n), by)
+        by = modulo(lax.index_in_dim(shift, i, keepdims=False), n)
         a = lax.dynamic_slice_in_dim(lax.concatenate([a, a], d), lax.sub(get_aval(by).dtype.type(n), by), n, d)
     return a

@@ -12,6 +12,7 @@ from velax._lang.array import Array
 from velax._lang.trace import get_aval
 from velax._lang.traceback import api_boundary
 from velax.numpy._creation import asarray
+from velax.numpy._float_functions import imag
 from velax.numpy._util import check_arraylike, inlined, is_arraylike
 
 _FLOATS = (
@@ -258,9 +259,8 @@ def iscomplex(x):
       Array([ True, False], dtype=bool)
     """
     check_arraylike("iscomplex", x)
-    if not dtypes.is_complex(get_aval(x).dtype):
-        return lax.full_like(x, False, dtype=np.bool_)
-    return lax.ne(lax.imag(x), 0.0)
+    part = imag(x)
+    return lax.ne(part, lax.full_like(part, 0))
 
 
 @inlined
@@ -279,9 +279,8 @@ def isreal(x):
       Array([False,  True], dtype=bool)
     """
     check_arraylike("isreal", x)
-    if not dtypes.is_complex(get_aval(x).dtype):
-        return lax.full_like(x, True, dtype=np.bool_)
-    return lax.eq(lax.imag(x), 0.0)
+    part = imag(x)
+    return lax.eq(part, lax.full_like(part, 0))
 
 
 def isscalar(element: Any):

@@ -14,12 +14,13 @@ from velax._transforms.vectorize import vmap
 from velax.lax._structural import convert_type
 from velax.numpy._arithmetic import remainder
 from velax.numpy._creation import asarray
-from velax.numpy._indexing import nonzero
+from velax.numpy._indexing import nonzero, truth
 from velax.numpy._joining import concatenate
-from velax.numpy._shaping import axis_index, broadcast_shapes, gather_axis, no_out, ravel, spread
+from velax.numpy._shaping import axis_index, gather_axis, no_out, ravel, spread
 from velax.numpy._sorting_searching import argsort, searchsorted
 from velax.numpy._util import (
     check_arraylike,
+    common_shape,
     compiled,
     promote_args,
     promote_args_inexact,
@@ -69,22 +70,14 @@ def where(condition, x=None, y=None, /, *, size: int | None = None, fill_value=N
     return _where(condition, x, y)
 
 
+@compiled
 def _where(condition, x, y):
-    (condition,) = _conditions(condition)
+    condition = truth(to_array(condition))
     x, y = promote_dtypes(x, y)
-    shape = broadcast_shapes(*(get_aval(v).shape for v in (condition, x, y)))
+    shape = common_shape("where", [get_aval(v).shape for v in (condition, x, y)])
     if get_aval(condition).shape != shape and get_aval(condition).shape:
         condition = spread(condition, shape)
     return lax.select(condition, spread(x, shape), spread(y, shape))
-
-
-_where = compiled(_where)
-
-
-def _conditions(*conditions) -> list:
-    return [
-        c if get_aval(c).dtype == np.bool_ else lax.ne(c, get_aval(c).dtype.type(0)) for c in map(to_array, conditions)
-    ]
 
 
 def select(condlist: Sequence, choicelist: Sequence, default=0):
@@ -112,10 +105,10 @@ def select(condlist: Sequence, choicelist: Sequence, default=0):
         raise ValueError("condlist must be non-empty")
     check_arraylike("select", *condlist, *choicelist, default)
     *choices, out = promote_dtypes(*choicelist, default)
-    shape = broadcast_shapes(*(get_aval(v).shape for v in (*condlist, *choices, out)))
+    shape = common_shape("select", [get_aval(v).shape for v in (*condlist, *choices, out)])
     out = spread(out, shape)
-    for c, x in zip(reversed(_conditions(*condlist)), reversed(choices), strict=True):
-        out = lax.select(spread(c, shape), spread(x, shape), out)
+    for c, x in zip(reversed(condlist), reversed(choices), strict=True):
+        out = lax.select(spread(truth(to_array(c)), shape), spread(x, shape), out)
     return out
 
 
@@ -124,7 +117,7 @@ def piecewise(x, condlist, funclist: Sequence, *args, **kw):
 
     Args:
       x: an array.
-      condlist: boolean arrays of the shape of ``x``, or a stack of them.
+      condlist: boolean arrays of the shape of ``x`` or that broadcast to it, or a stack of them.
       funclist: a function or number for each condition, and optionally one more for where none
         holds (default 0). Functions take and return scalars.
       *args, **kw: further arguments of the functions.
@@ -141,11 +134,7 @@ def piecewise(x, condlist, funclist: Sequence, *args, **kw):
       Array([0., 4.], dtype=float32)
     """
     check_arraylike("piecewise", x)
-    conditions = (
-        [condlist] if not isinstance(condlist, (tuple, list)) and get_aval(condlist).ndim < 2 else list(condlist)
-    )
-    if isinstance(condlist, (tuple, list)) and conditions and np.ndim(conditions[0]) == 0 and get_aval(x).ndim:
-        conditions = [asarray(conditions)]
+    conditions = [asarray(c) for c in condlist]
     functions = list(funclist)
     n, m = len(conditions), len(functions)
     if n == m - 1:
@@ -155,18 +144,17 @@ def piecewise(x, condlist, funclist: Sequence, *args, **kw):
     else:
         raise ValueError(f"with {n} condition(s), either {n} or {n + 1} functions are expected; got {m}")
     x = to_array(x)
-    check_arraylike("piecewise", *conditions)
     pieces = tuple(f if callable(f) else asarray(f, dtype=get_aval(x).dtype) for f in functions)
     return _piecewise(x, conditions, pieces, args, kw)
 
 
 def _piecewise(x, conditions, pieces, args, kw):
     aval = get_aval(x)
-    shape = broadcast_shapes(aval.shape, *(get_aval(c).shape for c in conditions))
+    shape = common_shape("piecewise", [aval.shape, *(get_aval(c).shape for c in conditions)])
     # which piece applies: the last condition that holds, 0 if none
     which = lax.full(shape, 0, np.int32)
-    for i, c in enumerate(_conditions(*conditions), 1):
-        which = lax.select(spread(c, shape), lax.full_like(which, i), which)
+    for i, c in enumerate(conditions, 1):
+        which = lax.select(spread(truth(c), shape), lax.full_like(which, i), which)
 
     def branch(f: Callable | object):
         if not callable(f):
@@ -174,8 +162,7 @@ def _piecewise(x, conditions, pieces, args, kw):
         return lambda v: convert_type(asarray(f(v, *args, **kw)), aval.dtype)
 
     branches = [branch(f) for f in pieces]
-    flat, index = lax.reshape(spread(x, shape), (int(np.prod(shape)),)), lax.reshape(which, (int(np.prod(shape)),))
-    out = vmap(lambda i, v: lax.switch(i, branches, v))(index, flat)
+    out = vmap(lambda i, v: lax.switch(i, branches, v))(ravel(which), ravel(spread(x, shape)))
     return lax.reshape(out, shape)
 
 
@@ -334,7 +321,7 @@ def isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan: bool = False):
     """
     a, b = promote_args("isclose", a, b)
     dtype = get_aval(a).dtype
-    shape = broadcast_shapes(get_aval(a).shape, get_aval(b).shape)
+    shape = common_shape("isclose", [get_aval(a).shape, get_aval(b).shape])
     a, b = spread(a, shape), spread(b, shape)
     if dtypes.is_extended(dtype) or dtype == np.bool_:
         return lax.eq(a, b)
@@ -417,7 +404,7 @@ def array_equiv(a1, a2):
     """
     a1, a2 = asarray(a1), asarray(a2)
     try:
-        shape = broadcast_shapes(get_aval(a1).shape, get_aval(a2).shape)
+        shape = common_shape("array_equiv", [get_aval(a1).shape, get_aval(a2).shape])
     except ValueError:
         return asarray(False)
     return _all_equal(spread(a1, shape), spread(a2, shape), False)
@@ -644,11 +631,7 @@ def _interp(x, xp, fp, left, right, period, modes):
     tiny = dtypes.finfo(get_aval(dx).dtype).tiny
     flat = lax.le(lax.abs(dx), get_aval(dx).dtype.type(tiny))
     safe = lax.select(flat, lax.full_like(dx, 1), dx)
-    ratio = (
-        convert_type(lax.div(delta, safe), get_aval(fp).dtype)
-        if get_aval(delta).dtype != get_aval(fp).dtype
-        else lax.div(delta, safe)
-    )
+    ratio, f0, df = promote_dtypes(lax.div(delta, safe), f0, df)
     f = lax.select(flat, f0, lax.add(f0, lax.mul(ratio, df)))
     first, last = (lax.index_in_dim(xp, k, keepdims=False) for k in (0, n - 1))
     value = lambda given, k: lax.index_in_dim(fp, k, keepdims=False) if given is None else given

@@ -15,7 +15,7 @@ from velax.lax._structural import convert_type
 from velax.numpy._creation import asarray
 from velax.numpy._joining import concatenate
 from velax.numpy._selecting import _where
-from velax.numpy._shaping import axis_index, gather_axis, moveaxis, ravel
+from velax.numpy._shaping import axis_index, gather_axis, moveaxis, ravel, spread
 from velax.numpy._sorting_searching import searchsorted
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
 
@@ -160,17 +160,13 @@ def _unique_parts(ordered, mask, order, fill_value, count):
     if fill_value is not None:
         fill = convert_type(asarray(fill_value), get_aval(values).dtype)
         shape = get_aval(values).shape
-        values = lax.select(
-            lax.broadcast_in_dim(missing, shape, (0,)),
-            lax.broadcast_in_dim(fill, shape, range(len(shape) - get_aval(fill).ndim, len(shape))),
-            values,
-        )
+        values = lax.select(lax.broadcast_in_dim(missing, shape, (0,)), spread(fill, shape), values)
     groups = lax.sub(lax.cumsum(convert_type(mask, index)), index.type(1))
     inverse = lax.sort((order, groups), num_keys=1)[1]
     return values, gather_axis(order, safe, 0), inverse, lax.sub(ends, starts)
 
 
-class UniqueAllResult(NamedTuple):
+class _UniqueAllResult(NamedTuple):
     """What `unique_all` returns."""
 
     values: Array
@@ -179,14 +175,14 @@ class UniqueAllResult(NamedTuple):
     counts: Array
 
 
-class UniqueCountsResult(NamedTuple):
+class _UniqueCountsResult(NamedTuple):
     """What `unique_counts` returns."""
 
     values: Array
     counts: Array
 
 
-class UniqueInverseResult(NamedTuple):
+class _UniqueInverseResult(NamedTuple):
     """What `unique_inverse` returns."""
 
     values: Array
@@ -210,7 +206,7 @@ def unique_all(x, /, *, size: int | None = None, fill_value=None):
       Array([1, 2], dtype=int32)
     """
     check_arraylike("unique_all", x)
-    return UniqueAllResult(*unique(x, True, True, True, equal_nan=False, size=size, fill_value=fill_value))
+    return _UniqueAllResult(*unique(x, True, True, True, equal_nan=False, size=size, fill_value=fill_value))
 
 
 def unique_counts(x, /, *, size: int | None = None, fill_value=None):
@@ -229,7 +225,7 @@ def unique_counts(x, /, *, size: int | None = None, fill_value=None):
       Array([1, 2], dtype=int32)
     """
     check_arraylike("unique_counts", x)
-    return UniqueCountsResult(*unique(x, return_counts=True, equal_nan=False, size=size, fill_value=fill_value))
+    return _UniqueCountsResult(*unique(x, return_counts=True, equal_nan=False, size=size, fill_value=fill_value))
 
 
 def unique_inverse(x, /, *, size: int | None = None, fill_value=None):
@@ -248,7 +244,7 @@ def unique_inverse(x, /, *, size: int | None = None, fill_value=None):
       Array([1, 0, 1], dtype=int32)
     """
     check_arraylike("unique_inverse", x)
-    return UniqueInverseResult(*unique(x, return_inverse=True, equal_nan=False, size=size, fill_value=fill_value))
+    return _UniqueInverseResult(*unique(x, return_inverse=True, equal_nan=False, size=size, fill_value=fill_value))
 
 
 def unique_values(x, /, *, size: int | None = None, fill_value=None):

@@ -13,7 +13,7 @@ from velax._lang.array import ArrayImpl
 from velax._lang.trace import concrete_or_error, get_aval
 from velax.lax._index_parts import broadcast_to as spread
 from velax.lax._structural import shape_type_error
-from velax.numpy._util import check_arraylike, compiled, promote_dtypes, to_array
+from velax.numpy._util import check_arraylike, common_shape, compiled, promote_dtypes, to_array
 
 __all__ = [
     "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays", "broadcast_shapes", "broadcast_to", "diagonal",
@@ -64,9 +64,11 @@ def static_shape(shape) -> tuple[int, ...]:
 
 
 def no_out(name: str, out) -> None:
-    """Arrays are immutable: an ``out`` argument cannot be written."""
+    """NotImplementedError for an ``out`` argument: arrays are immutable."""
     if out is not None:
-        raise NotImplementedError(f"The 'out' argument to jnp.{name} is not supported.")
+        raise NotImplementedError(
+            f"The 'out' argument to jnp.{name} is not supported: arrays are immutable; assign the result instead."
+        )
 
 
 def is_eager(x) -> bool:
@@ -316,17 +318,7 @@ def broadcast_shapes(*shapes):
       >>> jnp.broadcast_shapes((2, 1), (3,))
       (2, 3)
     """
-    if not shapes:
-        return ()
-    shapes = [tuple(s) if isinstance(s, (tuple, list)) else (s,) for s in shapes]
-    rank = max(map(len, shapes))
-    out = []
-    for sizes in zip(*((1,) * (rank - len(s)) + s for s in shapes), strict=True):
-        wide = {n for n in sizes if n != 1}
-        if len(wide) > 1:
-            raise ValueError(f"Incompatible shapes for broadcasting: shapes={list(shapes)}")
-        out.append(wide.pop() if wide else 1)
-    return tuple(out)
+    return common_shape("broadcast_shapes", [tuple(s) if isinstance(s, (tuple, list)) else (s,) for s in shapes])
 
 
 def broadcast_arrays(*args):

@@ -74,8 +74,7 @@ def quantile(
       >>> jnp.quantile(jnp.array([1., 2., 3., 4.]), 0.5)
       Array(2.5, dtype=float32)
     """
-    _check_quantile("quantile", a, q, out, overwrite_input, method, weights)
-    return _quantile_jit(a, q, static_axes(axis), method, bool(keepdims), weights, False, "quantile")
+    return _checked("quantile", a, q, axis, out, overwrite_input, method, keepdims, weights)
 
 
 def nanquantile(
@@ -104,8 +103,7 @@ def nanquantile(
       >>> jnp.nanquantile(jnp.array([2., jnp.nan, 3.]), 0.5)
       Array(2.5, dtype=float32)
     """
-    _check_quantile("nanquantile", a, q, out, overwrite_input, method, weights)
-    return _quantile_jit(a, q, static_axes(axis), method, bool(keepdims), weights, True, "nanquantile")
+    return _checked("nanquantile", a, q, axis, out, overwrite_input, method, keepdims, weights)
 
 
 def percentile(
@@ -136,8 +134,7 @@ def percentile(
       >>> jnp.percentile(jnp.array([1., 2., 3.]), 50)
       Array(2., dtype=float32)
     """
-    _check_quantile("percentile", a, q, out, overwrite_input, method, weights)
-    return _percentile(a, q, static_axes(axis), method, bool(keepdims), weights, False)
+    return _checked("percentile", a, q, axis, out, overwrite_input, method, keepdims, weights)
 
 
 def nanpercentile(
@@ -167,8 +164,7 @@ def nanpercentile(
       >>> jnp.nanpercentile(jnp.array([2., jnp.nan, 3.]), 50)
       Array(2.5, dtype=float32)
     """
-    _check_quantile("nanpercentile", a, q, out, overwrite_input, method, weights)
-    return _percentile(a, q, static_axes(axis), method, bool(keepdims), weights, True)
+    return _checked("nanpercentile", a, q, axis, out, overwrite_input, method, keepdims, weights)
 
 
 def median(a, axis=None, out=None, overwrite_input: bool = False, keepdims: bool = False):
@@ -187,8 +183,7 @@ def median(a, axis=None, out=None, overwrite_input: bool = False, keepdims: bool
       >>> jnp.median(jnp.array([1., 4., 2.]))
       Array(2., dtype=float32)
     """
-    check_arraylike("median", a)
-    return quantile(a, 0.5, axis, out, overwrite_input, "midpoint", keepdims)
+    return _checked("median", a, 0.5, axis, out, overwrite_input, "midpoint", keepdims, None)
 
 
 def nanmedian(a, axis=None, out=None, overwrite_input: bool = False, keepdims: bool = False):
@@ -207,38 +202,28 @@ def nanmedian(a, axis=None, out=None, overwrite_input: bool = False, keepdims: b
       >>> jnp.nanmedian(jnp.array([2., jnp.nan, 3.]))
       Array(2.5, dtype=float32)
     """
-    check_arraylike("nanmedian", a)
-    return nanquantile(a, 0.5, axis, out, overwrite_input, "midpoint", keepdims)
+    return _checked("nanmedian", a, 0.5, axis, out, overwrite_input, "midpoint", keepdims, None)
 
 
-def _check_quantile(name, a, q, out, overwrite_input, method, weights) -> None:
+def _checked(name: str, a, q, axis, out, overwrite_input, method, keepdims, weights):
     check_arraylike(name, a, q)
     if overwrite_input or out is not None:
-        raise ValueError(f"jax.numpy.{name} does not support overwrite_input=True or out != None")
+        # JAX names the function that it calls for a median
+        lead = f"jax.numpy.{name.replace('median', 'quantile')} does not support overwrite_input=True or out != None"
+        raise ValueError(f"{lead}: jnp.{name} returns a new array")
     if method not in _METHODS:
         raise ValueError("method can only be 'linear', 'lower', 'higher', 'midpoint', 'nearest' or 'inverted_cdf'")
     if weights is not None and method != "inverted_cdf":
         raise NotImplementedError(
             f"{method} doesn't support weights. Only method 'inverted_cdf' supports weights: pass it to jnp.{name}."
         )
+    return _quantile(a, q, static_axes(axis), method, bool(keepdims), weights, name)
 
 
-@compiled(static=("axis", "method", "keepdims", "skip_nans", "name"))
-def _quantile_jit(a, q, axis, method, keepdims, weights, skip_nans, name):
+@compiled(static=("axis", "method", "keepdims", "name"))
+def _quantile(a, q, axis, method, keepdims, weights, name):
     (a,) = promote_dtypes_inexact(to_array(a))
-    return _quantile(name, a, to_array(q), axis, method, keepdims, weights, skip_nans)
-
-
-@compiled(static=("axis", "method", "keepdims", "skip_nans"))
-def _percentile(a, q, axis, method, keepdims, weights, skip_nans):
-    (a,) = promote_dtypes_inexact(to_array(a))
-    q = convert_type(to_array(q), wide_dtype(get_aval(a).dtype), False)
-    q = lax.div(q, get_aval(q).dtype.type(100))
-    return _quantile("percentile", a, q, axis, method, keepdims, weights, skip_nans)
-
-
-def _quantile(name, a, q, axis, method, keepdims, weights, skip_nans):
-    dtype = get_aval(a).dtype
+    q, dtype = to_array(q), get_aval(a).dtype
     if dtypes.is_complex(dtype):
         raise ValueError(f"{name} does not support complex input, as the operation is poorly defined.")
     if get_aval(q).ndim > 1:
@@ -256,7 +241,7 @@ def _quantile(name, a, q, axis, method, keepdims, weights, skip_nans):
         weights = rows(_spread_weights(asarray(weights), shape, axes))
     a = rows(a)
     work = wide_dtype(dtype)
-    isnan = lax.ne(a, a)
+    isnan, skip_nans = _isnan(a), name.startswith("nan")
     last = len(lead)
     if skip_nans:
         count = lax.reduce_sum(convert_type(lax.bitwise_not(isnan), work), (last,))
@@ -266,6 +251,8 @@ def _quantile(name, a, q, axis, method, keepdims, weights, skip_nans):
         count = lax.full(lead, n, work)
     vector = get_aval(q).ndim == 1
     q = lax.reshape(convert_type(q, work), (get_aval(q).size,))
+    if name.endswith("percentile"):
+        q = lax.div(q, work.type(100))
     m = get_aval(q).size
     # along the last axis from here on: m results for each row
     q = lax.broadcast_in_dim(q, (*lead, m), (last,))
@@ -312,12 +299,12 @@ def _interpolated(ordered, q, count, method, last, work):
         return at(low)
     if method == "higher":
         return at(high)
-    if method == "nearest":
-        return at(lax.round(place, lax.RoundingMethod.TO_NEAREST_EVEN))
+    part = lax.sub(place, low)
+    if method == "nearest":  # as in JAX, the lower of two that are as near
+        return at(lax.select(lax.le(part, work.type(0.5)), low, high))
     below, above = at(low), at(high)
     if method == "midpoint":
         return lax.mul(lax.add(below, above), work.type(0.5))
-    part = lax.sub(place, low)
     return lax.add(lax.mul(below, lax.sub(work.type(1), part)), lax.mul(above, part))
 
 
@@ -598,10 +585,11 @@ def nanvar(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, where=Non
 @compiled(static=_names)
 def _nanvar(a, axis, dtype, ddof, keepdims, where, mean):
     check_arraylike("nanvar", a)
-    if not _can_be_nan(a):
-        return _var(a, axis, dtype, ddof, keepdims, where, mean)
-    valid = _valid("nanvar", a, where)
-    return _var(_where(valid, a, 0), axis, dtype, ddof, keepdims, valid, mean)
+    if _can_be_nan(a):
+        where = _valid("nanvar", a, where)
+        a = _where(where, a, 0)
+    out = _var(a, axis, dtype, ddof, keepdims, where, mean)
+    return out if dtype is None else convert_type(out, dtype, False)
 
 
 def nanstd(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, where=None, mean=None):

@@ -21,9 +21,9 @@ from velax.lax._structural import convert_type
 from velax.lax._values import scalar_of
 
 __all__ = [
-    "check_arraylike", "compiled", "inlined", "is_arraylike", "promote_args", "promote_args_inexact",
-    "promote_args_numeric", "promote_dtypes",
-    "promote_dtypes_inexact", "promote_dtypes_numeric", "promote_shapes", "settled", "to_array",
+    "check_arraylike", "check_arraylike_or_none", "common_shape", "compiled", "inlined", "is_arraylike",
+    "promote_args", "promote_args_inexact", "promote_args_numeric", "promote_dtypes", "promote_dtypes_inexact",
+    "promote_dtypes_numeric", "promote_shapes", "settled", "to_array",
 ]  # fmt: skip
 
 _FAST = (ArrayImpl, Tracer)
@@ -97,11 +97,12 @@ def _converted(x, dtype, weak):
     """`convert_type`, a number becoming a constant of the dtype: no operation is staged for it."""
     if isinstance(x, np.ndarray) and not weak and x.dtype == dtype:
         return x
+    if type(x) is int:
+        dtypes.check_python_int(x)
     if (
         (isinstance(x, _NUMBERS) or (isinstance(x, np.ndarray) and not x.shape))
         and not weak
         and isinstance(dtype, np.dtype)
-        and not (type(x) is int and not -(2**63) <= x < 2**63)
     ):
         return np.asarray(x).astype(dtype)[()]
     if weak and type(x) in (int, float, complex):
@@ -164,8 +165,7 @@ def promote_shapes(fun_name: str, *args):
         return list(args)
     if config.jax_numpy_rank_promotion != "allow":
         _rank_promotion(fun_name, shapes)
-    rank = max(ranks)
-    _check_broadcast(fun_name, shapes)
+    rank = len(common_shape(fun_name, shapes))
     return [
         x
         if not s or len(s) == rank
@@ -174,14 +174,15 @@ def promote_shapes(fun_name: str, *args):
     ]
 
 
-def _check_broadcast(fun_name: str, shapes) -> None:
+def common_shape(fun_name: str, shapes) -> tuple[int, ...]:
+    """The shape that arrays of these shapes broadcast to."""
     try:
-        np.broadcast_shapes(*shapes)
+        return np.broadcast_shapes(*shapes)
     except ValueError:
-        shown = "[" + ", ".join(map(str, shapes)) + "]"
         raise ValueError(
-            f"Incompatible shapes for broadcasting: shapes={shown} in {fun_name}. Shapes are aligned at their last "
-            "axes, where sizes must be equal or 1; add axes of size 1 elsewhere with x[:, None] or jnp.expand_dims."
+            f"Incompatible shapes for broadcasting: shapes={list(shapes)} in {fun_name}. Shapes are aligned at their "
+            "last axes, where sizes must be equal or 1; add axes of size 1 elsewhere with x[:, None] or "
+            "jnp.expand_dims."
         ) from None
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from velax import numpy as jnp
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
-from velax.lax._structural import canonical_axis
 from velax.numpy._linear import matmul as _matmul, vecdot
 from velax.numpy._ranges import eye as _eye
+from velax.numpy._reductions import reduced_axes, static_axes
 from velax.numpy._shaping import matrix_transpose
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes_inexact
 
@@ -107,7 +107,7 @@ def outer(x1, x2, /):
     return jnp.outer(x1, x2)
 
 
-def tensordot(x1, x2, /, *, axes=2, precision=None, preferred_element_type=None):
+def tensordot(x1, x2, /, *, axes=2, precision=None, preferred_element_type=None, out_sharding=None):
     """The product summed over pairs of axes; see `velax.numpy.tensordot`.
 
     Args:
@@ -174,12 +174,9 @@ def norm(x, ord=None, axis: int | tuple[int, ...] | None = None, keepdims: bool 
     check_arraylike("jnp.linalg.norm", x)
     (x,) = promote_dtypes_inexact(x)
     ndim = get_aval(x).ndim
-    if axis is None:
-        if ord is None:
-            return _euclidean(x, None, keepdims)
-        axes = tuple(range(ndim))
-    else:
-        axes = tuple(canonical_axis(a, ndim, "norm") for a in (axis if isinstance(axis, tuple) else (axis,)))
+    if axis is None and ord is None:
+        return _euclidean(x, None, keepdims)
+    axes = reduced_axes(axis, ndim)
     if len(axes) == 1:
         return _vector(x, 2 if ord is None else ord, axes, keepdims)
     if len(axes) != 2:
@@ -250,13 +247,7 @@ def vector_norm(x, /, *, axis=None, keepdims: bool = False, ord=2):
     """
     check_arraylike("jnp.linalg.vector_norm", x)
     (x,) = promote_dtypes_inexact(x)
-    ndim = get_aval(x).ndim
-    axes = (
-        tuple(range(ndim))
-        if axis is None
-        else tuple(canonical_axis(a, ndim, "vector_norm") for a in (axis if isinstance(axis, tuple) else (axis,)))
-    )
-    return _vector(x, ord, axes, keepdims)
+    return _vector(x, ord, reduced_axes(static_axes(axis), get_aval(x).ndim), keepdims)
 
 
 def matrix_norm(x, /, *, keepdims: bool = False, ord="fro"):

@@ -9,8 +9,8 @@ import numpy as np
 from velax import lax
 from velax._lang.trace import get_aval
 from velax.lax._structural import canonical_shape, convert_type
+from velax.numpy import take
 from velax.numpy._util import check_arraylike, compiled, promote_dtypes_inexact
-from velax.random._discrete import _take
 from velax.random._parameters import (
     check_parameters,
     constant,
@@ -28,7 +28,7 @@ from velax.random._samplers import _uniform
 __all__ = ["binomial", "multinomial"]
 
 
-def binomial(key, n, p, shape=None, dtype=None, *, out_sharding=None):
+def binomial(key, n, p, shape=None, dtype=None):
     """Draw from the binomial distribution: the number of successes of probability ``p`` among ``n`` trials.
 
     Args:
@@ -37,7 +37,6 @@ def binomial(key, n, p, shape=None, dtype=None, *, out_sharding=None):
       p: the probability; broadcasts to ``shape``.
       shape: the shape of the result; by default that of ``n`` and ``p`` broadcast together.
       dtype: a float dtype.
-      out_sharding: placement; None, as there is one device.
 
     Returns:
       Whole numbers in an array of this shape and dtype; NaN where ``n`` or ``p`` is NaN or out of its range.
@@ -50,7 +49,7 @@ def binomial(key, n, p, shape=None, dtype=None, *, out_sharding=None):
       >>> float(random.binomial(random.key(0), 3, 1.0))
       3.0
     """
-    key = prepare("binomial", key, out_sharding)
+    key = prepare("binomial", key)
     check_arraylike("binomial", n, p)
     dtype = float_dtype("binomial", dtype)
     return _binomial(key, n, p, result_shape("binomial", shape, n, p), dtype)
@@ -106,7 +105,7 @@ def _stirling_error(k, dtype):
     c = lambda v: constant(dtype, v)
     last = len(_STIRLING_ERRORS) - 1
     clipped = lax.clamp(c(0), k, c(last))
-    listed = _take(np.asarray(_STIRLING_ERRORS).astype(dtype), convert_type(clipped, np.dtype("int32")), 0)
+    listed = take(np.asarray(_STIRLING_ERRORS).astype(dtype), convert_type(clipped, np.dtype("int32")), 0)
     successor = lax.add(lax.max(k, c(0)), c(1))
     square = lax.mul(successor, successor)
     series = lax.div(lax.sub(c(1 / 12), lax.div(lax.sub(c(1 / 360), lax.div(c(1 / 1260), square)), square)), successor)

@@ -344,11 +344,7 @@ def _permutation(key, x, axis, independent):
     if independent or get_aval(x).ndim == 1:
         return _shuffle(key, x, axis)
     order = _shuffle(key, lax.iota(dtypes.default_int_dtype(), get_aval(x).shape[axis]), 0)
-    return _take(x, order, axis)
-
-
-def _take(x, indices, axis: int):
-    return take(x, indices, axis=axis)
+    return take(x, order, axis)
 
 
 @compiled(static=("axis",))
@@ -413,7 +409,7 @@ def choice(key, a, shape=(), replace=True, p=None, axis=0, mode=None):
     if p is None:
         if replace:
             drawn = randint(key, shape, 0, n)
-            out = _take(a, drawn, axis) if a_shape else drawn
+            out = take(a, drawn, axis) if a_shape else drawn
         else:
             out = lax.slice_in_dim(permutation(key, a if a_shape else n, axis), 0, draws, axis=axis)
         return lax.reshape(out, out_shape)
@@ -425,7 +421,7 @@ def choice(key, a, shape=(), replace=True, p=None, axis=0, mode=None):
             f"and a.shape[axis] is {n}."
         )
     drawn = _weighted(key, p, shape, _gumbel_mode(mode), bool(replace))
-    return lax.reshape(_take(a, drawn, axis) if a_shape else drawn, out_shape)
+    return lax.reshape(take(a, drawn, axis) if a_shape else drawn, out_shape)
 
 
 @compiled(static=("shape", "mode", "replace"), inline=True)

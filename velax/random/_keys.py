@@ -170,7 +170,7 @@ def _seeded(name: str, seed, impl: PRNGImpl):
             return PRNGKeyArray(impl, _native.array_from_numpy(_seed_words(value), False, True))
         return random_seed_p.bind(value, impl=impl)
     if not isinstance(seed, Array):
-        seed = _as_array(seed)
+        seed = asarray(seed)
     aval = get_aval(seed)
     if aval.shape:
         raise TypeError(
@@ -182,10 +182,6 @@ def _seeded(name: str, seed, impl: PRNGImpl):
     if config.jax_random_seed_offset:
         seed = lax.add(seed, np.asarray(config.jax_random_seed_offset).astype(aval.dtype)[()])
     return random_seed_p.bind(seed, impl=impl)
-
-
-def _as_array(x):
-    return asarray(x)
 
 
 def _seed_value(seed: np.generic) -> np.generic:

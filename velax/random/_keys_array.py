@@ -83,6 +83,12 @@ class PRNGKeyArray(Array):
     is_fully_addressable = property(lambda self: self._base_array.is_fully_addressable)
     is_fully_replicated = property(lambda self: self._base_array.is_fully_replicated)
 
+    @property
+    def real(self):
+        raise NotImplementedError("random keys have no real and imaginary parts")
+
+    imag = real
+
     def devices(self):
         return self._base_array.devices()
 

@@ -9,6 +9,7 @@ from velax import lax
 from velax._lang import dtypes
 from velax._lang.trace import get_aval
 from velax._transforms.custom_jvp import custom_jvp
+from velax.numpy._reductions import reduced_axes, static_axes
 from velax.numpy._util import check_arraylike, compiled, inlined, promote_args_inexact
 from velax.random._parameters import constant
 
@@ -43,8 +44,7 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False, where=Non
       >>> bool(logsumexp(jnp.array([1000.0, 1000.0])) > 1000.0)
       True
     """
-    axis = tuple(axis) if isinstance(axis, list) else axis
-    return _logsumexp(a, axis, b, bool(keepdims), bool(return_sign), where)
+    return _logsumexp(a, static_axes(axis), b, bool(keepdims), bool(return_sign), where)
 
 
 @compiled(static=("axis", "keepdims", "return_sign"), inline=True)
@@ -58,7 +58,7 @@ def _logsumexp(a, axis, b, keepdims, return_sign, where):
     else:
         (a,) = promote_args_inexact("logsumexp", a)
     aval = get_aval(a)
-    dims = _reduced(axis, aval.ndim)
+    dims = reduced_axes(axis, aval.ndim)
     top = jnp.max(lax.stop_gradient(jnp.real(a)), axis=dims, keepdims=True, where=where, initial=-np.inf)
     top = lax.select(lax.is_finite(top), top, jnp.zeros_like(top))
     terms = lax.exp(lax.sub(a, jnp.astype(top, aval.dtype)))
@@ -74,16 +74,6 @@ def _logsumexp(a, axis, b, keepdims, return_sign, where):
     if return_sign:
         return out, sign
     return jnp.where(sign < 0, jnp.nan, out) if b is not None and not is_complex else out
-
-
-def _reduced(axis, ndim: int) -> tuple[int, ...]:
-    if axis is None:
-        return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    for i in axes:
-        if not -ndim <= i < ndim:
-            raise ValueError(f"axis {i} is out of bounds for array of dimension {ndim}")
-    return tuple(i % ndim for i in axes)
 
 
 def softmax(x, /, *, axis=None):

@@ -8,9 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from velax import _native
-from velax._compiler.build_graph import build_graph
-from velax._compiler.driver import CompiledJaxpr, compile_jaxpr
-from velax._compiler.target import host_target
+from velax._compiler.driver import CompiledJaxpr, compile_jaxpr, graph_of, program_of
 from velax._lang import dtypes
 from velax._lang.avals import shaped_array
 from velax._lang.config import FLAG_DEBUG
@@ -47,12 +45,12 @@ def _wraps(avals):
 
 
 def _entry(compiled: CompiledJaxpr, out_avals, out_tree=None):
-    return _native.JitEntry(compiled.executable, compiled.kept, compiled.consts, out_tree, _wraps(out_avals))
+    return _native.JitEntry(compiled.executable, consts=compiled.consts, out_tree=out_tree, out_wraps=_wraps(out_avals))
 
 
-def _compile_call(traced: TracedCall, keep_unused: bool):
+def _compile_call(traced: TracedCall):
     """Serve a miss of a `JitFunction`."""
-    compiled = compile_jaxpr(traced.jaxpr, traced.donated, traced.name, keep_unused)
+    compiled = compile_jaxpr(traced.jaxpr, traced.donated, traced.name)
     warn_unusable_donation(traced)
     return _entry(compiled, traced.jaxpr.out_avals, traced.out_tree)
 
@@ -111,13 +109,20 @@ set_default_impl(apply_primitive)
 
 
 class _StageProgram:
-    """What `Lowered` and `Compiled` show and call."""
+    """What `Lowered` and `Compiled` show and call. To show the graph takes no compilation."""
 
     def __init__(self, traced: TracedCall):
         self._traced = traced
-        self._compiled = compile_jaxpr(traced.jaxpr, traced.donated, traced.name, keep_unused=True)
-        warn_unusable_donation(traced)
-        self._cache = _native.EagerCache(lambda key, args: _entry(self._compiled, traced.jaxpr.out_avals))
+        self._compiled: CompiledJaxpr | None = None
+        self._cache = _native.EagerCache(lambda key, args: _entry(self.compile(), traced.jaxpr.out_avals))
+
+    def compile(self) -> CompiledJaxpr:
+        """What is called; compiled once."""
+        if self._compiled is None:
+            traced = self._traced
+            warn_unusable_donation(traced)
+            self._compiled = compile_jaxpr(traced.jaxpr, traced.donated, traced.name)
+        return self._compiled
 
     def call(self, leaves):
         jaxpr, differ = self._traced.jaxpr, []
@@ -140,10 +145,10 @@ class _StageProgram:
 
     @property
     def executable(self):
-        return self._compiled.executable
+        return self.compile().executable
 
     def graph(self):
-        return build_graph(self._traced.jaxpr)[0]
+        return graph_of(self._traced.jaxpr)
 
     def graph_text(self) -> str:
         from velax._ir.graph_text import print_graph  # only needed to look
@@ -151,15 +156,13 @@ class _StageProgram:
         return print_graph(self.graph())
 
     def program_text(self) -> str:
-        from velax._compiler.pipeline import compile_graph  # the passes: not needed where a cache has the program
-
-        return str(compile_graph(build_graph(self._traced.jaxpr)[0], host_target()).program)
+        return str(program_of(self._traced.jaxpr, self._traced.donated))
 
     def cost_analysis(self):
-        return {"flops": None, "program instructions": self._compiled.executable.num_instructions}
+        return {"flops": None, "program instructions": self.executable.num_instructions}
 
     def memory_analysis(self):
-        return {"temporary bytes": self._compiled.executable.arena_bytes}
+        return {"temporary bytes": self.executable.arena_bytes}
 
 
 set_stage_compiler(_StageProgram)
