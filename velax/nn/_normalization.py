@@ -12,7 +12,8 @@ from velax._lang import dtypes
 from velax._lang.config import config
 from velax._lang.trace import concrete_or_error, get_aval
 from velax._transforms.custom_jvp import custom_jvp
-from velax.lax._structural import canonical_axis, convert_type
+from velax.lax._structural import convert_type
+from velax.numpy._reductions import reduced_count
 from velax.numpy._util import check_arraylike, compiled, promote_args
 from velax.scipy.special import logsumexp
 
@@ -132,16 +133,10 @@ _logmeanexp = compiled(_logmeanexp_value, static=("axis", "keepdims"))
 
 def _count(x, axis, where, keepdims):
     """How many elements a reduction takes in, as a float."""
-    shape = get_aval(x).shape
     dtype = dtypes.to_floating_dtype(get_aval(x).dtype)
     if where is None:
-        axes = (
-            range(len(shape))
-            if axis is None
-            else [canonical_axis(i, len(shape), "reduction") for i in (axis if isinstance(axis, tuple) else (axis,))]
-        )
-        return dtype.type(np.prod([shape[i] for i in axes], dtype=np.int64))
-    return jnp.sum(jnp.broadcast_to(where, shape), axis=axis, keepdims=keepdims, dtype=dtype)
+        return dtype.type(reduced_count(x, axis))
+    return jnp.sum(jnp.broadcast_to(where, get_aval(x).shape), axis=axis, keepdims=keepdims, dtype=dtype)
 
 
 # -- standardize ---------------------------------------------------------------------------------

@@ -451,7 +451,8 @@ def _count_nonzero(a, axis, keepdims):
 # -- mean, variance ------------------------------------------------------------------------------
 
 
-def _count(a, axis) -> int:
+def reduced_count(a, axis) -> int:
+    """How many elements a reduction of ``a`` over ``axis`` takes in."""
     shape = get_aval(a).shape
     return math.prod(shape[d] for d in reduced_axes(axis, len(shape)))
 
@@ -485,7 +486,7 @@ def _mean(a, axis, dtype, keepdims, where):
     result = dtypes.to_inexact_dtype(own) if dtype is None else dtypes.check_user_dtype_supported(dtype, "mean")
     computation = wide_dtype(result)
     if where is None:
-        size = computation.type(_count(a, axis))
+        size = computation.type(reduced_count(a, axis))
     else:
         size = sum(spread(mask_of("mean", where), get_aval(a).shape), axis, dtype=computation, keepdims=keepdims)
     total = sum(a, axis, dtype=computation, keepdims=keepdims, where=where)
@@ -527,7 +528,7 @@ def _average(a, axis, weights, returned, keepdims):
         check_arraylike("average", a)
         (a,) = promote_dtypes_inexact(a)
         out = mean(a, axis, keepdims=keepdims)
-        total = lax.full_like(out, _count(a, axis))
+        total = lax.full_like(out, reduced_count(a, axis))
         return (out, total) if returned else out
     check_arraylike("average", a, weights)
     a, weights = promote_dtypes_inexact(a, weights)
@@ -608,7 +609,7 @@ def _var(a, axis=None, dtype=None, ddof=0, keepdims=False, where=None, mean=None
         square = lax.square(centred)
     real = dtypes.real_dtype(computation)
     if where is None:
-        count = real.type(_count(a, axis))
+        count = real.type(reduced_count(a, axis))
     else:
         count = sum(spread(mask_of("var", where), get_aval(a).shape), axis, dtype=real, keepdims=keepdims)
     freedom = lax.sub(count, convert_type(ddof, real, False))
