@@ -202,7 +202,7 @@ Parsed parse_basic_index(AvalInfo* info, PyObject* const* entries, Py_ssize_t co
       // Indices beyond 32 bits overflow the index type of a gather, which is the Python layer's error to raise.
       if (extent == 0 || index > INT32_MAX || index < INT32_MIN) return Parsed::kOther;
       if (index < 0) index += extent;
-      index = std::max<int64_t>(0, std::min<int64_t>(index, extent - 1));  // a gather clamps
+      if (index < 0 || index >= extent) return Parsed::kOther;  // a gather clamps, or raises if an option says so
       out->offset += index * info->strides[axis];
       out->whole = false;
       ++axis;

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from velax import _native
 from velax._lang import config as c
-from velax._lang.config_options import OPTIONS, Choice
+from velax._lang.config_options import NO_EFFECT, OPTIONS, Choice
 
 CONFIG = c.config
 
@@ -56,6 +57,36 @@ def test_every_option_says_what_it_does():
     for option in OPTIONS:
         assert CONFIG.describe(option.name).endswith((".", ".)")), option.name
         c._check(option, option.default)
+
+
+def test_every_option_is_read_or_says_that_it_is_not():
+    root = pathlib.Path(c.__file__).parents[1]
+    own = {root / "_lang" / "config.py", root / "_lang" / "config_options.py"}
+    words = set()
+    for path in root.rglob("*.py"):
+        if path not in own:
+            words |= set(re.findall(r"\w+", path.read_text()))
+    # what the configuration itself heeds
+    words |= {"jax_logging_level", "jax_debug_log_modules", "jax_transfer_guard", "jax_no_execution"}
+    # what there is nothing to guard of: JAX on a CPU does not heed them either
+    words |= {"jax_transfer_guard_device_to_device", "jax_transfer_guard_device_to_host"}
+    for option in OPTIONS:
+        read = not words.isdisjoint({option.name, option.name.removeprefix("jax_")})
+        assert read or option.lacks or option.help.endswith(NO_EFFECT), option.name
+
+
+def test_options_that_lack_something_warn():
+    with pytest.warns(UserWarning, match="jax_num_cpu_devices=3 has no effect in Velax: there is one CPU device") as w:
+        CONFIG.update("jax_num_cpu_devices", 3)
+    assert w[0].filename == __file__
+    CONFIG.update("jax_num_cpu_devices", 1)
+    CONFIG.update("jax_num_cpu_devices", -1)
+    with pytest.warns(UserWarning, match="jax_thread_guard=True"), c.thread_guard(True):
+        assert CONFIG.jax_thread_guard
+    program = "import velax"
+    env = {**os.environ, "JAX_THREAD_GUARD": "1"}
+    run = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    assert run.returncode == 0 and "<string>:1: UserWarning: jax_thread_guard=True" in run.stderr
 
 
 def test_every_context_manager_of_jax():
@@ -220,6 +251,7 @@ def test_transfer_guard_sets_all_directions(update):
 @pytest.mark.parametrize("name, flag", [
     ("jax_enable_x64", 1), ("jax_disable_jit", 2), ("jax_debug_nans", 4), ("jax_debug_infs", 4), ("jax_debug_key_reuse", 4),
 ])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*has no effect in Velax")
 def test_flags_of_the_native_core(name, flag, update):
     before = _native.config_flags()
     with c._states[name](True):
@@ -252,6 +284,7 @@ def test_options_that_do_not_matter_do_not_change_the_key(update):
         assert c.config_key() is key
 
 
+@pytest.mark.filterwarnings("ignore:.*has no effect in Velax")
 def test_every_traced_option_changes_the_key():
     key = c.config_key()
     for option in OPTIONS:

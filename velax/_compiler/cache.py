@@ -7,9 +7,14 @@ it, so that readers see a whole entry or none. Machine code is loaded from here,
 the user and be writable by nobody else.
 
 An entry that fails its checksum is dropped and made anew; an I/O error never deletes anything: the cache
-warns once and goes on without (one that cannot be written is still read). The folder is kept under
-``VELAX_CACHE_MAX_BYTES`` (1 GiB) by removing what was used least recently. ``VELAX_CACHE_DIR`` says where it
-is, ``VELAX_CACHE=0`` switches it off.
+warns once and goes on without (one that cannot be written is still read). With the option
+``jax_raise_persistent_cache_errors`` both raise instead. The folder is kept under a size (1 GiB) by removing
+what was used least recently, of what Velax stored there.
+
+The options ``jax_compilation_cache_dir``, ``jax_compilation_cache_max_size`` and
+``jax_enable_compilation_cache`` say where the folder is, its size, and whether it is used; they are looked at
+whenever something is compiled. Where they leave it open, ``VELAX_CACHE_DIR``, ``VELAX_CACHE_MAX_BYTES`` and
+``VELAX_CACHE`` (0 switches the cache off) do.
 """
 
 from __future__ import annotations
@@ -18,12 +23,14 @@ import contextlib
 import functools
 import itertools
 import os
+import re
 import stat
 import struct
 import time
 import warnings
 
 from velax import _native
+from velax._lang.config import config
 from velax._lang.digest import blake2b
 
 __all__ = ["VERSION", "Cache", "disk_cache", "forget_open_cache", "key_hash", "package_stamp"]
@@ -34,6 +41,11 @@ VERSION = "velax-1"
 _HEADER = struct.Struct("<8sQ16s")
 _MAGIC = b"VELAXC01"
 _REFRESH_SECONDS = 3600.0  # an entry's time of use is written at most this often
+_OWN_NAME = r"(program|kernel)-\w+|\.new-\d+-\d+-\d+"  # of an entry, and of one that is being written
+_HOW_TO_GO_ON = (
+    "set VELAX_CACHE_DIR or jax_compilation_cache_dir to a folder that is yours alone, or VELAX_CACHE=0 or "
+    "jax_enable_compilation_cache=False to switch the cache off"
+)
 
 
 #: what decides on the code made for a key; the rest of the package makes the jaxprs that keys hold
@@ -141,15 +153,23 @@ class Cache:
 
     def drop(self, kind: str, key: str) -> None:
         """Remove an entry that turned out not to be what it should."""
+        path = self._path(kind, key)
         with contextlib.suppress(OSError):
-            os.unlink(self._path(kind, key))
+            os.unlink(path)
+        if config.jax_raise_persistent_cache_errors:
+            raise RuntimeError(f"the entry {path} of the cache of compiled programs was damaged; it has been removed")
 
     def trim(self) -> None:
-        """Remove least recently used entries until the folder is below 80% of the cap, if it is above it."""
+        """Remove least recently used entries until they are below 80% of the cap, if they are above it.
+
+        The folder may be one in which others keep files: these neither count nor go.
+        """
         entries = []
         try:
             with os.scandir(self.folder) as found:
                 for entry in found:
+                    if not re.fullmatch(_OWN_NAME, entry.name):
+                        continue
                     with contextlib.suppress(FileNotFoundError):  # another process is trimming too
                         info = entry.stat()
                         entries.append((info.st_mtime, info.st_size, entry.path))
@@ -163,7 +183,8 @@ class Cache:
             if total <= self.max_bytes * 0.8:
                 break
             with contextlib.suppress(OSError):
-                os.unlink(path)
+                if _is_ours(path):
+                    os.unlink(path)
                 total -= size
 
     def _mark_used(self, path: str) -> None:
@@ -172,13 +193,13 @@ class Cache:
                 os.utime(path)
 
     def _complain(self, what: str, error: OSError) -> None:
+        if config.jax_raise_persistent_cache_errors:
+            raise error
         if what in self._failed:  # another thread said so
             return
         self._failed.add(what)
         warnings.warn(
-            f"Velax could not {what} its cache folder {self.folder}: {error}. It goes on without; set "
-            "VELAX_CACHE_DIR to a folder you can "
-            "read and write, or VELAX_CACHE=0 to switch the cache off.",
+            f"Velax could not {what} its cache folder {self.folder}: {error}. It goes on without; {_HOW_TO_GO_ON}.",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -198,26 +219,35 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
+def _is_ours(path: str) -> bool:
+    """Whether a file that is named like one of the cache's is one."""
+    with open(path, "rb") as file:
+        return file.read(len(_MAGIC)).startswith(_MAGIC[:6]) or os.path.basename(path).startswith(".new-")
+
+
 def _checksum(payload: bytes) -> bytes:
     return blake2b(payload, digest_size=16).digest()
 
 
-_open: dict[str, Cache | None] = {}
+#: by the options that say which cache it is
+_open: dict[tuple[str | None, int], Cache | None] = {}
 
 
 def disk_cache() -> Cache | None:
-    """The cache of this process, or None where it is switched off or cannot be used (with a warning, once)."""
-    if "cache" not in _open:
-        _open["cache"] = _open_cache()
-    return _open["cache"]
+    """The cache in force, or None where it is switched off or cannot be used (with a warning, once)."""
+    if not config.jax_enable_compilation_cache:
+        return None
+    settings = config.jax_compilation_cache_dir or None, config.jax_compilation_cache_max_size
+    found = _open.get(settings, ...)
+    return _open.setdefault(settings, _open_cache(*settings)) if found is ... else found
 
 
 def forget_open_cache() -> None:
-    """Have the environment looked at again at the next use."""
+    """Have the environment and the folder looked at again at the next use."""
     _open.clear()
 
 
-def _max_bytes() -> int:
+def _default_max_bytes() -> int:
     text = os.environ.get("VELAX_CACHE_MAX_BYTES", "")
     try:
         return int(text) if text else 1 << 30
@@ -225,18 +255,28 @@ def _max_bytes() -> int:
         raise ValueError(f"VELAX_CACHE_MAX_BYTES must be a number of bytes, such as 1073741824, not {text!r}") from None
 
 
-def _open_cache() -> Cache | None:
+def _default_folder() -> str | None:
     if os.environ.get("VELAX_CACHE", "1").lower() in ("0", "false", "off", "no"):
         return None
-    folder = os.environ.get("VELAX_CACHE_DIR")
-    if not folder:
-        folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "velax")
+    default = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "velax")
+    return os.environ.get("VELAX_CACHE_DIR") or default
+
+
+def _open_cache(folder: str | None, max_bytes: int) -> Cache | None:
+    folder = folder or _default_folder()
+    if folder is None or max_bytes == 0:
+        return None
+    if max_bytes < 0:
+        max_bytes = _default_max_bytes()
     try:
-        return Cache(folder, _max_bytes())
+        if "://" in folder:
+            raise OSError(f"{folder} is no folder of this machine's file system")
+        return Cache(folder, max_bytes)
     except OSError as e:
+        if config.jax_raise_persistent_cache_errors:
+            raise
         warnings.warn(
-            f"Velax compiles without its cache on disk: {e}. Set VELAX_CACHE_DIR to a folder that is yours alone, "
-            "or VELAX_CACHE=0 to switch the cache off.",
+            f"Velax compiles without its cache on disk: {e}. It goes on without; {_HOW_TO_GO_ON}.",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -29,7 +29,9 @@ from velax._ir.program import Launch, Program, encode as encode_program
 from velax._lang import dtypes
 from velax._lang.canonical import NotCanonicalError, canonical_bytes
 from velax._lang.collector import collector_paused
+from velax._lang.config import config
 from velax._lang.jaxpr import ClosedJaxpr
+from velax._lang.logs import log
 from velax._lang.record import Record, factory, replace
 from velax._transforms.discharge import discharge_internal
 
@@ -116,17 +118,56 @@ def compile_jaxpr(closed: ClosedJaxpr, donated: Sequence[bool] = (), name: str =
     Returns:
       The `CompiledJaxpr`.
     """
+    _check_captured(closed, name)
+    if config.jax_dump_ir_to:
+        from velax._compiler.dump import dump_program  # only needed to look
+
+        dump_program(closed, name, lambda: graph_of(closed))
     closed = discharge_internal(closed)
     record = CompileRecord(name, len(closed.jaxpr.eqns))
+    _log_start(record, closed)
     clock = _Clock(record)
     target = host_target()
     key = _program_key(closed, donated, target)
     clock.lap("key")
     with _turn(key):
         executable, consts = _find_or_compile(closed, donated, key, target, record, clock)
+    _log_end(record, key)
     for observer in tuple(on_compile):
         observer(record)
     return CompiledJaxpr(executable, [as_array(c) for c in consts], record)
+
+
+def _check_captured(closed: ClosedJaxpr, name: str) -> None:
+    total, limit = sum(getattr(c, "nbytes", 0) for c in closed.consts), config.jax_captured_constants_warn_bytes
+    if limit != -1 and total >= limit:
+        from velax._compiler.captured import warn_of_captured  # hardly ever needed
+
+        warn_of_captured(closed, name, total, config.jax_captured_constants_report_frames != 0)
+
+
+def _log_start(record: CompileRecord, closed: ClosedJaxpr) -> None:
+    types = tuple(v.aval for v in (*closed.jaxpr.constvars, *closed.jaxpr.invars))
+    log(__name__, config.jax_log_compiles, "Compiling jit(%s) with global shapes and types %s.", record.name, types)
+
+
+def _log_end(record: CompileRecord, key: str | None) -> None:
+    """What was done, and where the program came from. Not while it is done, as records may go through users' code."""
+    wanted, name = config.jax_log_compiles, f"jit({record.name})"
+    origin = ""
+    if record.source == "compiled":
+        seconds = record.seconds["graph"]
+        log(__name__, wanted, "Finished jaxpr to array graph conversion %s in %.9f sec", name, seconds)
+        if key and disk_cache() is not None:
+            # Velax keeps programs on disk unasked: only those who named a folder ask why one is not there.
+            asked = config.jax_explain_cache_misses and config.jax_compilation_cache_dir is not None
+            log(__name__, asked, "PERSISTENT COMPILATION CACHE MISS for %s with key %r", name, key)
+    elif record.source == "disk":
+        origin = ", from the cache on disk"
+        log(__name__, wanted, "Persistent compilation cache hit for %s with key %r", name, key)
+    else:
+        origin = ", from this process's memory"
+    log(__name__, wanted, "Finished compilation of %s in %.9f sec%s", name, record.total, origin)
 
 
 @contextlib.contextmanager

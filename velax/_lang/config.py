@@ -17,6 +17,7 @@ import enum
 import os
 import sys
 import threading
+import warnings
 import weakref
 from typing import Any
 
@@ -32,12 +33,13 @@ from velax._lang.config_options import (
     Option,
     RuntimeTracebackMode,
 )
+from velax._lang.source import user_stack_level
 
 __all__ = [
     "Config", "ConfigKey", "ExplicitX64Mode", "LegacyPrngKeyState", "NumpyDtypePromotion", "RuntimeTracebackMode",
     "State", "UserContext", "allow_f16_reductions", "array_garbage_collection_guard", "auto_pcast",
-    "check_tracer_leaks", "checking_leaks", "config", "config_key", "context_state", "debug_infs", "debug_key_reuse",
-    "debug_nans", "default_device", "default_matmul_precision", "default_prng_impl", "disable_jit",
+    "changed_options", "check_tracer_leaks", "checking_leaks", "config", "config_key", "context_state", "debug_infs",
+    "debug_key_reuse", "debug_nans", "default_device", "default_matmul_precision", "default_prng_impl", "disable_jit",
     "disallow_mesh_context_manager", "enable_checks", "enable_custom_prng", "enable_x64", "explain_cache_misses",
     "explicit_x64_dtypes", "high_dynamic_range_gumbel", "jax2tf_associative_scan_reductions", "legacy_prng_key",
     "log_compiles", "make_user_context", "no_execution", "no_tracing", "numpy_dtype_promotion",
@@ -117,7 +119,7 @@ def _flags(overrides: dict[str, Any]) -> int:
     flags = FLAG_X64 if on("jax_enable_x64") else 0
     if on("jax_disable_jit"):
         flags |= FLAG_DISABLE_JIT
-    if any(map(on, _DEBUG_OPTIONS)) or any(on(name) not in (None, "allow") for name in _GUARD_OPTIONS):
+    if any(map(on, _DEBUG_OPTIONS)) or on("jax_transfer_guard_host_to_device") not in (None, "allow"):
         flags |= FLAG_DEBUG
     return flags
 
@@ -229,7 +231,9 @@ class State:
           ValueError: `value` is not one of the option's choices.
           TypeError: `value` is of the wrong type.
         """
-        return _check(self.option, value)
+        value = _check(self.option, value)
+        _warn_of_lack(self.option, value)
+        return value
 
     def __call__(self, new_val: Any = _MISSING) -> _Setting:
         if new_val is _MISSING:
@@ -284,6 +288,11 @@ _FOLLOWERS = {"jax_transfer_guard": _GUARD_OPTIONS}
 
 def _public_name(name: str) -> str:
     return name.removeprefix("jax_")
+
+
+def _public_context_name(name: str) -> str:
+    """What messages call an option, or a state that is none."""
+    return f"the context's {name[1:]}" if name.startswith("_") else name
 
 
 def _check(option: Option, value: Any) -> Any:
@@ -342,6 +351,11 @@ def _check_device(value: Any) -> Any:
         "None, "
         f"got {value!r}"
     )
+
+
+def _warn_of_lack(option: Option, value: Any) -> None:
+    if option.lacks and value not in (option.default, *option.harmless):
+        warnings.warn(f"{option.name}={value!r} has no effect in Velax: {option.lacks}.", stacklevel=user_stack_level())
 
 
 def _from_environment(option: Option) -> Any:
@@ -501,8 +515,15 @@ def traced_values() -> dict[str, Any]:
     return {state.name: value for state, value in zip(_traced, config_key().values)}
 
 
+def changed_options(new: ConfigKey, old: ConfigKey) -> list[tuple[str, Any, Any]]:
+    """The options whose values differ between two keys: name, new value, old value."""
+    names = (_public_context_name(state.name) for state in _traced)
+    return [(name, a, b) for name, a, b in zip(names, new.values, old.values) if a != b]
+
+
 for _option in OPTIONS:
     _define(_option, _from_environment(_option))
+    _warn_of_lack(_option, _global_values[_option.name])
 _install_global()
 
 config = Config()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import abc
 import functools
 import math
-import sys
 import warnings
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from velax._lang import config
 from velax._lang.config_options import ExplicitX64Mode
+from velax._lang.source import user_stack_level
 
 __all__ = [
     "CODE_OF", "DTYPE_OF", "ExtendedDType", "KeyTy", "bfloat16", "bit_width", "canonicalize_dtype",
@@ -396,18 +396,9 @@ def _narrow_explicit(found: np.dtype, fun_name: str | None) -> np.dtype:
         f"Explicitly requested dtype {found.name}{requested} is not available, and will be truncated to dtype "
         f"{narrow.name}. "
         f"To enable more dtypes, {how}.",
-        stacklevel=_user_stack_level(),
+        stacklevel=user_stack_level(),
     )
     return narrow
-
-
-def _user_stack_level() -> int:
-    """How far up the stack the first frame outside of this package is, as `warnings.warn` counts."""
-    package = __name__.partition(".")[0]
-    frame, level = sys._getframe(2), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 # The dtype of a value

@@ -36,6 +36,7 @@ __all__ = ["CallPrimitive", "Primitive", "RuleTable", "all_primitives", "define"
 all_primitives: list[Primitive] = []  #: every record, in order of definition
 _default_impl: Callable | None = None
 _get_trace = _native.get_trace
+_config_key = _native.config_key
 
 
 def set_default_impl(f: Callable) -> None:
@@ -93,8 +94,8 @@ class Primitive:
         return _default_impl(self, args, params)
 
     def abstract_eval(self, *avals, **params):
-        """``(aval or avals, effects)``, memoised where the parameters are hashable."""
-        key = (avals, tuple(params.items()))
+        """``(aval or avals, effects)``, memoised where the parameters are hashable; rules may read options."""
+        key = (avals, tuple(params.items()), _config_key())
         try:
             result = self._type_memo.get(key)
         except TypeError:  # a parameter is unhashable

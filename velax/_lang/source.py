@@ -10,12 +10,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import threading
 from types import CodeType
 
 from velax import _native
 
-__all__ = ["SourceInfo", "current", "name_scope", "new_source_info", "register_exclusion", "summarize", "swap_equation"]
+__all__ = [
+    "SourceInfo", "current", "name_scope", "new_source_info", "register_exclusion", "summarize", "swap_equation",
+    "user_stack_level",
+]  # fmt: skip
 
 _excluded: list[str] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep]
 _user_location = _native.user_location
@@ -120,8 +124,8 @@ def summarize(info: SourceInfo | None, num_frames: int = 1) -> str:
     return str(info) if info is not None else "unknown"
 
 
-def line_of(fun) -> str:
-    """``file:line`` of the user's function's definition, inside of what transformations made of it, for messages."""
+def code_of(fun) -> CodeType | None:
+    """The code of the user's function, inside of what transformations made of it; None where there is none."""
     while True:
         if isinstance(fun, functools.partial):
             fun = fun.func
@@ -129,5 +133,21 @@ def line_of(fun) -> str:
             fun = fun.__wrapped__
         else:
             break
-    code = getattr(fun, "__code__", None)
+    return getattr(fun, "__code__", None)
+
+
+def line_of(fun) -> str:
+    """``file:line`` of the user's function's definition, for messages."""
+    code = code_of(fun)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else "<unknown>"
+
+
+def user_stack_level() -> int:
+    """How far up the stack the user's line is from the function that asks, as `warnings.warn` counts: without the
+    frames of Python's import system.
+    """
+    frame, level = sys._getframe(2), 2
+    while frame.f_back is not None and not is_user_code(frame.f_code):
+        frame = frame.f_back
+        level += not frame.f_code.co_filename.startswith("<frozen importlib")
+    return level

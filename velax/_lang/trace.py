@@ -46,6 +46,8 @@ class Trace:
 
     __slots__ = ("__weakref__", "_invalidated")
 
+    stages = False  #: whether it writes programs down, so that nothing is evaluated under it
+
     def __init__(self):
         self._invalidated = False
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from velax._lang.jaxpr import ClosedJaxpr, Literal, Var
 from velax._lang.primitive import define
+from velax._lang.transfers import as_operands
 from velax._transforms.batching import batch_jaxpr, matchaxis
 from velax._transforms.discharge import apply_discharged, has_refs
 from velax._transforms.evaluate import dce_jaxpr, dependent_outputs, eval_jaxpr, move_consts_to_inputs
@@ -30,6 +31,7 @@ def bind_jit(
         return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *args)
     donated = tuple(donated_invars) if donated_invars is not None else (False,) * len(args)
     jaxpr, consts = move_consts_to_inputs(jaxpr)
+    consts = as_operands(consts)
     args, donated = [*consts, *args], (*(False,) * len(consts), *donated)
     apply = lambda pure, values: jit_p.bind(
         *values, jaxpr=pure, name=name, donated_invars=donated, inline=False, keep_unused=keep_unused

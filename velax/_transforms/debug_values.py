@@ -1,4 +1,5 @@
-"""What ``jax_debug_nans``, ``jax_debug_infs`` and ``jax_no_execution`` do: looking at each operation that is evaluated.
+"""What ``jax_debug_nans``, ``jax_debug_infs``, ``jax_no_execution`` and the transfer guards do: looking at each
+operation that is evaluated.
 
 In these modes the evaluating trace hands every operation to `evaluate_watched`. A call, a loop or a
 branch runs compiled first; only if its result holds an invalid value, its body is run again
@@ -13,10 +14,11 @@ import numpy as np
 from velax._lang import dtypes
 from velax._lang.array import ArrayImpl
 from velax._lang.avals import ShapedArray
-from velax._lang.config import config
+from velax._lang.config import config, transfer_guard_host_to_device
 from velax._lang.primitive import Primitive
 from velax._lang.source import current
 from velax._lang.trace import get_aval, set_watched_evaluation
+from velax._lang.transfers import check_operands_transfer
 
 __all__ = ["check_results", "evaluate_watched"]
 
@@ -27,11 +29,13 @@ def evaluate_watched(primitive: Primitive, args, params):
     Raises:
       FloatingPointError: if a result holds a value that they forbid.
       RuntimeError: if nothing is to be executed.
+      JaxRuntimeError: if an operand is on the host and must not be transferred.
     """
     if config.jax_no_execution:
         raise RuntimeError(
             f"{primitive} was to be executed, but the option jax_no_execution is set; it allows tracing only"
         )
+    check_operands_transfer(args)
     out = primitive.impl(*args, **params)
     check_results(primitive, args, params, out if primitive.multiple_results else [out])
     return out
@@ -46,7 +50,8 @@ def check_results(primitive: Primitive, args, params, outs) -> None:
         return
     replay = primitive.rules.get("replay")
     if replay is not None:
-        replay(*args, **params)
+        with transfer_guard_host_to_device("allow"):  # what the body holds is no operand
+            replay(*args, **params)
     where = f"(at {current()})"
     advice = f"Look at the values before it, or turn the option jax_debug_{kind}s off."
     if _forbidden(args) == kind:

@@ -7,6 +7,7 @@ the native path does not: under a transformation, with jit disabled, or on argum
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,12 +21,14 @@ from velax._lang.array import ArrayImpl
 from velax._lang.avals import AbstractRef
 from velax._lang.config import config
 from velax._lang.devices import local_devices
-from velax._lang.dtypes import _user_stack_level
 from velax._lang.effects import JaxprInputEffect
 from velax._lang.errors import JaxRuntimeError
 from velax._lang.jaxpr import ClosedJaxpr
+from velax._lang.logs import FinishedRecord
+from velax._lang.source import user_stack_level
 from velax._lang.trace import Tracer, get_aval, shaped_abstractify
 from velax._lang.traceback import api_boundary, boundary, leave_boundary
+from velax._lang.transfers import as_operands, transfers_are_guarded
 from velax._transforms.arguments import (
     Static,
     check_callable,
@@ -35,7 +38,7 @@ from velax._transforms.arguments import (
     signature_of,
 )
 from velax._transforms.batching import axes_key
-from velax._transforms.calls import bind_jit
+from velax._transforms.calls import bind_jit, dce_closed
 from velax._transforms.discharge import returned_ref_message
 from velax._transforms.staging import drop_traces, keep_trace, trace_to_jaxpr, traces_of
 from velax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_leaves, tree_unflatten
@@ -157,7 +160,7 @@ def _make_jit(
         raise ValueError(
             f"static_argnums and donate_argnums cannot intersect, got {static_argnums=} and {donate_argnums=}"
         )
-    name = function_name(fun) if isinstance(fun, functools.partial) else None
+    name = None if hasattr(fun, "__name__") else function_name(fun)
     f = _native.JitFunction(fun, _miss, _slow, statics, static_names, donated, donated_names, name=name)
     f._inline, f._keep_unused = inline, keep_unused
     return f
@@ -298,7 +301,13 @@ def infer_params(self, args, kwargs, *, abstract: bool = False) -> TracedCall:
             return outs
 
         info = debug_info_of("jit", fun, split_args, split_kwargs)
-        closed = trace_to_jaxpr(flat, in_avals, info, out_tree)
+        if config.jax_explain_cache_misses:
+            from velax._transforms.explain import explain_miss  # only needed to look
+
+            explain_miss(__name__, fun, key, list(traces), info)
+        outermost = _native.get_trace() is None
+        with FinishedRecord(__name__, f"tracing {self._name} for jit") if outermost else contextlib.nullcontext():
+            closed = trace_to_jaxpr(flat, in_avals, info, out_tree)
         found = (closed, out_tree[0])
         keep_trace(traces, key, found, closed.consts)
     closed, out_tree = found
@@ -407,13 +416,24 @@ def _call_slow(self, args, kwargs):
     donated = traced.donated or None
     outs = bind_jit(
         traced.jaxpr,
-        traced.leaves,
+        _operands(self, traced),
         name=self._name,
         donated_invars=donated,
-        inline=self._inline,
+        inline=self._inline and not transfers_are_guarded(),  # what its body holds is no operand
         keep_unused=self._keep_unused,
     )
     return tree_unflatten(traced.out_tree, outs)
+
+
+def _operands(self, traced: TracedCall) -> list:
+    """The leaves of a call, those as arrays that its program does not read: it is not called with them, so
+    that transfer guards have nothing to say of them.
+    """
+    leaves = traced.leaves
+    if self._keep_unused or not transfers_are_guarded():
+        return leaves
+    read = dce_closed(traced.jaxpr, [True] * len(traced.jaxpr.out_avals))[1]
+    return [x if used else as_operands([x])[0] for x, used in zip(leaves, read, strict=True)]
 
 
 def trace_call(fun: Callable, args, kwargs=None, traced_for: str = "jit") -> tuple[ClosedJaxpr, Any, Any]:
@@ -452,5 +472,5 @@ def warn_unusable_donation(traced: TracedCall) -> None:
             f"Some donated buffers were not usable: {', '.join(unusable)}. No result has as many elements, so none "
             "can take "
             "their memory; donate arguments that are replaced by the results.",
-            stacklevel=_user_stack_level(),
+            stacklevel=user_stack_level(),
         )

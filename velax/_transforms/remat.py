@@ -14,8 +14,10 @@ from typing import Any
 
 from velax import _native
 from velax._lang import dtypes
+from velax._lang.config import config
 from velax._lang.errors import ConcretizationTypeError
 from velax._lang.jaxpr import ClosedJaxpr, Jaxpr, JaxprEqn, Var
+from velax._lang.logs import log
 from velax._lang.primitive import define
 from velax._lang.trace import get_aval
 from velax._lang.traceback import api_boundary
@@ -170,6 +172,8 @@ def _bind(closed: ClosedJaxpr, args, prevent_cse, differentiated, policy):
 def _linearize(nonzeros, *primals, jaxpr, prevent_cse, differentiated, policy):
     split = linearize_jaxpr(_closed(jaxpr), nonzeros)
     forward, recompute = _split_saved(split, policy)
+    if config.jax_log_checkpoint_residuals:
+        _log_residuals(split, forward, recompute)
     results = eval_jaxpr(forward, split.primal.consts, *primals)
     saved = results[split.n_outs :]
     n_args = len(primals)
@@ -217,6 +221,30 @@ def _split_saved(split, policy) -> tuple[Jaxpr, Jaxpr]:
     recompute = jaxpr.replace(invars=[*jaxpr.invars, *saved], outvars=residuals, eqns=body)
     recompute, _ = dce_jaxpr(recompute, [True] * len(residuals), instantiate=True)
     return forward, recompute
+
+
+def _log_residuals(split, forward: Jaxpr, recompute: Jaxpr) -> None:
+    """Write what the backward pass is given: arguments, and values that the policy saves."""
+    read = {x for e in recompute.eqns for x in e.invars if isinstance(x, Var)}
+    read |= {x for x in recompute.outvars if isinstance(x, Var)}
+    arguments = len(split.primal.jaxpr.invars)
+    inputs = [
+        f"  {x.aval.str_short()}"
+        for i, x in enumerate(recompute.invars[:arguments])
+        if x in read or i in split.forwarded
+    ]
+    saved = [f"  {x.aval.str_short()} from {_origin(x, forward)}" for x in recompute.invars[arguments:]]
+    parts = [["saving inputs with shapes:", *inputs]] if inputs else []
+    parts += [["saving these intermediates:", *saved]] if saved else []
+    text = "\nand ".join("\n".join(part) for part in parts)
+    log(__name__, True, "remat-decorated function %s", f"{text}\n" if parts else "")
+
+
+def _origin(x: Var, jaxpr: Jaxpr) -> str:
+    """What computes a variable, and where."""
+    (eqn,) = (e for e in jaxpr.eqns if x in e.outvars)
+    what = f"named {eqn.params['name']!r}" if eqn.primitive is name_p else f"output of {eqn.primitive}"
+    return f"{what} from {eqn.source_info}"
 
 
 def _without(jaxpr: Jaxpr, known: set[Var]) -> list[JaxprEqn]:

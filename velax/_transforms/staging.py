@@ -58,6 +58,8 @@ class DynamicJaxprTracer(Tracer):
 class DynamicJaxprTrace(Trace):
     """Interprets by writing equations."""
 
+    stages = True
+
     __slots__ = (
         "_const_of",
         "_frame_eqns",
@@ -171,6 +173,10 @@ class DynamicJaxprTrace(Trace):
         effects = effects_of((*self.const_vars, *self.invars), self._frame_eqns)
         jaxpr = Jaxpr(self.const_vars, self.invars, outvars, self._frame_eqns, effects, debug_info or self.debug_info)
         _mark_unused(jaxpr)
+        if config.enable_checks.value:
+            from velax._lang.check import check_jaxpr  # only needed to look
+
+            check_jaxpr(jaxpr)
         return jaxpr, list(self.consts)
 
     def origin_of(self, tracer: DynamicJaxprTracer) -> str:

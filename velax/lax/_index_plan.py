@@ -38,7 +38,7 @@ from velax.lax._slicing import concatenate
 from velax.lax._structural import convert_type, expand_dims
 from velax.tree_util import register_pytree_node
 
-__all__ = ["ADVANCED", "Slice", "ds", "index_dtype", "make_plan"]
+__all__ = ["ADVANCED", "Slice", "check_static_indices", "ds", "index_dtype", "make_plan"]
 
 ADVANCED = ("at", "wrap", "flag")  #: items that index arrays become
 
@@ -190,6 +190,24 @@ def make_plan(shape: tuple[int, ...], index, wrap: bool = True) -> tuple[tuple, 
         axis += _axes_of(e)
     plan += ["full"] * (len(shape) - axis)
     return tuple(plan), operands
+
+
+def check_static_indices(shape: tuple[int, ...], index, wrap: bool) -> None:
+    """IndexError if an integer in an index that `make_plan` takes lies outside of its axis, under
+    ``jax_check_static_indices``; integers in arrays, and scalar arrays, are not looked at.
+    """
+    entries = _as_tuple(index)
+    left = len(shape) - sum(_axes_of(_entry(e)) for e in entries)
+    axis = 0
+    for e in entries:
+        if isinstance(e, (int, np.integer)) and not isinstance(e, bool):
+            size = shape[axis]
+            if not (-size if wrap else 0) <= e < size:
+                raise IndexError(
+                    f"index {e} out of bounds for axis {axis} with size {size} (normalize_indices={wrap}). Where that is "
+                    "meant, write x.at[index].get(mode='clip') or (mode='fill'), or turn jax_check_static_indices off."
+                )
+        axis += left if e is Ellipsis else _axes_of(_entry(e))
 
 
 def _as_tuple(index) -> tuple:

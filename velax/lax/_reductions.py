@@ -10,6 +10,7 @@ import numpy as np
 
 from velax._lang import dtypes
 from velax._lang.avals import shaped_array
+from velax._lang.config import config
 from velax._lang.primitive import Primitive, define
 from velax._lang.trace import get_aval
 from velax._transforms.batching import reducer_batcher
@@ -25,11 +26,20 @@ __all__ = [
 ]  # fmt: skip
 
 
+def _is_16_bit_float(dtype) -> bool:
+    return dtypes.is_floating(dtype) and dtype.itemsize == 2
+
+
 def _reduction_type(name, classes):
     def rule(x, *, axes, out_sharding=None):
         if classes is BITS and not (x.dtype == np.bool_ or dtypes.is_integer(x.dtype)):
             raise TypeError(f"logical reduction requires operand dtype bool or int, got {x.dtype}.")
         check_dtype(name, x, classes)
+        if name == "reduce_sum" and axes and _is_16_bit_float(x.dtype) and not config.jax_allow_f16_reductions:
+            raise ValueError(
+                f"reduce_sum on operand {x.str_short(True)} is not allowed when jax_allow_f16_reductions=False. "
+                "jnp.sum(x) without a dtype adds in float32, as does a sum of x.astype('float32')."
+            )
         if len(set(axes)) != len(axes):
             raise ValueError(f"duplicate value in 'axes' of reduction: {axes}")
         if not all(0 <= a < len(x.shape) for a in axes):

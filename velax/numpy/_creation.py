@@ -13,7 +13,9 @@ from velax import _native, lax
 from velax._backends.cpu.placement import device_put
 from velax._lang import dtypes, promotion
 from velax._lang.array import Array, ArrayImpl
+from velax._lang.avals import shaped_array
 from velax._lang.trace import Tracer, get_aval
+from velax._lang.transfers import check_implicit_transfer, transfers_are_guarded
 from velax.lax._index_parts import broadcast_to as spread
 from velax.lax._structural import canonical_axis, canonical_shape, convert_type, copy_p
 from velax.numpy._util import check_arraylike
@@ -151,6 +153,8 @@ def _constant(x, dtype, weak):
     _check_fit((x,), dtype)
     if type(x) is float and dtypes.is_integer(dtype):
         x = int(x) if math.isfinite(x) else 0
+    if transfers_are_guarded():
+        check_implicit_transfer(shaped_array((), dtype, weak))
     return _native.array_from_scalar(x, dtype, weak)
 
 
@@ -184,6 +188,8 @@ def _from_numpy(x, dtype, copy):
     target = dtypes.canonicalize_dtype(x.dtype) if dtype is None else dtype
     if target != x.dtype:
         x = _numpy_convert(x, target)
+    if transfers_are_guarded():
+        check_implicit_transfer(get_aval(x))
     return _native.array_from_numpy(np.asarray(x, order="C"), False, True if copy else None)
 
 
@@ -238,6 +244,8 @@ def _from_sequence(xs, dtype):
     plain = np.asarray(xs)
     if plain.dtype == object:
         raise TypeError(f"Unexpected input type for array: {type(leaves[0])}; expected numbers in nested sequences")
+    if transfers_are_guarded() and not all(isinstance(v, ArrayImpl) for v in leaves):
+        check_implicit_transfer(shaped_array(plain.shape, dtype))
     return _native.array_from_numpy(
         np.asarray(_numpy_convert(plain, dtype) if plain.dtype != dtype else plain, order="C"), False
     )

@@ -11,11 +11,13 @@ from velax import _native, lax
 from velax._lang import dtypes
 from velax._lang.array import ArrayImpl
 from velax._lang.avals import AbstractRef
+from velax._lang.config import config
 from velax._lang.trace import Tracer, concrete_or_error, get_aval
 from velax._lang.traceback import boundary, leave_boundary
+from velax._lang.transfers import check_implicit_transfer, transfers_are_guarded
 from velax._transforms.jit import jit
 from velax.lax._index_parts import broadcast_to, read_part, read_part_call
-from velax.lax._index_plan import make_plan
+from velax.lax._index_plan import check_static_indices, make_plan
 from velax.lax._structural import canonical_axis, convert_type
 from velax.numpy._creation import asarray
 from velax.numpy._shaping import no_out, ravel
@@ -44,6 +46,8 @@ def index_array(x, index, *, indices_are_sorted=False, unique_indices=False, mod
     if eager and _is_mask(index):
         return _select_by_mask(x, index)
     plan, operands = make_plan(x.shape, index, wrap)
+    if config.jax_check_static_indices and (mode is None or mode is lax.GatherScatterMode.PROMISE_IN_BOUNDS):
+        check_static_indices(x.shape, index, wrap)
     spec = (plan, indices_are_sorted, unique_indices, mode, fill_value)
     return (read_part_call if eager else read_part)(x, tuple(operands), spec)
 
@@ -70,6 +74,8 @@ def _select_by_mask(x, mask):
     if mask.shape != x.shape[: mask.ndim]:
         make_plan(x.shape, mask)  # raises
     found = np.asarray(x)[np.asarray(mask)]
+    if transfers_are_guarded():
+        check_implicit_transfer(get_aval(found))
     return _with_weak_type(_native.array_from_numpy(found, x.weak_type), x)
 
 

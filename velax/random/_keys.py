@@ -15,6 +15,7 @@ from velax._lang.config import config
 from velax._lang.config_options import LegacyPrngKeyState
 from velax._lang.dtypes import KeyTy
 from velax._lang.trace import Tracer, get_aval
+from velax._lang.transfers import check_implicit_transfer, transfers_are_guarded
 from velax.lax._structural import canonical_shape, convert_type
 from velax.numpy import asarray
 from velax.random._keys_array import PRNGKeyArray
@@ -167,6 +168,8 @@ def _seeded(name: str, seed, impl: PRNGImpl):
         number = np.int64(seed) if isinstance(seed, int) else seed  # OverflowError beyond 64 bits
         value = _seed_value(number)
         if _native.get_trace() is None:
+            if transfers_are_guarded():
+                check_implicit_transfer(get_aval(seed))
             return PRNGKeyArray(impl, _native.array_from_numpy(_seed_words(value), False, True))
         return random_seed_p.bind(value, impl=impl)
     if not isinstance(seed, Array):

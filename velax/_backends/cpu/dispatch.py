@@ -5,6 +5,8 @@ Registers itself with the transformations (`set_compiler`, `set_stage_compiler`)
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
 from velax import _native
@@ -12,8 +14,10 @@ from velax._compiler.driver import CompiledJaxpr, compile_jaxpr, graph_of, progr
 from velax._lang import dtypes
 from velax._lang.avals import shaped_array
 from velax._lang.config import FLAG_DEBUG
+from velax._lang.logs import FinishedRecord
 from velax._lang.primitive import Primitive, set_default_impl
 from velax._lang.trace import get_aval
+from velax._lang.transfers import check_operands_transfer
 from velax._transforms.calls import jit_p
 from velax._transforms.debug_values import check_results
 from velax._transforms.inspecting import set_stage_compiler
@@ -71,8 +75,10 @@ def _compile_primitive(primitive: Primitive, args, params):
         out = primitive.bind(*xs, **params)
         return out if primitive.multiple_results else [out]
 
-    closed = trace_to_jaxpr(run, [get_aval(x) for x in args])
-    return _entry(compile_jaxpr(closed, (), primitive.name), closed.out_avals)
+    name = params["name"] if primitive is jit_p else primitive.name
+    with FinishedRecord(__name__, f"tracing {name} for jit") if primitive is not jit_p else contextlib.nullcontext():
+        closed = trace_to_jaxpr(run, [get_aval(x) for x in args])
+    return _entry(compile_jaxpr(closed, (), name), closed.out_avals)
 
 
 _eager_cache = _native.EagerCache(_compile_application)
@@ -138,8 +144,11 @@ class _StageProgram:
                 "jitted function itself, or lower and compile it for these types. The mismatches are:\n"
                 + "\n".join(differ)
             )
+        debugging = _native.config_flags() & FLAG_DEBUG
+        if debugging:
+            check_operands_transfer(leaves)
         outs = self._cache(None, *leaves)
-        if _native.config_flags() & FLAG_DEBUG:
+        if debugging:
             check_results(jit_p, leaves, {"jaxpr": self._traced.jaxpr}, outs)
         return outs
 

@@ -12,6 +12,7 @@ from velax._lang.array import Array, ArrayImpl
 from velax._lang.devices import Device, local_devices
 from velax._lang.shardings import Sharding
 from velax._lang.trace import Tracer, as_array
+from velax._lang.transfers import check_explicit_transfer
 from velax._tree_prefix import flatten_axis_prefix
 from velax.tree_util import broadcast_prefix, tree_flatten, tree_map, tree_unflatten
 
@@ -37,7 +38,7 @@ def device_put(x, device=None, *, src=None, donate=False, may_alias=None):
     """
     leaves, tree = tree_flatten(x)
     if device is None:
-        return tree_unflatten(tree, [as_array(leaf) for leaf in leaves])
+        return tree_unflatten(tree, [_placed(leaf, None) for leaf in leaves])
     devices = flatten_axis_prefix("device_put device", tree, device)
     for d in devices:
         if isinstance(d, (Device, Sharding)):
@@ -52,6 +53,7 @@ def device_put(x, device=None, *, src=None, donate=False, may_alias=None):
 
 def _placed(x, device):
     """The value as an array, which stays where it is put if it is said where."""
+    check_explicit_transfer(x)
     array = as_array(x)
     if device is None or type(array) is not ArrayImpl:
         return array
