@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 import pytest
+from cache_helpers import EXPECTED, X, compile_and_run, entries, forget, program
 from cpu_features import AVX2
 from process_helpers import fork, run_fresh
 
@@ -23,44 +24,6 @@ from velax._compiler.target import host_target, make_target
 from velax._lang.canonical import NotCanonicalError, canonical_bytes
 from velax._lang.primitive import Primitive, all_primitives
 from velax.interpreters import mlir
-
-X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
-
-
-def program(x):
-    return jnp.tanh(x) @ x.T + 1.0
-
-
-EXPECTED = np.tanh(X) @ X.T + 1.0
-
-
-def forget():
-    """Be as a fresh process is."""
-    velax.clear_caches()
-    disk.forget_open_cache()
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("VELAX_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.delenv("VELAX_CACHE", raising=False)
-    forget()
-    yield tmp_path / "cache"
-    forget()
-
-
-def compile_and_run(fun=program, *args):
-    """Jit and call ``fun``; the sources of the programs compiled, and those of them that LLVM compiled kernels for."""
-    with velax.inspect.compile_log() as log:
-        out = np.asarray(velax.jit(fun)(*(args or (X,))))
-    if fun is program:
-        np.testing.assert_allclose(out, EXPECTED, rtol=1e-5)
-    return [r.source for r in log], sum(len(r.compiled) for r in log), out
-
-
-def entries(folder, kind=""):
-    return sorted(p for p in folder.iterdir() if p.name.startswith(kind))
-
 
 # -- warm starts ---------------------------------------------------------------------------------
 

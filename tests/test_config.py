@@ -27,20 +27,6 @@ def unchanged():
     assert _native.local_config() == (None, 0)
 
 
-@pytest.fixture
-def update():
-    """`config.update`, undone at the end."""
-    old = {}
-
-    def set_option(name, value):
-        old.setdefault(name, CONFIG.read(name))
-        CONFIG.update(name, value)
-
-    yield set_option
-    for name, value in old.items():
-        CONFIG.update(name, value)
-
-
 # What options there are
 
 

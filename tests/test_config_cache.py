@@ -4,38 +4,14 @@ import errno
 import os
 
 import pytest
+from cache_helpers import X, compile_and_run, entries, forget
 from jax.experimental.compilation_cache import compilation_cache as jax_compilation_cache
 from process_helpers import run_fresh
-from test_cache import X, compile_and_run, entries, forget
 
 import velax
 from velax._compiler import cache as disk
 from velax._lang import config as c
 from velax.experimental.compilation_cache import compilation_cache
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """What the environment says."""
-    monkeypatch.setenv("VELAX_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.delenv("VELAX_CACHE", raising=False)
-    forget()
-    yield tmp_path / "cache"
-    forget()
-
-
-@pytest.fixture
-def update(folder):
-    """`config.update`, undone at the end."""
-    old = {}
-
-    def set_option(name, value):
-        old.setdefault(name, velax.config.read(name))
-        velax.config.update(name, value)
-
-    yield set_option
-    for name, value in old.items():
-        velax.config.update(name, value)
 
 
 def test_a_folder_that_the_program_sets(folder, tmp_path, update, monkeypatch):

@@ -3,8 +3,7 @@
 import logging
 import re
 
-import jax
-import jax.ad_checkpoint
+import jax.ad_checkpoint  # noqa: F401 (named as lib.ad_checkpoint)
 import numpy as np
 import pytest
 from both_libraries import LIBRARIES, compare
@@ -15,21 +14,6 @@ import velax.extend
 from velax._lang.check import JaxprTypeError
 
 X = np.arange(3, dtype=np.float32)
-
-
-@pytest.fixture
-def update():
-    """Sets an option of both libraries, undone at the end."""
-    old = []
-
-    def set_option(name, value):
-        for lib in LIBRARIES:
-            old.append((lib, name, lib.config._value_holders[name].value if lib is jax else lib.config.read(name)))
-            lib.config.update(name, value)
-
-    yield set_option
-    for lib, name, value in reversed(old):
-        lib.config.update(name, value)
 
 
 def outcome(lib, f, *args):
@@ -62,20 +46,20 @@ INDICES = {
 
 
 @pytest.mark.parametrize("name", INDICES)
-def test_static_indices(update, name):
+def test_static_indices(update_both, name):
     index = INDICES[name]
     traced = lambda lib: lib.jit(index)(lib.numpy.arange(6.0).reshape(2, 3))
     eager = lambda lib: index(lib.numpy.arange(6.0).reshape(2, 3))
     compare(traced)
     compare(eager)
-    update("jax_check_static_indices", True)
+    update_both("jax_check_static_indices", True)
     for way in (traced, eager):
         found = [outcome(lib, way) for lib in LIBRARIES]
         assert found[0] == found[1]
 
 
-def test_static_indices_of_at(update):
-    update("jax_check_static_indices", True)
+def test_static_indices_of_at(update_both):
+    update_both("jax_check_static_indices", True)
     for lib in LIBRARIES:
         x = lib.numpy.arange(3.0)
         with pytest.raises(
@@ -131,7 +115,7 @@ BACKWARD = {
 
 
 @pytest.mark.parametrize("name", BACKWARD)
-def test_backward_checks(update, name):
+def test_backward_checks(update_both, name):
     def gradients(lib):
         @lib.custom_vjp
         def f(x, y):
@@ -152,7 +136,7 @@ def test_backward_checks(update, name):
         return found[0]
 
     checked = both()
-    update("jax_disable_bwd_checks", True)
+    update_both("jax_disable_bwd_checks", True)
     unchecked = both()
     assert isinstance(unchecked, tuple) == (name == "another structure")
     assert isinstance(checked, tuple) == (name not in ("what it should", "nothing"))
@@ -189,9 +173,9 @@ CHECKPOINTED = {
 
 @pytest.mark.parametrize("name", CHECKPOINTED)
 @pytest.mark.parametrize("compiled", [False, True])
-def test_log_of_residuals(update, caplog, name, compiled):
+def test_log_of_residuals(update_both, caplog, name, compiled):
     policy, f = CHECKPOINTED[name]
-    update("jax_log_checkpoint_residuals", True)
+    update_both("jax_log_checkpoint_residuals", True)
     texts = []
     for lib in LIBRARIES:
         policies = lib.checkpoint_policies

@@ -13,21 +13,6 @@ import velax.numpy
 BOTH = pytest.mark.parametrize("lib", [velax, jax], ids=["velax", "jax"])
 
 
-@pytest.fixture
-def update():
-    """``config.update`` of both packages, undone at the end."""
-    old = {}
-
-    def set_option(name, value):
-        for lib in (velax, jax):
-            old.setdefault((lib, name), lib.config.values[name])
-            lib.config.update(name, value)
-
-    yield set_option
-    for (lib, name), value in old.items():
-        lib.config.update(name, value)
-
-
 # Programs written to files
 
 
@@ -35,7 +20,7 @@ def files(folder):
     return sorted(re.sub(r"\d+", "N", path.name) for path in folder.iterdir())
 
 
-def test_jaxprs_are_written(tmp_path, update):
+def test_jaxprs_are_written(tmp_path, update_both):
     texts = []
     for lib in (velax, jax):
         folder = tmp_path / lib.__name__ / "made"
@@ -44,14 +29,14 @@ def test_jaxprs_are_written(tmp_path, update):
             return lib.numpy.sin(x) * 2
 
         x = lib.numpy.ones(3)
-        update("jax_dump_ir_modes", "jaxpr")
-        update("jax_dump_ir_to", folder)
+        update_both("jax_dump_ir_modes", "jaxpr")
+        update_both("jax_dump_ir_to", folder)
         f = lib.jit(dumped)
         f(x)
         f(x)
         lib.jit(lambda x: x - 1)(x)
         lib.lax.tan(x)
-        update("jax_dump_ir_to", "")
+        update_both("jax_dump_ir_to", "")
         f(x[:2])
         assert files(folder) == ["jax_N_<lambda>.jaxpr.txt", "jax_N_dumped.jaxpr.txt", "jax_N_tan.jaxpr.txt"]
         texts.append([path.read_text() for path in sorted(folder.iterdir())])
@@ -60,8 +45,8 @@ def test_jaxprs_are_written(tmp_path, update):
     assert texts[0] == texts[1]
 
 
-def test_graphs_are_written(tmp_path, update):
-    update("jax_dump_ir_to", str(tmp_path))  # by default, the form that is compiled
+def test_graphs_are_written(tmp_path, update_both):
+    update_both("jax_dump_ir_to", str(tmp_path))  # by default, the form that is compiled
     x = np.ones(3, np.float32)
     lowered = velax.jit(lambda x: x * 2).lower(x)
     lowered.compile()
@@ -69,7 +54,7 @@ def test_graphs_are_written(tmp_path, update):
     assert files(tmp_path) == ["jax_irN_jit__lambda_compile.graph.txt", "jax_irN_jit_abs_difference_compile.graph.txt"]
     graph = next(tmp_path.glob("*lambda*")).read_text()
     assert graph and lowered.as_text().endswith(graph)
-    update("jax_dump_ir_modes", "stablehlo,jaxpr")
+    update_both("jax_dump_ir_modes", "stablehlo,jaxpr")
     velax.jit(lambda x: x * 3)(x)
     assert files(tmp_path)[-1] == "jax_irN_jit_abs_difference_compile.graph.txt" and len(files(tmp_path)) == 4
 
@@ -78,12 +63,12 @@ def abs_difference(x, y):
     return abs(x - y)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path, update):
+def test_a_folder_that_cannot_be_made(tmp_path, update_both):
     (tmp_path / "file").write_text("")
-    update("jax_dump_ir_to", tmp_path / "file" / "below")
+    update_both("jax_dump_ir_to", tmp_path / "file" / "below")
     with pytest.raises(NotADirectoryError):
         velax.jit(lambda x: x * 4)(1.0)
-    update("jax_dump_ir_to", "")
+    update_both("jax_dump_ir_to", "")
     assert velax.jit(lambda x: x * 4)(1.0) == 4
 
 
@@ -99,9 +84,9 @@ def captured_warnings(run):
 
 @BOTH
 @pytest.mark.parametrize("limit, warns", [(3999, True), (4000, True), (4001, False), (-1, False)])
-def test_captured_arrays(lib, limit, warns, update):
+def test_captured_arrays(lib, limit, warns, update_both):
     table = lib.numpy.arange(1000, dtype="float32")
-    update("jax_captured_constants_warn_bytes", limit)
+    update_both("jax_captured_constants_warn_bytes", limit)
     f = lib.jit(lambda x: table[0] + x * table)
     x, y = np.float32(2), np.ones(1000, np.float32)
     caught = captured_warnings(lambda: (f(x), f(x), f(y)))
@@ -113,18 +98,18 @@ def test_captured_arrays(lib, limit, warns, update):
         assert "captured_constants_report_frames=-1" in str(w.message).lower()
 
 
-def test_the_warning_points_to_the_users_line(update):
+def test_the_warning_points_to_the_users_line(update_both):
     table = velax.numpy.arange(1000.0)
-    update("jax_captured_constants_warn_bytes", 1000)
+    update_both("jax_captured_constants_warn_bytes", 1000)
     (warning,) = captured_warnings(lambda: velax.jit(lambda x: x + table)(1.0))
     assert warning.filename == __file__
 
 
 @BOTH
-def test_a_report_of_captured_arrays(lib, update):
+def test_a_report_of_captured_arrays(lib, update_both):
     table, small = lib.numpy.arange(1000, dtype="float32"), lib.numpy.arange(3)
-    update("jax_captured_constants_warn_bytes", 1000)
-    update("jax_captured_constants_report_frames", 1)
+    update_both("jax_captured_constants_warn_bytes", 1000)
+    update_both("jax_captured_constants_report_frames", 1)
 
     def reads(x):
         y = x * small
@@ -139,11 +124,11 @@ def test_a_report_of_captured_arrays(lib, update):
         assert sorted(set(map(int, found))) == lines
 
 
-def test_a_report_of_what_a_called_function_reads(update):
+def test_a_report_of_what_a_called_function_reads(update_both):
     table = velax.numpy.arange(1000.0)
     inner = velax.jit(lambda x: x * table)
-    update("jax_captured_constants_warn_bytes", 1000)
-    update("jax_captured_constants_report_frames", -1)
+    update_both("jax_captured_constants_warn_bytes", 1000)
+    update_both("jax_captured_constants_report_frames", -1)
     (warning,) = captured_warnings(lambda: velax.jit(lambda x: inner(x) + inner(2 * x))(1.0))
     line = f"{__file__}:{test_a_report_of_what_a_called_function_reads.__code__.co_firstlineno + 2}"
     assert str(warning.message).count(__file__) == 1 and line in str(warning.message)
