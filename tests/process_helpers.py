@@ -1,4 +1,4 @@
-"""Running parts of a test in other processes: fresh interpreters, and forks of this one."""
+"""Running parts of a test elsewhere: in fresh interpreters, forks of this one, and another thread."""
 
 import os
 import pickle
@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 SECONDS = 30  # far beyond what anything here takes: a test that hangs fails instead
 
@@ -20,6 +21,12 @@ def run_fresh(source: str, **environment) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def in_thread(function):
+    """The result of ``function`` in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
 
 
 def fork(function):

@@ -11,6 +11,7 @@ import threading
 
 import jax
 import pytest
+from process_helpers import in_thread
 
 from velax import _native
 from velax._lang import config as c
@@ -235,9 +236,8 @@ def test_transfer_guard_sets_all_directions(update):
 
 
 @pytest.mark.parametrize("name, flag", [
-    ("jax_enable_x64", 1), ("jax_disable_jit", 2), ("jax_debug_nans", 4), ("jax_debug_infs", 4), ("jax_debug_key_reuse", 4),
+    ("jax_enable_x64", 1), ("jax_disable_jit", 2), ("jax_debug_nans", 4), ("jax_debug_infs", 4),
 ])  # fmt: skip
-@pytest.mark.filterwarnings("ignore:.*has no effect in Velax")
 def test_flags_of_the_native_core(name, flag, update):
     before = _native.config_flags()
     with c._states[name](True):
@@ -308,14 +308,6 @@ def test_a_key_names_what_differs():
 
 
 # Threads
-
-
-def in_thread(f):
-    result = []
-    thread = threading.Thread(target=lambda: result.append(f()))
-    thread.start()
-    thread.join()
-    return result[0]
 
 
 def test_blocks_are_of_one_thread_and_updates_of_all(update):

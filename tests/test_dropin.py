@@ -6,7 +6,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import jax
 import pytest
+
+from velax._compat import JAX_VERSION
 
 ROOT = Path(__file__).parent.parent
 
@@ -290,3 +293,8 @@ def test_processes_started_by_multiprocessing(tmp_path):
 def test_no_files_are_written(tmp_path):
     run_script(tmp_path, "import jax\nprint(jax.jit(lambda x: x + 1)(1))")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["script.py"]
+
+
+def test_the_oracle_is_the_release_whose_interface_this_is():
+    assert jax.__version__ == JAX_VERSION
+    assert f'"jax=={JAX_VERSION}"' in (ROOT / "pyproject.toml").read_text()

@@ -1,12 +1,12 @@
 """Transfer guards: which values on the host may become operands, compared with JAX."""
 
 import logging
-import threading
 
 import jax
 import numpy as np
 import pytest
 from both_libraries import LIBRARIES
+from process_helpers import in_thread
 
 import velax
 
@@ -96,14 +96,6 @@ def test_the_aval_is_named():
         for f, aval in ((lambda: x * 2, r"int32\[\], weak_type=True"), (lambda: x * N, r"float32\[3\]")):
             with lib.transfer_guard("disallow"), pytest.raises(lib.errors.JaxRuntimeError, match=aval):
                 f()
-
-
-def in_thread(f):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(f()))
-    thread.start()
-    thread.join()
-    return found[0]
 
 
 def scopes(lib):

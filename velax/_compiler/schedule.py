@@ -1,8 +1,7 @@
 """Schedules: every size-dependent choice in one place, as functions of sizes and the target, never of thread counts.
 
-What may depend on a size, and so makes a new kernel for a new shape, is `SPECIALISED` policy:
-elementwise kernels over one flat range take their size at run time; inner loop lengths of
-everything else are constants in the kernel's text.
+Which sizes make a new kernel for a new shape: elementwise kernels over one flat range take their size at run time;
+inner loop lengths of everything else are constants in the kernel's text.
 """
 
 from __future__ import annotations

@@ -125,12 +125,7 @@ def _flags(overrides: dict[str, Any]) -> int:
 
 
 # What the native call path does not implement.
-_DEBUG_OPTIONS = ("jax_debug_nans", "jax_debug_infs", "jax_debug_key_reuse", "jax_no_execution")
-_GUARD_OPTIONS = (
-    "jax_transfer_guard_host_to_device",
-    "jax_transfer_guard_device_to_device",
-    "jax_transfer_guard_device_to_host",
-)
+_DEBUG_OPTIONS = ("jax_debug_nans", "jax_debug_infs", "jax_no_execution")
 
 
 # What overrides amount to together with the process-wide values: their key and flags. Replaced when the latter change.
@@ -283,7 +278,9 @@ class _Setting(contextlib.ContextDecorator):
 
 
 # Setting the first sets the others.
-_FOLLOWERS = {"jax_transfer_guard": _GUARD_OPTIONS}
+_FOLLOWERS = {
+    "jax_transfer_guard": tuple([o.name for o in OPTIONS if o.name.startswith("jax_transfer_guard_")]),
+}
 
 
 def _public_name(name: str) -> str:
